@@ -1,0 +1,116 @@
+"""The library on the command line: `python -m polm_core --help`."""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import cast
+
+from polm_core import catalogue
+from polm_core.blocks import TrainConfig
+from polm_core.context import RunSpec, dump_spec, load_spec
+from polm_core.errors import ConfigError, PolmError
+from polm_core.method import PARADIGMS
+from polm_core.run_dir import RunDir, write_atomic
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; its exit code. Failures a person can act on are printed, not raised."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except PolmError as error:
+        print(error.message, error.advice, sep="\n" if error.advice else "", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m polm_core", description="Post-training without the web.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="train what a config.yaml describes")
+    run.add_argument("config", type=Path)
+    run.add_argument("--out", type=Path, help="the run's folder (default: run-METHOD-TIME here)")
+    run.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
+    run.set_defaults(command=_run)
+
+    methods = commands.add_parser("methods", help="list the catalogue")
+    methods.add_argument("--slugs", action="store_true", help="the names alone")
+    methods.set_defaults(command=_methods)
+
+    check = commands.add_parser("check", help="say whether a method can train on a file")
+    check.add_argument("data", type=Path)
+    check.add_argument("--method", required=True)
+    check.set_defaults(command=_check)
+
+    starter = commands.add_parser("starter", help="write the starter model into a folder")
+    starter.add_argument("folder", type=Path)
+    starter.set_defaults(command=_starter)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    spec = load_spec(options.config)
+    config = cast(TrainConfig, catalogue.get(spec.method).parse(spec.config))
+    out: Path = options.out or Path(f"run-{spec.method}-{time.strftime('%Y%m%d-%H%M%S')}")
+    run_dir = RunDir(out.resolve())
+    resume = _last_checkpoint(run_dir) if options.resume else spec.resume
+    if run_dir.config.exists() and not options.resume:
+        raise ConfigError(f"{out} holds a run already.", advice="Give --resume to go on with it, or another --out.")
+    run_dir.create()
+    run_dir.result.unlink(missing_ok=True)
+    resolved = spec.model_copy(update={"config": config.model_dump(mode="json"), "resume": resume})
+    write_atomic(run_dir.config, dump_spec(resolved))
+    print(f"The run is in {out}")
+    return _start(run_dir, resolved, config)
+
+
+def _last_checkpoint(run_dir: RunDir) -> Path:
+    checkpoint = run_dir.last_checkpoint()
+    if checkpoint is None:
+        raise ConfigError(f"{run_dir.root} holds no complete checkpoint to go on from.")
+    return checkpoint
+
+
+def _start(run_dir: RunDir, spec: RunSpec, config: TrainConfig) -> int:
+    """Run here with everything printed going to the terminal and the run's log, or start several processes."""
+    from polm_core.run import execute, launch_command
+
+    tee = subprocess.Popen(["tee", "-a", str(run_dir.log)], stdin=subprocess.PIPE, start_new_session=True)  # noqa: S607
+    if tee.stdin is None:
+        raise RuntimeError("tee was started without a pipe")
+    if config.processes > 1:
+        return subprocess.call(launch_command(run_dir.root, config), stdout=tee.stdin, stderr=subprocess.STDOUT)
+    os.dup2(tee.stdin.fileno(), sys.stdout.fileno())
+    os.dup2(tee.stdin.fileno(), sys.stderr.fileno())
+    return execute(run_dir.root)
+
+
+def _methods(options: argparse.Namespace) -> int:
+    for method in catalogue.METHODS:
+        if options.slugs:
+            print(method.slug)
+        else:
+            print(f"{method.slug:22} {PARADIGMS[method.paradigm].title:28} {method.summary}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from polm_core.data.check import check_file, describe
+
+    result = check_file(options.data, catalogue.get(options.method).formats)
+    print(describe(result))
+    return 0 if result["ok"] else 2
+
+
+def _starter(options: argparse.Namespace) -> int:
+    from polm_core.starter import convert_starter
+
+    print(convert_starter(options.folder, lambda phase, fraction: print(f"{fraction:4.0%} {phase}", flush=True)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""Settings that many methods share, as pydantic blocks a method's config is composed of.
+
+The docstring under a field is the help text of the form and the docs. `json_schema_extra` carries what a form needs
+besides: the group it stands in, its unit, and where the default comes from.
+"""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+MAIN = "main"
+SCHEDULE = "schedule"
+OPTIMISER = "optimiser"
+DATA = "data"
+ADAPTER = "adapter"
+GENERATION = "generation"
+HARDWARE = "hardware"
+
+
+def setting(
+    default: Any, *, group: str, unit: str = "", source: str = "", step: float | None = None, **bounds: Any
+) -> Any:
+    """A pydantic field with its form metadata; `bounds` are pydantic's (`ge`, `le`, `gt`, `lt`, `max_length`)."""
+    extra = {"group": group, "unit": unit, "source": source, "step": step}
+    return Field(default, json_schema_extra={key: value for key, value in extra.items() if value}, **bounds)
+
+
+class Block(BaseModel):
+    """Base of every settings class: unknown names are refused, NaN and infinity too, docstrings become help."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True)
+
+
+class AdapterType(StrEnum):
+    NONE = "none"
+    LORA = "lora"
+    RSLORA = "rslora"
+    DORA = "dora"
+    QLORA = "qlora"
+
+
+class AdapterConfig(Block):
+    """Which weights are trained: all of them, or a small adapter beside the frozen model."""
+
+    type: AdapterType = setting(AdapterType.NONE, group=MAIN)
+    """`none` trains all weights. `lora` adds low-rank matrices, `rslora` scales them for high ranks, `dora` also
+    learns magnitudes, `qlora` is lora over a frozen model in 4 bits."""
+
+    r: int = setting(16, group=ADAPTER, source="LoRA, arXiv 2106.09685, section 7.2", ge=1, le=1024)
+    """Rank of the adapter's matrices: more rank, more capacity and memory."""
+
+    alpha: float = setting(32.0, group=ADAPTER, source="twice the rank, as in DoRA, arXiv 2402.09353", gt=0, le=4096)
+    """Scale of the adapter's output: `alpha / r`, or `alpha / sqrt(r)` for rslora."""
+
+    dropout: float = setting(0.0, group=ADAPTER, source="LoRA Without Regret", step=0.01, ge=0, lt=1)
+    """Share of the adapter's inputs that is dropped at random while training."""
+
+    target_modules: Literal["all-linear"] | list[str] = setting("all-linear", group=ADAPTER, source="QLoRA and peft")
+    """Layers that get an adapter: `all-linear` for every linear layer but the output head, or a list of names such
+    as `["q_proj", "v_proj"]`."""
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def _split_names(cls, value: Any) -> Any:
+        """Accept `q_proj, v_proj` from a text field."""
+        if isinstance(value, str) and value != "all-linear":
+            return [name.strip() for name in value.split(",") if name.strip()]
+        return value
+
+    @field_validator("target_modules")
+    @classmethod
+    def _check_names(cls, value: list[str] | str) -> list[str] | str:
+        if isinstance(value, list) and not value:
+            raise ValueError("must be all-linear or at least one layer name")
+        if isinstance(value, list) and any(name.split(".")[-1] == "lm_head" for name in value):
+            raise ValueError("must not hold lm_head: the output head cannot carry an adapter here")
+        return value
+
+
+class GenerationConfig(Block):
+    """How answers to held-out prompts are generated at each evaluation."""
+
+    samples: int = setting(4, group=GENERATION, unit="prompts", ge=0, le=64)
+    """Held-out prompts that are answered at each evaluation, to read how the model changes; 0 answers none."""
+
+    max_new_tokens: int = setting(64, group=GENERATION, unit="tokens", ge=1, le=8192)
+    """Longest answer."""
+
+    do_sample: bool = setting(False, group=GENERATION)
+    """Draw tokens at random; off takes the likeliest token each time, so that evaluations compare."""
+
+    temperature: float = setting(1.0, group=GENERATION, step=0.1, gt=0, le=10)
+    """Randomness when sampling: below 1 is more predictable, above 1 more varied."""
+
+    top_p: float = setting(1.0, group=GENERATION, step=0.05, gt=0, le=1)
+    """When sampling, keep the likeliest tokens that together reach this probability."""
+
+
+class TrainConfig(Block):
+    """What every gradient method shares."""
+
+    max_steps: int = setting(0, group=MAIN, unit="steps", ge=0, le=10_000_000)
+    """Optimiser steps to train for; 0 lets the epochs decide."""
+
+    epochs: float = setting(1.0, group=MAIN, unit="epochs", gt=0, le=1000)
+    """Passes over the training rows; not used when the steps are given."""
+
+    batch_size: int = setting(8, group=MAIN, unit="rows per device", source="trl", ge=1, le=4096)
+    """Rows in one forward pass on one device: lower it when memory runs out."""
+
+    gradient_accumulation_steps: int = setting(1, group=OPTIMISER, unit="passes", ge=1, le=4096)
+    """Forward passes added up into one optimiser step: the effective batch is this times the batch size."""
+
+    learning_rate: float = setting(2e-5, group=MAIN, source="trl", gt=0, le=1)
+    """Peak step size of the optimiser. Adapters take about ten times what full training takes."""
+
+    lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt", "polynomial"] = (
+        setting("linear", group=OPTIMISER, source="trl")
+    )
+    """How the learning rate falls over the run."""
+
+    warmup_ratio: float = setting(0.0, group=OPTIMISER, unit="share of steps", source="trl", step=0.01, ge=0, lt=1)
+    """Share of the steps over which the learning rate climbs from 0 to its peak."""
+
+    weight_decay: float = setting(0.0, group=OPTIMISER, source="trl", step=0.01, ge=0, le=1)
+    """Pull of the weights towards 0 at each step."""
+
+    max_grad_norm: float = setting(1.0, group=OPTIMISER, source="trl", step=0.1, ge=0, le=1000)
+    """Longer gradients are cut to this length; 0 cuts none."""
+
+    max_length: int = setting(1024, group=DATA, unit="tokens", source="trl", ge=8, le=1_048_576)
+    """Longest row; what is beyond is cut off."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", group=HARDWARE)
+    """Number format of the computation. `auto` takes bf16 where a GPU has it, fp16 on older ones, fp32 on a CPU."""
+
+    gradient_checkpointing: bool = setting(False, group=HARDWARE)
+    """Compute activations twice to save memory: about a fifth slower."""
+
+    logging_steps: int = setting(1, group=SCHEDULE, unit="steps", ge=1, le=100_000)
+    """Steps between two points of the training curves."""
+
+    eval_steps: int = setting(50, group=SCHEDULE, unit="steps", ge=0, le=10_000_000)
+    """Steps between evaluations on held-out rows; the start and the end are always evaluated, 0 leaves it at these."""
+
+    eval_rows: int = setting(200, group=SCHEDULE, unit="rows", ge=1, le=100_000)
+    """Most held-out rows an evaluation takes."""
+
+    save_steps: int = setting(100, group=SCHEDULE, unit="steps", ge=0, le=10_000_000)
+    """Steps between checkpoints; the end is always saved, 0 leaves it at that."""
+
+    seed: int = setting(42, group=SCHEDULE, source="transformers", ge=0, le=2**32 - 1)
+    """Start of every random choice: the same seed, settings and machine give the same run."""
+
+    adapter: AdapterConfig = setting(AdapterConfig(), group=ADAPTER)
+    """Train all weights or an adapter."""
+
+    generation: GenerationConfig = setting(GenerationConfig(), group=GENERATION)
+    """Answers to held-out prompts at each evaluation."""
+
+    devices: Literal["auto", "cpu", "gpu"] = setting("auto", group=HARDWARE)
+    """`auto` takes a GPU when there is one; `gpu` refuses to run without."""
+
+    processes: int = setting(1, group=HARDWARE, unit="processes", ge=1, le=512)
+    """Training processes, one a device, that share each batch."""

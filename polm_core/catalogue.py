@@ -1,0 +1,61 @@
+"""Every method the studio offers, as one explicit table, and the survey's map that it is part of."""
+
+from typing import NamedTuple
+
+from polm_core.errors import ConfigError
+from polm_core.method import Method, Paradigm, near
+from polm_core.methods import efficiency
+from polm_core.methods.alignment import dpo, dpo_presets
+from polm_core.methods.fine_tuning import sft
+from polm_core.methods.integration import continued_pretraining
+
+METHODS: tuple[Method, ...] = (
+    sft.METHOD,
+    dpo.METHOD,
+    *dpo_presets.METHODS,
+    *efficiency.METHODS,
+    continued_pretraining.METHOD,
+)
+
+_BY_SLUG = {method.slug: method for method in METHODS}
+
+
+class Branch(NamedTuple):
+    """A branch of the survey's map, whether the catalogue has a method in it or not."""
+
+    paradigm: Paradigm
+    title: str
+    summary: str
+
+
+TAXONOMY: tuple[Branch, ...] = (
+    Branch(Paradigm.FINE_TUNING, "Supervised fine-tuning", "Imitate examples of good answers."),
+    Branch(Paradigm.FINE_TUNING, "Adaptive fine-tuning", "Learn instructions or soft prompts that steer a model."),
+    Branch(Paradigm.FINE_TUNING, "Reinforced fine-tuning", "Warm up on examples, then reward right answers."),
+    Branch(Paradigm.ALIGNMENT, "Reinforcement learning from human feedback", "Learn a reward from people and seek it."),
+    Branch(Paradigm.ALIGNMENT, "Reinforcement learning from AI feedback", "Let a model judge in people's place."),
+    Branch(Paradigm.ALIGNMENT, "Direct preference optimisation", "Learn from preferred pairs without a reward model."),
+    Branch(Paradigm.REASONING, "Self-refinement", "Criticise one's own answers and write them better."),
+    Branch(Paradigm.REASONING, "Reinforcement learning for reasoning", "Reward chains of thought that end right."),
+    Branch(Paradigm.EFFICIENCY, "Model compression", "Quantise or prune a model to make it smaller."),
+    Branch(
+        Paradigm.EFFICIENCY,
+        "Parameter-efficient fine-tuning: reparameterised",
+        "Train low-rank matrices in place of the weights.",
+    ),
+    Branch(Paradigm.EFFICIENCY, "Parameter-efficient fine-tuning: additive", "Train small layers or prompts put in."),
+    Branch(Paradigm.EFFICIENCY, "Parameter-efficient fine-tuning: selective", "Train few of the model's own weights."),
+    Branch(Paradigm.EFFICIENCY, "Knowledge distillation", "Teach a small model with a large one."),
+    Branch(Paradigm.INTEGRATION, "Multimodal integration", "Connect images or sound to a language model."),
+    Branch(Paradigm.INTEGRATION, "Domain adaptation", "Bring in a domain's language, facts or documents."),
+    Branch(Paradigm.INTEGRATION, "Model merging", "Combine the weights of several models into one."),
+)
+
+
+def get(slug: str) -> Method:
+    """The method called `slug`. Raises `ConfigError` naming near matches when there is none."""
+    try:
+        return _BY_SLUG[slug]
+    except KeyError:
+        problem = f"is not a method of the catalogue.{near(slug, list(_BY_SLUG))}"
+        raise ConfigError(f"{slug!r} {problem}", code="config.method", fields={"method": [problem]}) from None

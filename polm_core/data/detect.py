@@ -1,0 +1,381 @@
+"""Which format a sample of rows has, with the mapping that follows, how sure that is, and why.
+
+Each format proposes mappings from what the columns hold first and what they are called second; every proposal is then
+tried on the sample, and its confidence is scaled by the share of rows that come out right.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from pydantic import BaseModel
+
+from polm_core.data.apply import DROPPED_BY_NATURE, apply_mapping
+from polm_core.data.labels import known_label
+from polm_core.data.mapping import Mapping, MappingOptions
+from polm_core.data.names import SYNONYMS, name_score, words_of
+from polm_core.data.observe import ColumnFacts, observe
+from polm_core.data.problems import RowProblem
+from polm_core.data.values import Row, read_path
+from polm_core.formats import Format
+
+SURE_ENOUGH = 0.5
+"""From this confidence on, a file is prepared without asking."""
+
+_TURNS = ("string", "messages", "message")
+_SHORT_ANSWER_WORDS = 6
+
+
+class Candidate(BaseModel):
+    """A format the rows may have: how sure (0 to 1), why, and the mapping that makes them so."""
+
+    format: Format
+    confidence: float
+    why: str
+    mapping: Mapping
+
+
+class Miss(BaseModel):
+    """A format that the rows almost have. A blocking one keeps the file from being taken for something else."""
+
+    format: Format
+    why: str
+    remedy: str
+    blocking: bool = False
+
+
+class Detection(BaseModel):
+    """All that was found, the likeliest candidate first."""
+
+    candidates: list[Candidate]
+    misses: list[Miss]
+
+    def best(self) -> Candidate | None:
+        """The candidate to use without asking, if there is one."""
+        if self.candidates and self.candidates[0].confidence >= SURE_ENOUGH:
+            return None if any(miss.blocking for miss in self.misses) else self.candidates[0]
+        return None
+
+    def of_format(self, format: Format) -> Candidate | None:
+        """The likeliest candidate of a format, however unlikely."""
+        return next((candidate for candidate in self.candidates if candidate.format == format), None)
+
+
+class Sample:
+    """Rows from the head of a file with what their columns hold."""
+
+    def __init__(self, rows: Sequence[Row], columns: dict[str, ColumnFacts]) -> None:
+        self.rows = rows
+        self.columns = columns
+
+    def best(self, role: str, *kinds: str, without: Collection[str | None] = ()) -> str | None:
+        """The column of these kinds whose name fits the role best."""
+        fitting = [
+            path
+            for path, facts in self.columns.items()
+            if facts.mostly(*kinds) and path not in without and name_score(path, role) > 0
+        ]
+        return max(fitting, key=lambda path: name_score(path, role), default=None)
+
+    def of_kind(self, kind: str) -> list[str]:
+        return [path for path, facts in self.columns.items() if facts.mostly(kind)]
+
+    def extras(self, *roles: str, without: Collection[str | None]) -> dict[str, str]:
+        """Columns for optional roles, by exact name only: a wrong guess would change every row."""
+        found = {}
+        for role in roles:
+            kinds = {"tools": ("list", "string"), "history": ("list",)}.get(role, ("string",))
+            path = self.best(role, *kinds, without=without)
+            if path is not None and "_".join(words_of(path)) in SYNONYMS[role]:
+                found[role] = path
+        return found
+
+
+def detect(rows: Sequence[Row], columns: dict[str, ColumnFacts] | None = None) -> Detection:
+    """What `rows` are. `columns` are the facts about them, if they were already gathered."""
+    sample = Sample(rows, observe(rows) if columns is None else columns)
+    candidates, misses = [], list(_misses(sample))
+    for propose in _PROPOSERS:
+        for proposal in propose(sample):
+            outcome = _tried(proposal, rows)
+            if isinstance(outcome, Miss):
+                misses.append(outcome)
+            else:
+                candidates.append(outcome)
+    candidates.sort(key=lambda candidate: -candidate.confidence)
+    return Detection(candidates=candidates, misses=misses)
+
+
+def _tried(proposal: Candidate, rows: Sequence[Row]) -> Candidate | Miss:
+    usable, problem = 0, None
+    for row in rows:
+        try:
+            apply_mapping(row, proposal.mapping)
+            usable += 1
+        except RowProblem as found:
+            if found.rule in DROPPED_BY_NATURE:
+                usable += 1
+            problem = problem or found
+    if not usable:
+        reason = problem.message if problem else "there are no rows"
+        return Miss(
+            format=proposal.format,
+            why=f"{proposal.why}, but no row fits: {reason.rstrip('.')}",
+            remedy=problem.advice if problem else "",
+        )
+    why = proposal.why
+    if problem and usable < len(rows):
+        why += f"; {len(rows) - usable} of {len(rows)} rows do not fit ({problem.message.rstrip('.')})"
+    confidence = round(proposal.confidence * usable / len(rows), 3)
+    return proposal.model_copy(update={"confidence": confidence, "why": why})
+
+
+def _candidate(
+    format: Format, confidence: float, why: str, columns: dict[str, str], options: MappingOptions | None = None
+) -> Candidate:
+    mapping = Mapping(format=format, columns=columns, options=options or MappingOptions())
+    return Candidate(format=format, confidence=confidence, why=why, mapping=mapping)
+
+
+def _pair_columns(sample: Sample) -> tuple[str | None, str | None]:
+    return sample.best("chosen", *_TURNS), sample.best("rejected", *_TURNS)
+
+
+def _question_column(sample: Sample, *without: str | None) -> str | None:
+    """The column with the prompt: by its name, or messages that end with the user."""
+    named = sample.best("prompt", *_TURNS, without=without)
+    if named is not None:
+        return named
+    lists = [path for path in sample.of_kind("messages") if path not in without]
+    return next((path for path in lists if not _ends_with_answer(sample.columns[path])), None)
+
+
+def _ends_with_answer(facts: ColumnFacts) -> bool:
+    return facts.share(facts.ends_with_answer) >= 0.5
+
+
+def _conversation_column(sample: Sample) -> str | None:
+    taken = _pair_columns(sample)
+    lists = [
+        path
+        for path in sample.of_kind("messages")
+        if path not in taken and _ends_with_answer(sample.columns[path]) and not name_score(path, "completion")
+    ]
+    return max(lists, key=lambda path: name_score(path, "messages"), default=None)
+
+
+def _conversations(sample: Sample) -> Iterator[Candidate]:
+    column = _conversation_column(sample)
+    if column is not None:
+        sure = 0.96 if name_score(column, "messages") > 0 else 0.88
+        if None not in _pair_columns(sample):
+            # The conversation is then the prompt of the pair, or a copy of its better half.
+            sure = 0.7
+        columns = {"messages": column} | sample.extras("system", "tools", without=[column])
+        yield _candidate(Format.CONVERSATION, sure, f"'{column}' holds lists of messages", columns)
+        return
+    alternating = sample.best("messages", "list of strings")
+    if alternating is not None:
+        why = f"'{alternating}' holds lists of texts, taken as user and assistant in turn"
+        yield _candidate(Format.CONVERSATION, 0.7, why, {"messages": alternating})
+
+
+def _instructions(sample: Sample) -> Iterator[Candidate]:
+    """A prompt and a completion in columns of their own: a conversation, or raw text."""
+    prompt = _question_column(sample)
+    completion = sample.best("completion", *_TURNS, without=[prompt])
+    if prompt is None or completion is None:
+        return
+    extras = sample.extras("input", "history", "system", without=[prompt, completion])
+    columns = {"prompt": prompt, "completion": completion}
+    why = f"'{prompt}' asks and '{completion}' answers"
+    instruct = "instruction" in words_of(prompt) or "history" in extras
+    raw = words_of(prompt) == ("prompt",) and words_of(completion) == ("completion",)
+    yield _candidate(Format.CONVERSATION, 0.93 if instruct else 0.75, why, columns | extras)
+    extras.pop("history", None)
+    options = MappingOptions(chat=not raw, strip_prompt=_begin_with(sample, prompt, completion))
+    confidence = 0.92 if raw else 0.7 if instruct else 0.82
+    yield _candidate(Format.PROMPT_COMPLETION, confidence, why, columns | extras, options)
+
+
+def _begin_with(sample: Sample, prompt: str, *answers: str) -> bool:
+    """Whether the texts of `answers` repeat the prompt at their beginning."""
+    repeated = 0
+    for row in sample.rows:
+        asked, *said = (read_path(row, path) for path in (prompt, *answers))
+        repeated += isinstance(asked, str) and all(isinstance(text, str) and text.startswith(asked) for text in said)
+    return bool(sample.rows) and repeated >= 0.9 * len(sample.rows)
+
+
+def _preferences(sample: Sample) -> Iterator[Candidate]:
+    chosen, rejected = _pair_columns(sample)
+    if chosen is None or rejected is None or chosen == rejected:
+        yield from _judged_pairs(sample)
+        return
+    columns = {"chosen": chosen, "rejected": rejected}
+    sure = 0.75 + 0.22 * min(name_score(chosen, "chosen"), name_score(rejected, "rejected"))
+    why = f"'{chosen}' and '{rejected}' hold a better and a worse answer"
+    options = MappingOptions()
+    prompt = _question_column(sample, chosen, rejected) or _conversation_column(sample)
+    if prompt is not None:
+        columns |= {"prompt": prompt} | sample.extras("input", without=[prompt, chosen, rejected])
+        options.strip_prompt = _begin_with(sample, prompt, chosen, rejected)
+        why += f", '{prompt}' the prompt"
+    columns |= sample.extras("system", without=columns.values())
+    yield _candidate(Format.PREFERENCE, sure, why, columns, options)
+
+
+def _judged_pairs(sample: Sample) -> Iterator[Candidate]:
+    prompt = _question_column(sample)
+    texts = [path for path, facts in sample.columns.items() if facts.mostly(*_TURNS) and path != prompt]
+    winner = sample.best("winner", "string", "number", without=[prompt])
+    if prompt is None or winner is None:
+        return
+    for first in texts:
+        second = _twin(first)
+        if second in texts and winner not in (first, second):
+            why = f"'{winner}' says which of '{first}' and '{second}' is better"
+            columns = {"prompt": prompt, "response_a": first, "response_b": second, "winner": winner}
+            yield _candidate(Format.PREFERENCE, 0.9, why, columns)
+            return
+
+
+def _twin(path: str) -> str:
+    """The name that is counted one further: `response_b` for `response_a`, `answer2` for `answer1`."""
+    after = {"a": "b", "A": "B", "0": "1", "1": "2"}.get(path[-1:])
+    return path[:-1] + after if after else ""
+
+
+def _ratings(sample: Sample) -> Iterator[Candidate]:
+    label = sample.best("label", "boolean", "number", "string")
+    if label is None:
+        return
+    judged = _judged(sample.columns[label])
+    if judged is None:
+        return
+    confidence, options, how = judged
+    conversation = _conversation_column(sample)
+    if conversation is not None:
+        columns = {"messages": conversation, "label": label}
+        why = f"'{label}' rates the conversations in '{conversation}' ({how})"
+    else:
+        prompt = _question_column(sample, label)
+        completion = sample.best("completion", *_TURNS, without=[prompt, label])
+        if prompt is None or completion is None:
+            return
+        columns = {"prompt": prompt, "completion": completion, "label": label}
+        columns |= sample.extras("input", without=columns.values())
+        why = f"'{label}' rates the answers in '{completion}' ({how})"
+        options.strip_prompt = _begin_with(sample, prompt, completion)
+    columns |= sample.extras("system", without=columns.values())
+    yield _candidate(Format.RATING, confidence + 0.02 * (conversation is not None), why, columns, options)
+
+
+def _judged(label: ColumnFacts) -> tuple[float, MappingOptions, str] | None:
+    """How sure a column is a label, how to read it, and that in words; None when it cannot be one."""
+    if all(known_label(value) is not None for value in label.distinct):
+        return 0.95, MappingOptions(), "good or bad"
+    if not label.mostly("number") and label.share(label.numeric) < 0.9:
+        return None
+    if label.smallest is None or label.largest is None or label.smallest == label.largest:
+        return None
+    middle = label.smallest / 2 + label.largest / 2
+    rated = bool({"rating", "label", "thumbs", "feedback", "vote"} & set(words_of(label.path)))
+    how = f"{label.smallest:g} to {label.largest:g} in the sample, taken as good from {middle:g} on"
+    return 0.84 if rated else 0.6, MappingOptions(label_threshold=middle), how
+
+
+def _verifiable(sample: Sample) -> Iterator[Candidate]:
+    """A question with a final answer that can be checked."""
+    prompt = _question_column(sample)
+    solution = sample.best("solution", "string", without=[prompt])
+    answer = sample.best("answer", "string", "number", without=[prompt, solution])
+    if prompt is None:
+        return
+    if answer is None:
+        if solution is not None and _marked(sample.columns[solution]) != "none":
+            yield _extracted(sample, prompt, solution, 0.93)
+        return
+    facts = sample.columns[answer]
+    if _marked(facts) != "none":
+        yield _extracted(sample, prompt, answer, 0.97)
+        return
+    columns = {"prompt": prompt, "answer": answer}
+    columns |= {"solution": solution} if solution else {}
+    columns |= sample.extras("system", without=columns.values())
+    short = facts.words <= _SHORT_ANSWER_WORDS * facts.values
+    why = f"'{prompt}' asks and '{answer}' holds {'short answers' if short else 'answers'}"
+    sure = (0.9 if solution or facts.share(facts.numeric) >= 0.8 else 0.86) if short else 0.5
+    yield _candidate(Format.PROMPT_ANSWER, sure * name_score(answer, "answer"), why, columns)
+
+
+def _marked(facts: ColumnFacts) -> str:
+    if facts.share(facts.hash_marks) >= 0.8:
+        return "hash-marks"
+    return "boxed" if facts.share(facts.boxed) >= 0.8 else "none"
+
+
+def _extracted(sample: Sample, prompt: str, column: str, confidence: float) -> Candidate:
+    extractor = _marked(sample.columns[column])
+    sign = "####" if extractor == "hash-marks" else "\\boxed{}"
+    options = MappingOptions(answer_extractor="hash-marks" if extractor == "hash-marks" else "boxed")
+    why = f"'{column}' marks the final answer with {sign}"
+    return _candidate(Format.PROMPT_ANSWER, confidence, why, {"prompt": prompt, "answer": column}, options)
+
+
+def _steps(sample: Sample) -> Iterator[Candidate]:
+    prompt = _question_column(sample)
+    steps = sample.best("completions", "list of strings")
+    labels = sample.best("labels", "list of numbers")
+    if prompt is not None and steps is not None and labels is not None:
+        why = f"'{steps}' holds steps and '{labels}' their labels"
+        yield _candidate(Format.STEPWISE, 0.97, why, {"prompt": prompt, "completions": steps, "labels": labels})
+
+
+def _prompts(sample: Sample) -> Iterator[Candidate]:
+    prompt = _question_column(sample)
+    if prompt is None:
+        return
+    answered = sample.best("completion", *_TURNS, without=[prompt]) or sample.best("answer", "number", without=[prompt])
+    alone = not answered and _pair_columns(sample) == (None, None) and _conversation_column(sample) is None
+    columns = {"prompt": prompt} | sample.extras("input", "system", without=[prompt])
+    sure = 0.85 * max(name_score(prompt, "prompt"), 0.9) if alone else 0.3
+    yield _candidate(Format.PROMPT, sure, f"'{prompt}' holds prompts" + (" alone" if alone else ""), columns)
+
+
+def _texts(sample: Sample) -> Iterator[Candidate]:
+    texts = sample.of_kind("string")
+    named = sample.best("text", "string")
+    if named is not None:
+        yield _candidate(Format.TEXT, 0.9 * name_score(named, "text"), f"'{named}' holds texts", {"text": named})
+    elif len(texts) == 1 and len(sample.columns) == 1 and name_score(texts[0], "prompt") == 0:
+        yield _candidate(Format.TEXT, 0.6, f"'{texts[0]}' is the only column and holds texts", {"text": texts[0]})
+
+
+_PROPOSERS: tuple[Callable[[Sample], Iterator[Candidate]], ...] = (
+    _preferences,
+    _steps,
+    _ratings,
+    _conversations,
+    _verifiable,
+    _instructions,
+    _prompts,
+    _texts,
+)
+
+
+def _misses(sample: Sample) -> Iterator[Miss]:
+    tops = {path.lower() for path in sample.columns}
+    if {"parent_id", "role", "text"} <= tops:
+        yield Miss(
+            format=Format.CONVERSATION,
+            why="Each row is a single message that names its parent: a tree, not conversations",
+            remedy="Follow each branch from its root and write one row a conversation, with a list in 'messages'.",
+            blocking=True,
+        )
+    for present, absent in (("chosen", "rejected"), ("rejected", "chosen")):
+        if present in tops and sample.best(absent, *_TURNS) is None:
+            yield Miss(
+                format=Format.PREFERENCE,
+                why=f"There is a column '{present}' but none with the {absent} answers",
+                remedy=f"Add a column '{absent}', or map the columns to another format by hand.",
+                blocking=True,
+            )

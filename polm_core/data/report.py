@@ -1,0 +1,130 @@
+"""What preparation reports: the contract between the preparing process and whoever shows a dataset."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from polm_core.data.detect import Candidate
+from polm_core.data.identify import FileFacts
+from polm_core.data.limits import Limits
+from polm_core.data.mapping import Mapping
+from polm_core.data.observe import Column
+from polm_core.formats import Format
+
+REPORT_NAME = "report.json"
+PROGRESS_NAME = "progress.json"
+
+
+class Status(StrEnum):
+    READY = "ready"
+    INVALID = "invalid"
+
+
+class PrepareJob(BaseModel):
+    """What to prepare. `filename` is the name the file was uploaded under, `source` where it lies.
+
+    `out` is made, or replaced, once all is done. `mapping` says how to read the file; `format` alone asks for the
+    likeliest mapping to that format; with neither, the file is taken for what it looks like.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    source: Path
+    filename: str
+    out: Path
+    format: Format | None = None
+    mapping: Mapping | None = None
+    limits: Limits = Field(default_factory=Limits)
+
+
+class Problem(BaseModel):
+    """One fault. `row` counts from 1 in the source; `rule` is stable; `remedy` says what would be right."""
+
+    row: int | None = None
+    column: str | None = None
+    rule: str
+    message: str
+    remedy: str = ""
+
+
+class Stats(BaseModel):
+    """Figures over the rows that are used.
+
+    `chars` counts characters of all texts in a row. `turns` counts messages in a row, 0 where there are none.
+    `duplicates` counts rows that repeat an earlier one exactly. `labels` counts true and false. `empty` counts rows
+    dropped because a needed text was empty, `equal_pairs` rows whose chosen and rejected answers are the same.
+    """
+
+    chars_p50: int = 0
+    chars_p95: int = 0
+    chars_max: int = 0
+    turns_mean: float = 0.0
+    turns_max: int = 0
+    duplicates: int = 0
+    labels: dict[str, int] = Field(default_factory=dict)
+    empty: int = 0
+    equal_pairs: int = 0
+
+
+class PrepareReport(BaseModel):
+    """The result of preparing a file.
+
+    `error` is `PolmError.as_dict()` when `status` is invalid. `problems` lists the first faults one by one,
+    `problem_counts` counts all of them by rule. `sha256` and `bytes` are those of `rows.jsonl`.
+    """
+
+    status: Status
+    error: dict[str, Any] | None = None
+    file: FileFacts | None = None
+    format: Format | None = None
+    confidence: float = 0.0
+    why: str = ""
+    alternatives: list[Candidate] = Field(default_factory=list)
+    columns: list[Column] = Field(default_factory=list)
+    mapping: Mapping | None = None
+    rows_total: int = 0
+    rows_used: int = 0
+    problems: list[Problem] = Field(default_factory=list)
+    problem_counts: dict[str, int] = Field(default_factory=dict)
+    stats: Stats = Field(default_factory=Stats)
+    sha256: str = ""
+    bytes: int = 0
+
+
+class Phase(StrEnum):
+    DETECTING = "detecting"
+    PREPARING = "preparing"
+    FINISHING = "finishing"
+
+
+class PrepareProgress(BaseModel):
+    """How far preparation is; bytes are those of the uploaded file."""
+
+    phase: Phase = Phase.DETECTING
+    bytes_done: int = 0
+    bytes_total: int = 0
+    rows: int = 0
+
+
+def draft_of(out: Path) -> Path:
+    """Where the files of `out` are written until they are complete."""
+    return out.with_name(f".{out.name}.draft")
+
+
+def read_progress(out: Path) -> PrepareProgress | None:
+    """How far the preparation into `out` is, or was when it ended; None before it began."""
+    for folder in (draft_of(out), out):
+        try:
+            return PrepareProgress.model_validate_json((folder / PROGRESS_NAME).read_bytes())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            continue
+    return None
+
+
+def read_report(out: Path) -> PrepareReport | None:
+    """The report in `out`; None when preparation has not ended, or ended without a word."""
+    try:
+        return PrepareReport.model_validate_json((out / REPORT_NAME).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None

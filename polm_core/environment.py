@@ -1,0 +1,26 @@
+"""Process-wide settings of the libraries a run uses."""
+
+import logging
+import os
+
+_SETTINGS = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    # Threads that libraries start when they are imported do not survive a later fork.
+    "TOKENIZERS_PARALLELISM": "false",
+    "OPENBLAS_NUM_THREADS": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+
+
+def set_environment() -> None:
+    """Keep libraries from calling home, drawing progress bars into logs, and mixing threads with forks.
+
+    To be called before any of them is imported.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    # It warns of an optional kernel package that is not wanted: its kernels are downloaded code.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

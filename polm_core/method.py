@@ -1,0 +1,229 @@
+"""What a post-training method is: a frozen record that the catalogue lists and every surface reads.
+
+From one record come the launch form, the API's JSON Schema, the command line, the docs page and the run itself.
+"""
+
+import copy
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from polm_core.errors import ConfigError
+from polm_core.formats import Format
+
+
+class Paradigm(StrEnum):
+    """The five paradigms of "A Survey on Post-training of Large Language Models" (arXiv 2503.06072)."""
+
+    FINE_TUNING = "fine-tuning"
+    ALIGNMENT = "alignment"
+    REASONING = "reasoning"
+    EFFICIENCY = "efficiency"
+    INTEGRATION = "integration"
+
+
+class ParadigmSpec(NamedTuple):
+    title: str
+    summary: str
+
+
+PARADIGMS: dict[Paradigm, ParadigmSpec] = {
+    Paradigm.FINE_TUNING: ParadigmSpec("Fine-tuning", "Teach a task from examples of the right answer."),
+    Paradigm.ALIGNMENT: ParadigmSpec("Alignment", "Teach which of several answers people prefer."),
+    Paradigm.REASONING: ParadigmSpec("Reasoning", "Teach to think in steps, rewarded by checkable results."),
+    Paradigm.EFFICIENCY: ParadigmSpec("Efficiency", "Train or run with less memory, compute or data."),
+    Paradigm.INTEGRATION: ParadigmSpec(
+        "Integration and adaptation", "Add a domain, a modality, knowledge or another model's skills."
+    ),
+}
+
+
+class Paper(NamedTuple):
+    """Where a method comes from; `arxiv` is an identifier such as `2305.18290`."""
+
+    title: str
+    arxiv: str
+
+    @property
+    def url(self) -> str:
+        return f"https://arxiv.org/abs/{self.arxiv}"
+
+
+@dataclass(frozen=True)
+class ChartSpec:
+    """One chart of a method's default set.
+
+    `keys` are metric keys drawn as lines of one chart, `how_to_read` is what a newcomer should look for.
+    """
+
+    title: str
+    keys: tuple[str, ...]
+    unit: str
+    how_to_read: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the catalogue.
+
+    `summary` says in a line what the method does, `when` when to choose it. `config` is the pydantic class of its
+    settings, `defaults` what this row sets differently from that class (a preset), `main_fields` the dotted names of
+    the settings that matter most. `run(config, context)` takes that class and a `RunContext`, trains, and
+    returns the final metrics. `devices` tells about
+    hardware needs, empty when there is nothing to tell.
+    """
+
+    slug: str
+    title: str
+    paradigm: Paradigm
+    branch: str
+    summary: str
+    when: str
+    paper: Paper
+    formats: tuple[Format, ...]
+    config: type[BaseModel]
+    run: Callable[[Any, Any], dict[str, float]]
+    charts: tuple[ChartSpec, ...]
+    main_fields: tuple[str, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    devices: str = ""
+
+    def parse(self, values: Mapping[str, Any]) -> BaseModel:
+        """The validated settings: `values` over this row's defaults.
+
+        Raises `ConfigError` whose `fields` name every setting at fault, `config.<path>`, and what would be right.
+        """
+        try:
+            return self.config.model_validate(merged(self.defaults, values))
+        except ValidationError as error:
+            raise _config_error(error, self) from error
+
+    def default_config(self) -> dict[str, Any]:
+        """Every setting with its default in this row, as plain JSON values."""
+        return self.parse({}).model_dump(mode="json")
+
+    def config_schema(self) -> dict[str, Any]:
+        """The settings as JSON Schema without `$ref`, with this row's own defaults at every level."""
+        schema = self.config.model_json_schema()
+        inlined: dict[str, Any] = _inline(schema, schema.get("$defs", {}))
+        inlined.pop("$defs", None)
+        _set_defaults(inlined, self.default_config(), f"{self.paper.title}, arXiv {self.paper.arxiv}")
+        return inlined
+
+
+def preset(
+    base: Method,
+    *,
+    slug: str,
+    title: str,
+    summary: str,
+    when: str,
+    paper: Paper,
+    defaults: Mapping[str, Any],
+    paradigm: Paradigm | None = None,
+    branch: str | None = None,
+    main_fields: tuple[str, ...] | None = None,
+    devices: str = "",
+) -> Method:
+    """A catalogue row that is `base` with other defaults."""
+    return replace(
+        base,
+        slug=slug,
+        title=title,
+        summary=summary,
+        when=when,
+        paper=paper,
+        defaults=merged(base.defaults, defaults),
+        paradigm=paradigm or base.paradigm,
+        branch=branch or base.branch,
+        main_fields=main_fields or base.main_fields,
+        devices=devices or base.devices,
+    )
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `over` laid on top, nested mappings merged key by key; neither argument is changed."""
+    result = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """A sentence such as ` Did you mean lora?`, or nothing when no known name is close."""
+    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def _inline(node: Any, definitions: Mapping[str, Any]) -> Any:
+    """`node` with every `$ref` replaced by a copy of what it names."""
+    if isinstance(node, list):
+        return [_inline(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    rest = {key: _inline(value, definitions) for key, value in node.items() if key != "$ref"}
+    if "$ref" not in node:
+        return rest
+    target = _inline(definitions[node["$ref"].removeprefix("#/$defs/")], definitions)
+    return {**target, **rest}
+
+
+def _set_defaults(schema: dict[str, Any], values: Mapping[str, Any], source: str) -> None:
+    """Write `values` into the schema as defaults; `source` becomes that of each default it changes."""
+    for name, value in values.items():
+        entry = schema["properties"][name]
+        if "properties" in entry:
+            _set_defaults(entry, value, source)
+        elif entry.get("default") != value:
+            entry["source"] = source
+        entry["default"] = value
+
+
+def _config_error(error: ValidationError, method: Method) -> ConfigError:
+    fields: dict[str, list[str]] = {}
+    for problem in error.errors(include_url=False):
+        path = ".".join(str(part) for part in ("config", *problem["loc"]))
+        fields.setdefault(path, []).append(_advice(problem, method))
+    named = "; ".join(f"{path.removeprefix('config.')} {problems[0]}" for path, problems in fields.items())
+    return ConfigError(f"The settings do not fit {method.slug}: {named}", fields=fields)
+
+
+_BOUNDS = {
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("below", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "text", "list": "a list"}
+
+
+def _advice(problem: Any, method: Method) -> str:
+    """What would be right, for one of pydantic's problems."""
+    kind, context, given = problem["type"], problem.get("ctx", {}), problem["input"]
+    if kind in _BOUNDS:
+        words, key = _BOUNDS[kind]
+        return f"must be {words} {context[key]}, not {given!r}"
+    if kind == "extra_forbidden":
+        *parents, name = (str(part) for part in problem["loc"])
+        known = list(_properties_at(method.config_schema(), parents))
+        return f"is not a setting of {method.slug}.{near(name, known)}"
+    if kind in ("literal_error", "enum"):
+        return f"must be one of {context['expected']}, not {given!r}"
+    if kind == "value_error":
+        return str(context["error"])
+    wanted = _KINDS.get(kind.split("_")[0])
+    if wanted is not None and kind.endswith(("_type", "_parsing", "_from_float")):
+        return f"must be {wanted}, not {given!r}"
+    return f"{problem['msg'].removeprefix('Input ')}, not {given!r}"
+
+
+def _properties_at(schema: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    for name in path:
+        schema = schema.get("properties", {}).get(name, {})
+    found: Mapping[str, Any] = schema.get("properties", {})
+    return found

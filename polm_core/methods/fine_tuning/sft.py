@@ -1,0 +1,157 @@
+"""Supervised fine-tuning on demonstrations, of all weights or an adapter, with trl's SFTTrainer."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pydantic import ValidationInfo, field_validator
+
+from polm_core.blocks import DATA, MAIN, OPTIMISER, TrainConfig, setting
+from polm_core.context import RunContext
+from polm_core.errors import DataError
+from polm_core.formats import Format
+from polm_core.method import ChartSpec, Method, Paper, Paradigm
+from polm_core.training.encoding import LossOn, encode_rows
+from polm_core.training.rows import Row
+
+logger = logging.getLogger(__name__)
+
+FORMATS = (Format.CONVERSATION, Format.PROMPT_COMPLETION)
+_PACKABLE = 64
+
+
+class SupervisedConfig(TrainConfig):
+    """Settings of every method that trains on the tokens of its rows."""
+
+    loss: Literal["nll", "dft"] = setting("nll", group=MAIN, source="trl")
+    """`nll` is the usual likelihood loss; `dft` weighs each token by its own probability, which generalises better
+    on reasoning data (arXiv 2508.05629)."""
+
+    packing: bool = setting(False, group=DATA, source="trl")
+    """Fill each sequence up to the longest length with several rows: faster when rows are short."""
+
+    neftune_noise_alpha: float = setting(
+        0.0, group=OPTIMISER, source="NEFTune, arXiv 2310.05914, uses 5 to 15", step=1, ge=0, le=100
+    )
+    """Noise added to the embeddings while training, which can make answers fuller; 0 adds none."""
+
+    @field_validator("packing")
+    @classmethod
+    def _check_packing(cls, packing: bool, info: ValidationInfo) -> bool:
+        if packing and info.data.get("max_length", _PACKABLE) < _PACKABLE:
+            raise ValueError(f"needs a max_length of at least {_PACKABLE} tokens to pack rows into")
+        return packing
+
+
+class SftConfig(SupervisedConfig):
+    """Settings of supervised fine-tuning."""
+
+    loss_on: LossOn = setting("answers", group=DATA)
+    """`answers` trains on what the assistant said alone; `everything` on the prompts too."""
+
+
+def run(config: SftConfig, context: RunContext) -> dict[str, float]:
+    """Train and return the final metrics."""
+    return train_supervised(config, context, formats=FORMATS, loss_on=config.loss_on, packing_strategy="bfd")
+
+
+def train_supervised(
+    config: SupervisedConfig,
+    context: RunContext,
+    *,
+    formats: Sequence[Format],
+    loss_on: LossOn,
+    packing_strategy: Literal["bfd", "wrapped"],
+) -> dict[str, float]:
+    """The whole of a supervised run on rows of `formats`; also what continued pretraining is made of."""
+    from trl import SFTConfig, SFTTrainer
+
+    from polm_core.training.arguments import training_arguments
+    from polm_core.training.loop import train
+    from polm_core.training.setup import bring_model, read_data
+
+    split, tokenizer = read_data(config, context, formats)
+    train_set = tokenised(
+        tokenizer, split.train, split.format, loss_on, limit=None if config.packing else config.max_length
+    )
+    if not train_set:
+        raise DataError(
+            f"No row has a trained token within its first {config.max_length} tokens.",
+            code="data.untrained",
+            advice="Raise max_length, or check that rows end with an answer of the assistant.",
+        )
+    eval_set = tokenised(tokenizer, split.held_out, split.format, loss_on, limit=config.max_length)
+    model, adapter = bring_model(config, context)
+    arguments = SFTConfig(
+        **training_arguments(config, context.run_dir),
+        # Rows come cut to length already, unless packing is to cut them.
+        max_length=config.max_length if config.packing else None,
+        packing=config.packing,
+        packing_strategy=packing_strategy,
+        eval_packing=False,
+        # The same loss as `nll`, computed without holding every logit.
+        loss_type="chunked_nll" if config.loss == "nll" else config.loss,
+        neftune_noise_alpha=config.neftune_noise_alpha or None,
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=train_set,
+        eval_dataset=eval_set or None,
+        processing_class=tokenizer,
+        peft_config=adapter,
+    )
+    return train(trainer, context, config, split)
+
+
+def tokenised(tokenizer: Any, rows: Sequence[Row], format_: Format, loss_on: LossOn, *, limit: int | None) -> Any:
+    """A dataset of `input_ids` and `labels` (-100 where not trained), each row cut to `limit` tokens.
+
+    Rows of which no trained token is left are dropped.
+    """
+    from datasets import Dataset
+
+    columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+    for encoded in encode_rows(tokenizer, rows, format_, loss_on):
+        if any(encoded.trained[:limit]):
+            labels = [token if on else -100 for token, on in zip(encoded.input_ids, encoded.trained, strict=True)]
+            columns["input_ids"].append(encoded.input_ids[:limit])
+            columns["labels"].append(labels[:limit])
+    dropped = len(rows) - len(columns["labels"])
+    if dropped:
+        logger.warning("%d of %d rows have no trained token and are left out.", dropped, len(rows))
+    return Dataset.from_dict(columns)
+
+
+CHARTS = (
+    ChartSpec(
+        "Loss",
+        ("loss", "eval/loss"),
+        "nats per token",
+        "Both should fall. When the held-out loss rises while the other falls, the model memorises: stop there.",
+    ),
+    ChartSpec(
+        "Token accuracy",
+        ("mean_token_accuracy", "eval/mean_token_accuracy"),
+        "share of tokens",
+        "How often the likeliest token is the right one. It rises as the loss falls.",
+    ),
+    ChartSpec("Entropy", ("entropy", "eval/entropy"), "nats", "How unsure the model is. Near 0 it repeats by heart."),
+    ChartSpec("Learning rate", ("learning_rate",), "", "The schedule: up in the warm-up, then down."),
+    ChartSpec("Gradient norm", ("grad_norm",), "", "Spikes mean a step too large: lower the learning rate."),
+)
+
+METHOD = Method(
+    slug="sft",
+    title="Supervised fine-tuning",
+    paradigm=Paradigm.FINE_TUNING,
+    branch="Supervised fine-tuning",
+    summary="Trains the model to give the answers of your examples.",
+    when="You have examples of good answers. The first step of nearly every recipe.",
+    paper=Paper("Finetuned Language Models Are Zero-Shot Learners", "2109.01652"),
+    formats=FORMATS,
+    config=SftConfig,
+    run=run,
+    charts=CHARTS,
+    main_fields=("max_steps", "epochs", "batch_size", "learning_rate", "max_length", "adapter.type", "loss_on"),
+)

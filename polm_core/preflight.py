@@ -1,0 +1,326 @@
+"""What would happen if a run were started: how its rows fare, what it needs, and what stands in its way.
+
+`python -m polm_core.preflight spec.yaml out.json` writes the report; only the tokenizer is loaded, never the weights.
+"""
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, Field
+
+from polm_core import catalogue
+from polm_core.blocks import AdapterType, TrainConfig
+from polm_core.context import RunSpec, load_spec
+from polm_core.environment import set_environment
+from polm_core.errors import PolmError
+from polm_core.estimate import ModelShape, Workload, estimate, machine_flops, model_shape
+from polm_core.formats import Format
+from polm_core.run_dir import write_atomic
+from polm_core.training.encoding import Encoded, as_pairs, encode_pairs, encode_rows
+from polm_core.training.loading import compute_precision, has_accelerator, load_tokenizer
+from polm_core.training.rows import Row, Split, fingerprint, load_split
+
+# Rows that are tokenised; of a larger dataset as many are taken, evenly spread, and the counts are scaled up.
+MEASURED_ROWS = 20_000
+_HISTOGRAM_BARS = 20
+_EXAMPLE_TOKENS = 512
+_NOTABLE_SHARE = 0.05
+_FEW_HELD_OUT = 5
+_TIGHT = 0.8
+
+
+class Entry(BaseModel):
+    """Something that stands in the way of a run, or that one should know; `remedy` says what to do about it."""
+
+    code: str
+    message: str
+    remedy: str = ""
+
+
+class Bar(BaseModel):
+    """Rows of at most `upto` tokens that are longer than the bar before."""
+
+    upto: int
+    count: int
+
+
+class TokenStats(BaseModel):
+    """Lengths of the training rows, uncut; those of a pair count both its sequences."""
+
+    mean: float = 0.0
+    p50: int = 0
+    p95: int = 0
+    max: int = 0
+    histogram: list[Bar] = Field(default_factory=list)
+
+
+class Token(BaseModel):
+    """A token as text; the texts of a sequence joined are the text the model sees. `trained`: it counts in the loss."""
+
+    text: str
+    trained: bool
+
+
+class Example(BaseModel):
+    """The first row as the model sees it; for a pair `tokens` end with the chosen answer, `rejected` with the other."""
+
+    tokens: list[Token]
+    rejected: list[Token] = Field(default_factory=list)
+
+
+class Report(BaseModel):
+    """The answer of `POST /runs/preflight`. `fit` says whether the memory suffices: `fits`, `tight` or `over`."""
+
+    rows_total: int = 0
+    rows_used: int = 0
+    held_out_rows: int = 0
+    duplicate_rows: int = 0
+    leaked_rows: int = 0
+    truncated_rows: int = 0
+    untrained_rows: int = 0
+    equal_pairs: int = 0
+    steps: int = 0
+    tokens: TokenStats = Field(default_factory=TokenStats)
+    memory_bytes: int = 0
+    memory_available: int = 0
+    fit: str = "fits"
+    disk_bytes: int = 0
+    seconds: float = 0.0
+    first_example: Example | None = None
+    blocking: list[Entry] = Field(default_factory=list)
+    warnings: list[Entry] = Field(default_factory=list)
+
+
+def preflight(spec: RunSpec) -> Report:
+    """Check a run. Never raises for what a person can put right: that is among the report's `blocking`."""
+    report = Report()
+    try:
+        method = catalogue.get(spec.method)
+        config = cast(TrainConfig, method.parse(spec.config))
+        precision = compute_precision(config)
+        split = load_split(spec, method.formats, eval_rows=config.eval_rows, seed=config.seed)
+        tokenizer = load_tokenizer(spec.model)
+        shape = model_shape(spec.model)
+        view = _View(tokenizer, split, config)
+        _count_rows(report, split)
+        _measure(report, view)
+        _estimate(report, view, shape)
+        _warn(report, view, shape, precision)
+    except PolmError as error:
+        report.blocking.append(Entry(code=error.code, message=error.message, remedy=error.advice))
+    return report
+
+
+class _View:
+    """The rows as the model will see them."""
+
+    def __init__(self, tokenizer: Any, split: Split, config: TrainConfig) -> None:
+        self.split = split
+        self.config = config
+        self.is_pairs = split.format is Format.PREFERENCE
+        settings = config.model_dump()
+        self.cuts = not settings.get("packing", False)
+        self._tokenizer = tokenizer
+        self._loss_on = settings.get("loss_on", "answers")
+        self._wrap = settings.get("chat_template", True)
+
+    def sequences(self, rows: Sequence[Row]) -> Iterator[tuple[Encoded, ...]]:
+        """The one sequence of each row, or both of a pair."""
+        if self.is_pairs:
+            return encode_pairs(self._tokenizer, as_pairs(rows, wrap=self._wrap))
+        return ((encoded,) for encoded in encode_rows(self._tokenizer, rows, self.split.format, self._loss_on))
+
+
+def _count_rows(report: Report, split: Split) -> None:
+    trained = [fingerprint(row) for row in split.train]
+    held_out = {fingerprint(row) for row in split.held_out}
+    report.rows_total = len(split.train) + len(split.held_out)
+    report.held_out_rows = len(split.held_out)
+    report.duplicate_rows = len(trained) - len(set(trained))
+    report.leaked_rows = sum(mark in held_out for mark in trained)
+    if split.format is Format.PREFERENCE:
+        report.equal_pairs = sum(row["chosen"] == row["rejected"] for row in split.train)
+
+
+def _measure(report: Report, view: _View) -> None:
+    """Count tokens, cut rows and rows without a trained token, over at most `MEASURED_ROWS` rows."""
+    rows, limit = view.split.train, view.config.max_length
+    stride = -(-len(rows) // MEASURED_ROWS)
+    lengths: list[int] = []
+    truncated = untrained = 0
+    for sequences in view.sequences(rows[::stride]):
+        if not lengths:
+            shown = [_shown_tokens(encoded) for encoded in sequences]
+            report.first_example = Example(tokens=shown[0], rejected=shown[1] if view.is_pairs else [])
+        lengths.append(sum(len(item.input_ids) for item in sequences))
+        truncated += view.cuts and any(len(item.input_ids) > limit for item in sequences)
+        untrained += not all(any(item.trained[: limit if view.cuts else None]) for item in sequences)
+    scale = len(rows) / len(lengths)
+    report.truncated_rows, report.untrained_rows = round(truncated * scale), round(untrained * scale)
+    report.rows_used = len(rows) - report.untrained_rows
+    report.tokens = _token_stats(lengths, scale)
+    if stride > 1:
+        report.warnings.append(
+            Entry(code="data.sampled", message=f"Tokens were counted on {len(lengths):,} rows and scaled up.")
+        )
+
+
+def _shown_tokens(encoded: Encoded) -> list[Token]:
+    """The tokens as texts that join to what the model sees; a token without a place of its own shows nothing."""
+    tokens, done = [], 0
+    for (_, end), trained in list(zip(encoded.offsets, encoded.trained, strict=True))[:_EXAMPLE_TOKENS]:
+        tokens.append(Token(text=encoded.text[done : max(done, end)], trained=trained))
+        done = max(done, end)
+    return tokens
+
+
+def _token_stats(lengths: list[int], scale: float) -> TokenStats:
+    ordered = sorted(lengths)
+    shortest, longest = ordered[0], ordered[-1]
+    width = -(-(longest - shortest + 1) // _HISTOGRAM_BARS)
+    counts = Counter((length - shortest) // width for length in ordered)
+    return TokenStats(
+        mean=sum(ordered) / len(ordered),
+        p50=ordered[len(ordered) // 2],
+        p95=ordered[len(ordered) * 95 // 100],
+        max=longest,
+        histogram=[
+            Bar(upto=shortest + (bar + 1) * width - 1, count=round(counts[bar] * scale))
+            for bar in range((longest - shortest) // width + 1)
+        ],
+    )
+
+
+def _estimate(report: Report, view: _View, shape: ModelShape) -> None:
+    config, limit = view.config, view.config.max_length * (2 if view.is_pairs else 1)
+    stats = report.tokens
+    rows = report.rows_used if view.cuts else math.ceil(report.rows_used * stats.mean / limit)
+    per_step = config.batch_size * config.gradient_accumulation_steps * config.processes
+    report.steps = config.max_steps or math.ceil(config.epochs * math.ceil(rows / per_step))
+    work = Workload(
+        tokens_per_row=min(stats.mean, limit) if view.cuts else limit,
+        tokens_of_long_row=min(stats.p95, limit) if view.cuts else limit,
+        steps=report.steps,
+        held_out_rows=report.held_out_rows,
+        has_reference=view.is_pairs,
+        needs_logits=view.is_pairs,
+    )
+    device, report.memory_available = _machine(config)
+    report.memory_bytes, report.disk_bytes, report.seconds = estimate(shape, config, work, flops=machine_flops(device))
+    share = report.memory_bytes / max(1, report.memory_available)
+    report.fit = "over" if share > 1 else "tight" if share > _TIGHT else "fits"
+
+
+def _machine(config: TrainConfig) -> tuple[str, int]:
+    """The device the run would compute on, and how many bytes are free there."""
+    import psutil
+    import torch
+
+    if has_accelerator(config):
+        device = str(torch.accelerator.current_accelerator())
+        return device, torch.cuda.mem_get_info()[0] if device.startswith("cuda") else psutil.virtual_memory().available
+    return "cpu", psutil.virtual_memory().available
+
+
+def _warn(report: Report, view: _View, shape: ModelShape, precision: str) -> None:
+    """Turn the counts into advice."""
+    if report.rows_used == 0:
+        report.blocking.append(
+            Entry(
+                code="data.untrained",
+                message=f"No row has a trained token within its first {view.config.max_length} tokens.",
+                remedy="Raise max_length, or check that rows end with an answer of the assistant.",
+            )
+        )
+    report.warnings += [entry for applies, entry in _advice(report, view, shape, precision) if applies]
+
+
+def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> Iterator[tuple[bool, Entry]]:
+    config, tokens = view.config, report.tokens
+
+    def entry(code: str, message: str, remedy: str) -> Entry:
+        return Entry(code=code, message=message, remedy=remedy)
+
+    yield (
+        report.fit != "fits",
+        entry(
+            "resource.memory",
+            f"The run needs about {_gigabytes(report.memory_bytes)}; {_gigabytes(report.memory_available)} are free.",
+            "Lower batch_size or max_length, or train an adapter.",
+        ),
+    )
+    yield (
+        report.duplicate_rows > 0,
+        entry("data.duplicates", f"{report.duplicate_rows:,} rows repeat others.", "Remove them to weigh rows alike."),
+    )
+    yield (
+        report.leaked_rows > 0,
+        entry(
+            "data.leaked",
+            f"{report.leaked_rows:,} training rows are also held out, so the evaluation flatters.",
+            "Take an evaluation set that shares no row with the dataset.",
+        ),
+    )
+    yield (
+        report.truncated_rows > report.rows_total * _NOTABLE_SHARE,
+        entry(
+            "data.truncated",
+            f"{report.truncated_rows:,} rows are cut at {config.max_length} tokens; the longest has {tokens.max}.",
+            "Raise max_length if the ends matter.",
+        ),
+    )
+    yield (
+        0 < report.untrained_rows < report.rows_used + report.untrained_rows,
+        entry(
+            "data.untrained_rows",
+            f"{report.untrained_rows:,} rows have no trained token and are left out.",
+            "Raise max_length, or check that they end with an answer.",
+        ),
+    )
+    yield (
+        report.equal_pairs > 0,
+        entry("data.equal_pairs", f"{report.equal_pairs:,} pairs have two equal answers.", "Remove them."),
+    )
+    yield (
+        report.held_out_rows < _FEW_HELD_OUT,
+        entry(
+            "data.few_held_out",
+            f"{report.held_out_rows} rows are held out, too few to tell whether the model learns or memorises.",
+            "Add rows, or give an evaluation set.",
+        ),
+    )
+    yield (
+        0 < shape.positions < config.max_length,
+        entry(
+            "model.positions",
+            f"max_length is {config.max_length} and the model was made for {shape.positions} tokens.",
+            f"Set max_length to {shape.positions} or less.",
+        ),
+    )
+    yield (
+        config.adapter.type is AdapterType.QLORA and precision == "fp32",
+        entry("device.qlora", "Without a GPU, 4-bit weights save memory but slow the run.", "Take lora if it fits."),
+    )
+
+
+def _gigabytes(amount: int) -> str:
+    return f"{amount / 1e9:.1f} GB"
+
+
+def main(source: Path, target: Path) -> int:
+    """Check the run that the `config.yaml` at `source` describes and write the report to `target`."""
+    set_environment()
+    try:
+        report = preflight(load_spec(source))
+    except PolmError as error:
+        report = Report(blocking=[Entry(code=error.code, message=error.message, remedy=error.advice)])
+    write_atomic(target, report.model_dump_json(indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(Path, sys.argv[1:3])))

@@ -1,0 +1,258 @@
+"""From rows to tokens, with the tokens that are trained on marked.
+
+The text is what the tokenizer's own chat template renders; nothing is added to it. Which part of it the assistant
+said is read off the template's `{% generation %}` marks where it has them, and otherwise found by rendering the
+conversation up to each turn, which works for every template whose shorter renderings begin the longer ones.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+from polm_core.errors import DataError, ModelError
+from polm_core.formats import Format
+from polm_core.training.rows import Row
+
+LossOn = Literal["answers", "everything"]
+Span = tuple[int, int]
+Messages = list[dict[str, Any]]
+
+_GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+# Turns in the ChatML form for models that bring no template; a turn ends with the model's own end token.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+class Rendered(NamedTuple):
+    """A row as text, with the character spans that are trained on."""
+
+    text: str
+    spans: list[Span]
+
+
+class Encoded(NamedTuple):
+    """A row as tokens: `trained[i]` tells whether token `i` counts in the loss, `offsets[i]` its place in `text`."""
+
+    input_ids: list[int]
+    trained: list[bool]
+    offsets: list[Span]
+    text: str
+
+
+def ensure_chat_template(tokenizer: Any) -> bool:
+    """Give the tokenizer a chat template if it has none; whether it had to be given."""
+    if tokenizer.chat_template:
+        return False
+    if not tokenizer.eos_token:
+        raise ModelError("The model's tokenizer has neither a chat template nor an end token, so turns cannot end.")
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return True
+
+
+def encode_rows(tokenizer: Any, rows: Sequence[Row], format_: Format, loss_on: LossOn) -> Iterator[Encoded]:
+    """Each row of a supervised format as tokens, uncut. Raises `DataError` naming a row the template refuses."""
+    for number, row in enumerate(rows, 1):
+        rendered = _render_row(tokenizer, row, format_, loss_on, number)
+        tokens = tokenizer(rendered.text, add_special_tokens=_plain(row, format_), return_offsets_mapping=True)
+        offsets = tokens["offset_mapping"]
+        yield Encoded(tokens["input_ids"], _trained(offsets, rendered.spans), offsets, rendered.text)
+
+
+def encode_pairs(tokenizer: Any, pairs: Sequence[Row]) -> Iterator[tuple[Encoded, Encoded]]:
+    """The chosen and the rejected sequence of each pair (as `as_pairs` gives them), uncut, as DPOTrainer makes them."""
+    for number, pair in enumerate(pairs, 1):
+        try:
+            chosen, rejected = (
+                _encode_answer(tokenizer, pair["prompt"], pair[side]) for side in ("chosen", "rejected")
+            )
+        # A template is the model's own code and raises what it likes.
+        except Exception as error:
+            raise _refused(number, error) from error
+        yield chosen, rejected
+
+
+def _encode_answer(tokenizer: Any, prompt: str | Messages, answer: str | Messages) -> Encoded:
+    if isinstance(prompt, str):
+        before, text = prompt, prompt + _ended(str(answer), tokenizer)
+    else:
+        before = render_chat(tokenizer, prompt, add_generation_prompt=True)
+        text = render_chat(tokenizer, prompt + as_messages(answer, "assistant"))
+    tokens = tokenizer(text, add_special_tokens=isinstance(prompt, str), return_offsets_mapping=True)
+    offsets = tokens["offset_mapping"]
+    return Encoded(tokens["input_ids"], _trained(offsets, [(len(before), len(text))]), offsets, text)
+
+
+def as_pairs(rows: Sequence[Row], *, wrap: bool) -> list[Row]:
+    """Preference rows all in plain text or all in chat turns; `wrap` puts plain text into turns.
+
+    Where some rows hold turns, all do.
+    """
+    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    turns = wrap or any(isinstance(row[column], list) for row in rows for column in roles)
+    return [
+        {column: _turns(row[column], role) if turns else row[column] for column, role in roles.items()} for row in rows
+    ]
+
+
+def _turns(value: str | Messages, role: str) -> Messages:
+    """Messages with a role and a text alone, so that those of all rows have one shape."""
+    return [{"role": turn["role"], "content": turn.get("content") or ""} for turn in as_messages(value, role)]
+
+
+def _plain(row: Row, format_: Format) -> bool:
+    """Whether the row is text without turns, where the tokenizer adds its own special tokens (a leading BOS)."""
+    return format_ is Format.TEXT or (format_ is Format.PROMPT_COMPLETION and not _has_turns(row))
+
+
+def _has_turns(row: Row) -> bool:
+    return isinstance(row["prompt"], list) or isinstance(row["completion"], list)
+
+
+def _render_row(tokenizer: Any, row: Row, format_: Format, loss_on: LossOn, number: int) -> Rendered:
+    try:
+        rendered = render_row(tokenizer, row, format_)
+    except ModelError:
+        raise
+    # A template is the model's own code and raises what it likes.
+    except Exception as error:
+        raise _refused(number, error) from error
+    return rendered if loss_on == "answers" else Rendered(rendered.text, [(0, len(rendered.text))])
+
+
+def _refused(number: int, error: Exception) -> DataError:
+    return DataError(
+        f"Row {number} does not fit the model's chat template: {error}",
+        code="data.template",
+        advice="Change the row's roles or their order, or take a model whose template allows them.",
+    )
+
+
+def render_row(tokenizer: Any, row: Row, format_: Format) -> Rendered:
+    """The text of one row and which of it is the answer; plain text is all answer."""
+    if format_ is Format.TEXT:
+        text = _ended(row["text"], tokenizer)
+        return Rendered(text, [(0, len(text))])
+    if format_ is Format.PROMPT_COMPLETION:
+        return _render_completion(tokenizer, row)
+    return _render_conversation(tokenizer, row["messages"], row.get("tools"))
+
+
+def _render_completion(tokenizer: Any, row: Row) -> Rendered:
+    if not _has_turns(row):
+        text = row["prompt"] + _ended(row["completion"], tokenizer)
+        return Rendered(text, [(len(row["prompt"]), len(text))])
+    prompt = as_messages(row["prompt"], "user")
+    rendered = _render_conversation(tokenizer, prompt + as_messages(row["completion"], "assistant"), None)
+    answered_before = sum(message["role"] == "assistant" for message in prompt)
+    return Rendered(rendered.text, rendered.spans[answered_before:])
+
+
+def as_messages(value: str | Messages, role: str) -> Messages:
+    """A plain string as one turn of `role`; messages as they are."""
+    return [{"role": role, "content": value}] if isinstance(value, str) else value
+
+
+def render_chat(
+    tokenizer: Any, messages: Messages, tools: list[Any] | None = None, *, add_generation_prompt: bool = False
+) -> str:
+    text: str = tokenizer.apply_chat_template(
+        messages, tools=tools or None, tokenize=False, add_generation_prompt=add_generation_prompt
+    )
+    return text
+
+
+def _render_conversation(tokenizer: Any, messages: Messages, tools: list[Any] | None) -> Rendered:
+    if _GENERATION_MARK.search(tokenizer.chat_template):
+        return _render_marked(tokenizer, messages, tools)
+    text = render_chat(tokenizer, messages, tools)
+    spans = [
+        _answer_span(tokenizer, messages, index, tools, text)
+        for index, message in enumerate(messages)
+        if message["role"] == "assistant"
+    ]
+    return Rendered(text, spans)
+
+
+def _render_marked(tokenizer: Any, messages: Messages, tools: list[Any] | None) -> Rendered:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    texts, spans = render_jinja_template(
+        conversations=[messages],
+        tools=tools or None,
+        chat_template=tokenizer.chat_template,
+        return_assistant_tokens_mask=True,
+        **tokenizer.special_tokens_map,
+    )
+    return Rendered(texts[0], [tuple(span) for span in spans[0]])
+
+
+def _answer_span(tokenizer: Any, messages: Messages, index: int, tools: list[Any] | None, text: str) -> Span:
+    """Where in `text` the assistant's turn `messages[index]` stands: its content and what ends the turn."""
+    before = render_chat(tokenizer, messages[:index], tools, add_generation_prompt=True) if index else ""
+    after = render_chat(tokenizer, messages[: index + 1], tools)
+    if before and text.startswith(before) and after.startswith(before) and text.startswith(after.rstrip()):
+        return len(before), len(after.rstrip())
+    content = str(messages[index].get("content") or "").strip()
+    found = text.find(content, len(before)) if content and text.startswith(before) else -1
+    if found < 0:
+        raise ModelError(
+            "The model's chat template hides which part of a conversation the assistant said.",
+            code="model.template",
+            advice="Train on everything instead of the answers, or take a model whose template has generation marks.",
+        )
+    end = found + len(content)
+    return found, end + _end_token_length(tokenizer, text, end)
+
+
+def _end_token_length(tokenizer: Any, text: str, position: int) -> int:
+    """Length of the special token that ends a turn at `position`, with the blanks before it; 0 when there is none."""
+    blanks = len(text[position:]) - len(text[position:].lstrip())
+    rest = text[position + blanks :]
+    return max((blanks + len(token) for token in tokenizer.all_special_tokens if rest.startswith(token)), default=0)
+
+
+def _ended(text: str, tokenizer: Any) -> str:
+    end = tokenizer.eos_token or ""
+    return text if text.endswith(end) else text + end
+
+
+def _trained(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
+    """For each token whether it begins inside a span; `spans` are in order and do not overlap."""
+    starts = [start for start, _ in spans]
+
+    def inside(position: int) -> bool:
+        index = bisect_right(starts, position) - 1
+        return index >= 0 and position < spans[index][1]
+
+    return [last > first and inside(first) for first, last in offsets]
+
+
+def prompt_of(row: Row, format_: Format) -> tuple[str | Messages, str]:
+    """What the model is asked in a row, and the answer the row holds; for plain text its first third and the rest."""
+    if format_ is Format.TEXT:
+        words = row["text"].split()
+        cut = max(1, len(words) // 3)
+        return " ".join(words[:cut]), " ".join(words[cut:])
+    if format_ is Format.CONVERSATION:
+        messages = row["messages"]
+        last = max((i for i, message in enumerate(messages) if message["role"] == "assistant"), default=len(messages))
+        answer = messages[last]["content"] if last < len(messages) else ""
+        return messages[:last], str(answer or "")
+    answer = next((row[column] for column in ("completion", "chosen", "answer") if column in row), "")
+    return row["prompt"], plain_text(answer)
+
+
+def plain_text(value: str | Messages) -> str:
+    """Messages as readable text: one turn by its content alone, several with their roles."""
+    if isinstance(value, str):
+        return value
+    if len(value) == 1:
+        return str(value[0].get("content") or "")
+    return "\n".join(f"{message['role']}: {message.get('content') or ''}" for message in value)

@@ -1,0 +1,157 @@
+"""Loading models and tokenizers: safetensors only, and never code that a model brings along."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from polm_core.blocks import AdapterType, TrainConfig
+from polm_core.context import ModelSpec
+from polm_core.errors import ConfigError, ModelError, ResourceError
+from polm_core.training.adapters import continue_adapter
+from polm_core.training.encoding import ensure_chat_template
+
+logger = logging.getLogger(__name__)
+
+
+def load_tokenizer(model: ModelSpec) -> Any:
+    """The model's tokenizer, with a pad token and a chat template. Raises `ModelError` when there is none to use."""
+    from transformers import AutoTokenizer
+
+    check_folder(model)
+    source = model.adapter if model.adapter is not None and (model.adapter / "tokenizer.json").is_file() else None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(source or model.source), **_options(model))
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise unloadable(model, "tokenizer", error) from error
+    if not tokenizer.is_fast:
+        raise ModelError(f"{model.name} has no fast tokenizer (tokenizer.json), which is needed to mark answers.")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if ensure_chat_template(tokenizer):
+        logger.warning("%s has no chat template: ChatML turns are used and saved with its checkpoints.", model.name)
+    return tokenizer
+
+
+def load_model(model: ModelSpec, config: TrainConfig) -> Any:
+    """The model to train, in fp32 or in what its adapter trains over, with the adapter it starts from.
+
+    Raises `ModelError` when the model cannot be found or is of a kind that cannot be trained, `ResourceError` when a
+    GPU is asked for and there is none.
+    """
+    from transformers import AutoModelForCausalLM
+
+    check_folder(model)
+    options = _options(model) | {"dtype": weight_dtype(config), "use_safetensors": True}
+    if config.adapter.type is AdapterType.QLORA:
+        options["quantization_config"] = _four_bits(config)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(model.source, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise unloadable(model, "model", error) from error
+    return continue_adapter(loaded, model.adapter, config.adapter) if model.adapter is not None else loaded
+
+
+def check_folder(model: ModelSpec) -> None:
+    """Raise `ModelError` unless a local model's folder holds a config and safetensors weights."""
+    folder = model.path
+    if folder is None:
+        return
+    if not folder.is_dir():
+        raise ModelError(f"There is no folder {folder}.", code="model.missing", advice="Give the folder of a model.")
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} holds no model: it has no config.json.",
+            code="model.missing",
+            advice="Give the folder that save_pretrained wrote; an adapter alone goes beside its base model.",
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"{folder} has no safetensors weights; other weight files can run code and are not loaded.",
+            code="model.unsafe",
+            advice="Load the model once where you trust it and save it with save_pretrained.",
+        )
+    if "auto_map" in _read_config(folder):
+        raise ModelError(
+            f"The model in {folder} brings its own Python code, which is not run.",
+            code="model.remote_code",
+            advice="Take a model of an architecture that transformers knows.",
+        )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder / 'config.json'} is not JSON.") from error
+    return config if isinstance(config, dict) else {}
+
+
+def _options(model: ModelSpec) -> dict[str, Any]:
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": model.path is not None}
+    if model.revision:
+        options["revision"] = model.revision
+    return options
+
+
+def unloadable(model: ModelSpec, what: str, error: Exception) -> ModelError:
+    reason = " ".join(str(error).split())[:300]
+    if model.hub_id is not None:
+        return ModelError(
+            f"The {what} of {model.hub_id} could not be loaded from the hub: {reason}",
+            code="model.hub",
+            advice="Check the id, that this machine reaches the hub (HF_ENDPOINT), and that a token is set for "
+            "gated models; or give the folder of a downloaded copy.",
+        )
+    return ModelError(f"The {what} in {model.path} could not be loaded: {reason}", code="model.unloadable")
+
+
+def has_accelerator(config: TrainConfig) -> bool:
+    """Whether the run computes on a GPU. Raises `ResourceError` when it must and there is none."""
+    import torch
+
+    present = torch.accelerator.is_available()
+    if config.devices == "gpu" and not present:
+        raise ResourceError(
+            "The run asks for a GPU and this machine has none.",
+            code="resource.device",
+            advice="Set devices to auto or cpu, or send the run to a worker with a GPU.",
+        )
+    return present and config.devices != "cpu"
+
+
+def compute_precision(config: TrainConfig) -> str:
+    """`fp32`, `bf16` or `fp16`: what `auto` means here. Raises `ConfigError` for fp16 on a CPU."""
+    import torch
+
+    accelerated = has_accelerator(config)
+    if config.precision == "fp16" and not accelerated:
+        problem = "must be fp32 or bf16 without a GPU: fp16 training needs one"
+        raise ConfigError(f"precision {problem}.", fields={"config.precision": [problem]})
+    if config.precision != "auto":
+        return config.precision
+    if not accelerated:
+        return "fp32"
+    return "bf16" if not torch.cuda.is_available() or torch.cuda.is_bf16_supported() else "fp16"
+
+
+def weight_dtype(config: TrainConfig) -> Any:
+    """What weights are loaded in: full training keeps fp32 masters; frozen weights under an adapter need no more
+    than the precision they compute in."""
+    import torch
+
+    if config.adapter.type is AdapterType.NONE or compute_precision(config) != "bf16":
+        return torch.float32
+    return torch.bfloat16
+
+
+def _four_bits(config: TrainConfig) -> Any:
+    """NF4 with double quantisation, as in QLoRA (arXiv 2305.14314)."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=weight_dtype(config),
+    )

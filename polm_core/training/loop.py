@@ -1,0 +1,72 @@
+"""Running a trainer to its end, whatever that end is."""
+
+import logging
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from polm_core.blocks import TrainConfig
+from polm_core.context import RunContext
+from polm_core.errors import ConfigError
+from polm_core.run_dir import verify_checkpoint
+from polm_core.training.arguments import draft_dir
+from polm_core.training.encoding import prompt_of
+from polm_core.training.rows import Split
+
+if TYPE_CHECKING:
+    from polm_core.training.reporting import Prompt
+
+logger = logging.getLogger(__name__)
+
+
+def train(trainer: Any, context: RunContext, config: TrainConfig, split: Split) -> dict[str, float]:
+    """Train to the last step, or to where the run is asked to end, and return the newest value of each metric.
+
+    A new run with held-out rows is evaluated before its first step too.
+    """
+    from transformers import PrinterCallback
+
+    from polm_core.training.reporting import AlreadyComplete, RunCallback
+
+    evaluates = bool(trainer.eval_dataset)
+    checkpoint = resume_path(context)
+    trainer.args.eval_on_start = evaluates and checkpoint is None
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(RunCallback(context, config, held_out_prompts(split, config), evaluates))
+    context.check()
+    context.phase("training")
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except AlreadyComplete:
+        logger.info("The checkpoint is that of the last step: there is nothing left to train.")
+    finally:
+        shutil.rmtree(draft_dir(context.run_dir), ignore_errors=True)
+    context.phase("done")
+    return dict(context.latest)
+
+
+def resume_path(context: RunContext) -> str | None:
+    """The checkpoint to go on from. Raises `ConfigError` when it is damaged, of another method, or only weights."""
+    if context.spec.resume is None:
+        return None
+    manifest = verify_checkpoint(context.spec.resume)
+    if manifest.method != context.spec.method:
+        raise ConfigError(
+            f"The checkpoint was made by {manifest.method}, not {context.spec.method}.",
+            fields={"resume": ["must be a checkpoint of this run"]},
+            advice="Start a new run from the checkpoint's model instead.",
+        )
+    if "trainer_state.json" not in manifest.trainer_state:
+        raise ConfigError(
+            "The checkpoint holds weights alone, so the run cannot go on from it.",
+            fields={"resume": ["must hold the trainer's state"]},
+            advice="Start a new run from the checkpoint's model instead.",
+        )
+    return str(context.spec.resume)
+
+
+def held_out_prompts(split: Split, config: TrainConfig) -> list["Prompt"]:
+    """The prompts answered at each evaluation: those of the first held-out rows."""
+    from polm_core.training.reporting import Prompt
+
+    rows = split.held_out[: config.generation.samples]
+    return [Prompt(index, *prompt_of(row, split.format)) for index, row in enumerate(rows)]

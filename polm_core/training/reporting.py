@@ -1,0 +1,207 @@
+"""The one callback: decides when a run is logged, evaluated and saved, and writes all of it into the run directory."""
+
+import logging
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from polm_core.blocks import TrainConfig
+from polm_core.context import PREEMPTED, RunContext, finite, numbers
+from polm_core.run_dir import Manifest
+from polm_core.training.encoding import Messages, plain_text
+from polm_core.training.sampling import generate, render_prompts
+
+logger = logging.getLogger(__name__)
+
+# What the trainer logs about its own speed, which progress and the system metrics tell already.
+_NOT_METRICS = {
+    "epoch",
+    "model_preparation_time",
+    "num_input_tokens_seen",
+    "num_tokens",
+    "runtime",
+    "samples_per_second",
+    "steps_per_second",
+    "total_flos",
+}
+_TRAINER_STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json")
+_ADAPTER_CONFIG = "adapter_config.json"
+
+
+class Prompt(NamedTuple):
+    """A held-out prompt to answer at each evaluation; `row` is its place in the held-out set."""
+
+    row: int
+    prompt: str | Messages
+    reference: str
+
+
+class AlreadyComplete(Exception):
+    """The checkpoint that a run resumes from is that of its last step."""
+
+
+class RunCallback(TrainerCallback):
+    """Writes metrics, samples, progress and checkpoints, and ends the run when that is asked."""
+
+    def __init__(self, context: RunContext, config: TrainConfig, prompts: Sequence[Prompt], evaluates: bool) -> None:
+        self.context = context
+        self.config = config
+        self.prompts = prompts
+        self.evaluates = evaluates
+        self.meter = _Meter()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step >= state.max_steps:
+            raise AlreadyComplete
+        self.meter.restart(state.num_input_tokens_seen)
+        self.context.progress(step=state.global_step, total_steps=state.max_steps)
+        self.context.phase("evaluating" if args.eval_on_start else "training")
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.meter.begin_step()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.meter.end_step()
+        step, last = state.global_step, state.global_step >= state.max_steps
+        ending = None if last else self.context.poll()
+        control.should_training_stop = last or ending is not None
+        control.should_log = control.should_training_stop or _due(step, self.config.logging_steps)
+        control.should_save = control.should_training_stop or _due(step, self.config.save_steps)
+        # Whoever preempts a run waits only briefly, so there is no evaluation then.
+        control.should_evaluate = (
+            self.evaluates and ending is not PREEMPTED and (last or _due(step, self.config.eval_steps))
+        )
+        self.context.progress(
+            step=step,
+            tokens=int(state.num_input_tokens_seen),
+            samples=round(state.epoch * len(kwargs["train_dataloader"].dataset)),
+            epoch=state.epoch,
+        )
+        if control.should_evaluate:
+            self.context.phase("evaluating")
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any, **_: Any
+    ) -> None:
+        # The trainer keeps every log line for its own state file, which would grow with the run.
+        state.log_history.clear()
+        values = metric_values(logs)
+        if not values:
+            return
+        logger.info("step %d of %d: %s", state.global_step, state.max_steps, _readable(values))
+        if "learning_rate" in values:
+            values |= {"epoch": state.epoch, "num_tokens": float(state.num_input_tokens_seen)}
+            values |= self.meter.read(state.num_input_tokens_seen)
+        self.context.log_metrics(state.global_step, values)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.prompts and self.context.is_main:
+            self.context.phase("answering held-out prompts")
+            self._answer(kwargs["model"], kwargs["processing_class"], state.global_step)
+        self.context.phase("saving" if control.should_save else "training")
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.context.is_main:
+            self.context.phase("saving")
+            draft = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            complete_checkpoint(self.context, draft, state.global_step)
+            self.context.phase("training")
+
+    def _answer(self, model: Any, tokenizer: Any, step: int) -> None:
+        texts = render_prompts(tokenizer, [item.prompt for item in self.prompts])
+        answers = generate(model, tokenizer, texts, self.config.generation, seed=self.config.seed + step)
+        for item, answer in zip(self.prompts, answers, strict=True):
+            self.context.log_sample(step, plain_text(item.prompt), answer, reference=item.reference, row=item.row)
+
+
+def metric_values(logs: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a trainer's log line under our names: trl's own, with `eval/` before those of an evaluation.
+
+    The line a trainer logs at its very end sums up its speed alone and gives nothing.
+    """
+    values = {}
+    for key, value in numbers(logs).items():
+        prefix, _, rest = key.partition("_")
+        name = rest if prefix == "eval" else key
+        if prefix != "train" and name not in _NOT_METRICS:
+            values[f"eval/{name}" if prefix == "eval" else name] = value
+    return values
+
+
+def complete_checkpoint(context: RunContext, draft: Path, step: int) -> None:
+    """Move a checkpoint that the trainer wrote to its place and seal it with its manifest."""
+    (draft / "training_args.bin").unlink(missing_ok=True)
+    (draft / "README.md").unlink(missing_ok=True)
+    for frozen in [path.parent for path in draft.glob(f"*/{_ADAPTER_CONFIG}")]:
+        shutil.rmtree(frozen)
+    place = context.run_dir.checkpoint(step)
+    if place.exists():
+        shutil.rmtree(place)
+    draft.rename(place)
+    state = [name for name in _TRAINER_STATE if (place / name).is_file()]
+    state += sorted(path.name for path in place.glob("rng_state*.pth"))
+    context.run_dir.seal_checkpoint(
+        Manifest(
+            step=step,
+            kind="adapter" if (place / _ADAPTER_CONFIG).is_file() else "model",
+            method=context.spec.method,
+            base_model=context.spec.model.name,
+            metrics=finite(context.latest),
+            trainer_state=state,
+        )
+    )
+
+
+class _Meter:
+    """Speed and memory of this process, over the training steps since the last reading."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._process.cpu_percent()
+        self._tokens = 0
+        self._seconds = 0.0
+        self._steps = 0
+        self._began = 0.0
+
+    def restart(self, tokens: int) -> None:
+        self._tokens, self._seconds, self._steps = tokens, 0.0, 0
+
+    def begin_step(self) -> None:
+        self._began = time.perf_counter()
+
+    def end_step(self) -> None:
+        self._seconds += time.perf_counter() - self._began
+        self._steps += 1
+
+    def read(self, tokens: int) -> dict[str, float]:
+        values = {
+            "system/rss_bytes": float(self._process.memory_info().rss),
+            "system/cpu_percent": self._process.cpu_percent(),
+            **_gpu_memory(),
+        }
+        if self._steps and self._seconds:
+            values["system/seconds_per_step"] = self._seconds / self._steps
+            values["system/tokens_per_second"] = (tokens - self._tokens) / self._seconds
+        self.restart(tokens)
+        return values
+
+
+def _gpu_memory() -> dict[str, float]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    return {"system/gpu_memory_bytes": float(torch.cuda.max_memory_allocated())}
+
+
+def _readable(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{key} {value:.4g}" for key, value in values.items())
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

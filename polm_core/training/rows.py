@@ -1,0 +1,115 @@
+"""Canonical rows: reading, converting to what a method takes, and keeping some back for evaluation."""
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from polm_core.context import DatasetSpec, RunSpec
+from polm_core.data.convert import compatible, convert_rows
+from polm_core.errors import DataError
+from polm_core.formats import SPECS, Format
+
+Row = dict[str, Any]
+
+
+class Split(NamedTuple):
+    """Rows to train on and rows to evaluate on; `format` is what both are in now."""
+
+    train: list[Row]
+    held_out: list[Row]
+    format: Format
+
+
+def load_split(spec: RunSpec, formats: Sequence[Format], *, eval_rows: int, seed: int) -> Split:
+    """The rows of a run, in one of `formats`.
+
+    Without an evaluation set, `spec.held_out` of the rows, at most `eval_rows`, are kept back, the same ones for the
+    same seed. Raises `DataError` when nothing is left to train on.
+    """
+    rows, target = load_rows(spec.dataset, formats)
+    if spec.eval_dataset is not None:
+        others, _ = load_rows(spec.eval_dataset, (target,))
+        kept = sorted(random.Random(seed).sample(range(len(others)), min(eval_rows, len(others))))  # noqa: S311
+        return Split(rows, [others[index] for index in kept], target)
+    count = min(round(len(rows) * spec.held_out), eval_rows)
+    return Split(*split_rows(rows, max(1, count) if spec.held_out else 0, seed), target)
+
+
+def load_rows(dataset: DatasetSpec, formats: Sequence[Format]) -> tuple[list[Row], Format]:
+    """All rows of `dataset`, converted to the first of `formats` that its own can become."""
+    fit = compatible(formats, dataset.format)
+    if fit.target is None:
+        raise DataError(fit.reason, code="data.format", advice="Choose another dataset, or map this one anew.")
+    target = fit.target
+    rows = list(convert_rows(read_jsonl(dataset.path), dataset.format, target))
+    if not rows:
+        raise DataError(
+            f"{dataset.name or dataset.path.name} has no row to train on.",
+            code="data.empty",
+            advice=f"A {target} row looks like {json.dumps(SPECS[target].example)}.",
+        )
+    _check_columns(rows, target)
+    return rows, target
+
+
+def read_jsonl(path: Path) -> list[Row]:
+    """Every line of a JSON Lines file that is not blank. Raises `DataError` naming the line that is not an object."""
+    rows = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    rows.append(_parse_line(line, number, path))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", code="data.unreadable") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8 text.", code="data.encoding") from error
+    return rows
+
+
+def _parse_line(line: str, number: int, path: Path) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"Line {number} of {path.name} is not JSON: {error}.", code="data.syntax") from error
+    if not isinstance(row, dict):
+        raise DataError(f"Line {number} of {path.name} is not a JSON object.", code="data.syntax")
+    return row
+
+
+def _check_columns(rows: Sequence[Row], format_: Format) -> None:
+    columns = SPECS[format_].columns
+    for number, row in enumerate(rows, 1):
+        for column in columns:
+            if row.get(column) is None:
+                raise DataError(
+                    f"Row {number} has no {column}, which {format_} rows need.",
+                    code="data.column",
+                    advice=f"{column}: {columns[column]}.",
+                )
+
+
+def split_rows(rows: list[Row], count: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """`rows` less about `count` of them, and those held out; equal rows stay on one side, so that none leaks.
+
+    At least one distinct row is left for training; with a single distinct row nothing is held out.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(fingerprint(row), []).append(index)
+    order = list(groups.values())
+    random.Random(seed).shuffle(order)  # noqa: S311
+    held: set[int] = set()
+    while order[1:] and len(held) < count:
+        held.update(order.pop())
+    train = [row for index, row in enumerate(rows) if index not in held]
+    return train, [rows[index] for index in sorted(held)]
+
+
+def fingerprint(row: Row) -> str:
+    """The same for rows with equal content, whatever the order of their keys."""
+    text = json.dumps(row, sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

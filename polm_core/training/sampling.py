@@ -1,0 +1,60 @@
+"""Answers to prompts, in one batch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from polm_core.blocks import GenerationConfig
+from polm_core.training.encoding import Messages, render_chat
+
+
+def render_prompts(tokenizer: Any, prompts: Sequence[str | Messages]) -> list[str]:
+    """Each prompt as the text that the model goes on from; plain strings stay as they are."""
+    return [
+        prompt if isinstance(prompt, str) else render_chat(tokenizer, prompt, add_generation_prompt=True)
+        for prompt in prompts
+    ]
+
+
+def generate(model: Any, tokenizer: Any, texts: Sequence[str], config: GenerationConfig, *, seed: int) -> list[str]:
+    """One answer to each text, without special tokens.
+
+    The random state of training is put back afterwards, so that generating changes nothing about the run.
+    """
+    import torch
+
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        batch = _left_padded(tokenizer, texts).to(model.device)
+        output = model.generate(**batch, generation_config=generation_options(model, tokenizer, config))
+    answers: list[str] = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    return answers
+
+
+def _left_padded(tokenizer: Any, texts: Sequence[str]) -> Any:
+    side = tokenizer.padding_side
+    tokenizer.padding_side = "left"
+    try:
+        return tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=False)
+    finally:
+        tokenizer.padding_side = side
+
+
+def generation_options(model: Any, tokenizer: Any, config: GenerationConfig) -> Any:
+    from transformers import GenerationConfig as Options
+
+    sampling = {"temperature": config.temperature, "top_p": config.top_p} if config.do_sample else {}
+    return Options(
+        max_new_tokens=config.max_new_tokens,
+        do_sample=config.do_sample,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=_end_tokens(model, tokenizer),
+        use_cache=True,
+        **sampling,
+    )
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Every token that ends an answer: the tokenizer's, and those the model's own generation config adds."""
+    own = getattr(model.generation_config, "eos_token_id", None)
+    others = own if isinstance(own, list) else [own]
+    return sorted({token for token in (tokenizer.eos_token_id, *others) if token is not None})

@@ -1,0 +1,134 @@
+"""One of everything, owned by one team, and callers of every kind around it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Q
+from django.test import Client
+
+from tests.support import factories
+from tests.support.api import ApiClient
+from tests.support.checkpoints import make_base_model, make_checkpoint
+from tests.support.runs import make_run
+from webapp.accounts import services
+from webapp.accounts.access import Actor
+from webapp.accounts.models import ApiToken, Invitation, Membership, Role, Team, TeamSecret, User
+from webapp.datasets.models import Dataset, DatasetVersion
+from webapp.metrics.services import MetricLine, MetricWriter
+from webapp.playground.models import Generation
+from webapp.registry.models import BaseModel, Checkpoint, Share
+from webapp.runs.models import Project, Run, RunCheckpoint, RunLog, RunSample
+
+# In the name of everything that the team owns: a page that shows it to others gives itself away.
+MARK = "zinnober"
+
+
+@dataclass
+class World:
+    """A team's things and people. Nobody but the team may see or change any of it."""
+
+    team: Team
+    people: dict[str, User | None]
+    project: Project
+    dataset: Dataset
+    version: DatasetVersion
+    model: BaseModel
+    run: Run
+    checkpoint: Checkpoint
+    share: Share
+    generation: Generation
+    invitation: Invitation
+    token: ApiToken
+
+    def state(self) -> dict[str, list[dict[str, Any]]]:
+        """What the team owns, row by row; two of them are equal when nothing was changed in between."""
+        of_team = Q(team=self.team)
+        owned = {
+            Team: Q(pk=self.team.pk),
+            Membership: of_team,
+            Invitation: of_team,
+            TeamSecret: of_team,
+            ApiToken: Q(user=self.token.user),
+            Project: of_team,
+            Dataset: of_team,
+            DatasetVersion: Q(dataset__team=self.team),
+            BaseModel: of_team,
+            Checkpoint: of_team,
+            Share: Q(checkpoint__team=self.team),
+            Run: of_team,
+            RunCheckpoint: Q(run__team=self.team),
+            Generation: of_team,
+        }
+        return {
+            model.__name__: list(model._default_manager.filter(mine).order_by("pk").values())
+            for model, mine in owned.items()
+        }
+
+    def marks(self) -> list[bytes]:
+        """What identifies the team's things in an answer."""
+        things = (
+            self.team,
+            self.project,
+            self.dataset,
+            self.version,
+            self.model,
+            self.run,
+            self.checkpoint,
+            self.share,
+        )
+        return [MARK.encode(), *(str(thing.pk).encode() for thing in (*things, self.generation, self.invitation))]
+
+
+def make_world() -> World:
+    """Builds the world. Its callers: viewer, member and admin of the team; a guest, who is viewer there and admin
+    elsewhere; an outsider, who is only admin elsewhere; a loner without a team; and a stranger without an account.
+    """
+    team, elsewhere = factories.make_team(MARK.capitalize()), factories.make_team("Elsewhere")
+    people: dict[str, User | None] = {role.value: factories.make_user(role.value, team, role) for role in Role}
+    people |= {"guest": factories.make_user("guest", elsewhere, Role.ADMIN), "loner": factories.make_user("loner")}
+    people |= {"outsider": factories.make_user("outsider", elsewhere, Role.ADMIN), "stranger": None}
+    Membership.objects.create(team=team, user=people["guest"], role=Role.VIEWER)
+    admin, member = Actor(people["admin"]), Actor(people["member"])  # type: ignore[arg-type]
+
+    version = factories.make_version(team, f"{MARK} rows")
+    model = make_base_model(team, f"{MARK} model")
+    project = Project.objects.create(team=team, name=f"{MARK} project")
+    run = make_run(team, f"{MARK} run", dataset_version=version, model=model, project=project)
+    checkpoint = _results(run)
+    return World(
+        team=team,
+        people=people,
+        project=project,
+        dataset=version.dataset,
+        version=version,
+        model=model,
+        run=run,
+        checkpoint=checkpoint,
+        share=factories.make_share(checkpoint),
+        generation=factories.make_generation(team, checkpoint),
+        invitation=services.invitation_create(actor=admin, team=team, role=Role.VIEWER)[0],
+        token=services.token_create(actor=member, name=f"{MARK} token")[0],
+    )
+
+
+def _results(run: Run) -> Checkpoint:
+    """What a run leaves behind: points, a log, a sample and a checkpoint."""
+    MetricWriter(run.pk).append([MetricLine(step, 1_790_000_000.0 + step, {"loss": 1 / step}) for step in (1, 2)])
+    RunLog.objects.create(run=run, offset=0, text=f"{MARK}\n")
+    RunSample.objects.create(run=run, step=1, offset=0, prompt=MARK, completion=MARK)
+    checkpoint = make_checkpoint(run.team, f"{MARK} @ 20", base_model=run.model)
+    RunCheckpoint.objects.create(run=run, checkpoint=checkpoint, step=20)
+    return checkpoint
+
+
+def browser_of(user: User | None) -> Client:
+    """A browser session of that user; of a stranger without one."""
+    client = Client(raise_request_exception=False)
+    if user is not None:
+        client.force_login(user)
+    return client
+
+
+def api_client_of(user: User | None) -> ApiClient:
+    """An API client with a token of that user; without one for a stranger."""
+    return ApiClient(services.token_create(actor=Actor(user), name="test")[1] if user else None)

@@ -1,0 +1,129 @@
+"""Metrics over REST: shapes, bounds, and who may read."""
+
+import math
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.api import ApiClient
+from tests.support.runs import make_run
+from tests.webapp.metrics.conftest import START, Log
+from webapp.accounts.models import Team, User
+from webapp.metrics.models import IngestPosition
+from webapp.runs.models import Run
+
+
+def test_the_list_of_metrics(api: ApiClient, run: Run, log: Log) -> None:
+    log(run, {"eval/loss": [(1, 3.0), (2, 1.0)], "lr": [(1, math.nan)]})
+    IngestPosition.objects.create(run=run, bad_lines=1, refused_values=2)
+    answer = api.get(f"/runs/{run.pk}/metrics")
+    assert answer.status_code == 200
+    first = {"key": "eval/loss", "count": 2, "not_finite": 0, "last_step": 2, "last": 1.0, "min": 1.0, "max": 3.0}
+    second = {"key": "lr", "count": 1, "not_finite": 1, "last_step": 1, "last": None, "min": None, "max": None}
+    assert answer.json() == {"items": [first, second], "next_cursor": None, "bad_lines": 1, "refused_values": 2}
+
+
+def test_one_metric(api: ApiClient, run: Run, log: Log) -> None:
+    log(run, {"eval/loss": [(10, 1 / 3), (20, math.inf), (30, 123456.789)]})
+    answer = api.get(f"/runs/{run.pk}/metrics/eval/loss")
+    assert answer.status_code == 200
+    assert answer["Content-Type"] == "application/json"
+    assert answer.json() == {
+        "key": "eval/loss",
+        "total_points": 3,
+        "level": 0,
+        "width": 1,
+        "start": START + 10,
+        "step": [10, 20, 30],
+        "time": [START + 10, START + 20, START + 30],
+        "count": [1, 0, 1],
+        "min": [0.33333, None, 123460.0],
+        "mean": [0.33333, None, 123460.0],
+        "max": [0.33333, None, 123460.0],
+        "not_finite": [[20, 1]],
+        "x": None,
+    }
+
+
+def test_resolution_and_window(api: ApiClient, run: Run, log: Log) -> None:
+    log(run, {"loss": [(step, float(step)) for step in range(5000)]})
+    whole = api.get(f"/runs/{run.pk}/metrics/loss?points=100").json()
+    assert 50 <= len(whole["step"]) <= 100
+    assert (whole["total_points"], whole["level"], whole["width"]) == (5000, 2, 64)
+    window = api.get(f"/runs/{run.pk}/metrics/loss?points=100&from=1000&to=1099").json()
+    assert (window["step"], window["mean"]) == (list(range(1000, 1100)), [float(step) for step in range(1000, 1100)])
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("points=0", "points"),
+        ("points=5001", "points"),
+        ("points=many", "points"),
+        ("from=-1", "from"),
+        ("to=1e99", "to"),
+        (f"to={2**70}", "to"),
+        ("from=5&to=4", "from"),
+    ],
+)
+def test_values_out_of_bounds(api: ApiClient, run: Run, log: Log, query: str, field: str) -> None:
+    log(run, {"loss": [(1, 1.0)]})
+    answer = api.get(f"/runs/{run.pk}/metrics/loss?{query}")
+    assert answer.status_code == 422
+    assert any(field in name for name in answer.json()["error"]["fields"])
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/loss", "/events"])
+def test_only_the_team_may_read(
+    api_of: Callable[[User], ApiClient], viewer: User, outsider: User, run: Run, log: Log, path: str
+) -> None:
+    log(run, {"loss": [(1, 1.0)]})
+    assert api_of(viewer).get(f"/runs/{run.pk}{path}").status_code == 200
+    assert api_of(outsider).get(f"/runs/{run.pk}{path}").status_code == 404
+    assert ApiClient().get(f"/runs/{run.pk}{path}").status_code == 401
+    assert api_of(viewer).get(f"/runs/{uuid.uuid4()}{path}").status_code == 404
+    assert api_of(viewer).get(f"/runs/nonsense{path}").status_code == 404
+
+
+def test_an_unknown_key(api: ApiClient, run: Run) -> None:
+    answer = api.get(f"/runs/{run.pk}/metrics/lose")
+    assert answer.status_code == 404
+    assert "lose" in answer.json()["error"]["message"]
+
+
+def compare(api: ApiClient, *runs: object, **query: object) -> object:
+    ids = "&".join(f"run={getattr(run, 'pk', run)}" for run in runs)
+    return api.get(f"/compare?{ids}&" + "&".join(f"{name}={value}" for name, value in query.items()))
+
+
+def test_comparing_runs(api: ApiClient, team: Team, run: Run, log: Log) -> None:
+    other = make_run(team, "other", config={"seed": 2})
+    third = make_run(team, "third")
+    log(run, {"loss": [(step, 1.0) for step in range(1000)], "epoch": [(step, step / 1e3) for step in range(1000)]})
+    log(other, {"loss": [(1, 5.0)]})
+    answer = compare(api, other, run, third, key="loss", points=100, x="epoch")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["key"], body["x"], body["config_diff"]) == ("loss", "epoch", {"seed": [2, None, None]})
+    assert [one["name"] for one in body["runs"]] == ["other", "first", "third"]
+    assert [one["total_points"] for one in body["runs"]] == [1, 1000, 0]
+    assert body["runs"][0]["x"] == [None]
+    assert 50 <= len(body["runs"][1]["step"]) == len(body["runs"][1]["x"]) <= 100
+    assert body["runs"][2]["step"] == body["runs"][2]["mean"] == []
+    assert body["runs"][1] | {"id": str(run.pk), "method": "sft", "status": "queued"} == body["runs"][1]
+
+
+def test_comparing_is_bounded_and_guarded(
+    api: ApiClient, team: Team, other_team: Team, run: Run, django_assert_max_num_queries: Callable[[int], object]
+) -> None:
+    other = make_run(team, "other")
+    foreign = make_run(other_team, "foreign")
+    assert compare(api, run, key="loss").status_code == 422
+    assert compare(api, run, run, key="loss").status_code == 422
+    assert compare(api, *(uuid.uuid4() for _ in range(101)), key="loss").status_code == 422
+    assert compare(api, run, other).status_code == 422
+    assert compare(api, run, other, key="loss", points=5001).status_code == 422
+    assert compare(api, run, foreign, key="loss").status_code == 404
+    assert compare(api, run, "nonsense", key="loss").status_code == 404
+    assert compare(api, run, other, key="loss").status_code == 200

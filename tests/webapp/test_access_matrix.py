@@ -1,0 +1,373 @@
+"""Every address against every kind of caller: nobody but a team sees its things, and only those allowed change them.
+
+The addresses are read from the URL configuration and the API's own description. A new one fails here until it says who
+may call it, and until the tables below give it objects for its parameters and something valid to send.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import transaction
+from django.test import Client
+
+from tests.support.api import ApiClient
+from tests.support.routes import API_PREFIX, Operation, Page, operations, pages, url_patterns
+from tests.support.world import World, api_client_of, browser_of, make_world
+from webapp.accounts import services
+from webapp.accounts.access import Actor
+from webapp.accounts.models import Role, User
+from webapp.runs.services import preflight_finish, preflight_request
+
+Given = Callable[[World], Any]
+
+SIGN_IN = "/sign-in?next="
+UNTOUCHED = ("viewer", "guest", "outsider", "loner", "stranger")
+NOT_OF_THE_TEAM = ("outsider", "loner", "stranger")
+UPLOAD = b'{"prompt": "1 + 1 =", "completion": " 2"}\n' * 5
+
+# --- what stands in addresses -----------------------------------------------------------------------------------------
+
+# The parameter of a page, by the first part of its address.
+PAGE_OBJECTS: dict[tuple[str, str], Given] = {
+    ("account", "pk"): lambda world: world.token.pk,
+    ("datasets", "pk"): lambda world: world.dataset.pk,
+    ("invitations", "pk"): lambda world: world.invitation.pk,
+    ("methods", "slug"): lambda world: "sft",
+    ("models", "pk"): lambda world: world.model.pk,
+    ("models/checkpoints", "pk"): lambda world: world.checkpoint.pk,
+    ("models/shares", "pk"): lambda world: world.share.pk,
+    ("playground", "pk"): lambda world: world.generation.pk,
+    ("runs", "pk"): lambda world: world.run.pk,
+    ("runs", "action"): lambda world: "stop",
+    ("team", "pk"): lambda world: world.team.pk,
+    ("team", "user"): lambda world: _pk(world, "member"),
+}
+# Whoever holds one of these is let in by it, so there is none for callers to have here.
+SECRETS = {"token": "not-a-token"}
+
+API_OBJECTS: dict[str, Given] = {
+    "action": lambda world: "stop",
+    "checkpoint_id": lambda world: world.checkpoint.pk,
+    "dataset_id": lambda world: world.dataset.pk,
+    "generation_id": lambda world: world.generation.pk,
+    "key": lambda world: "loss",
+    "model_id": lambda world: world.model.pk,
+    "run_id": lambda world: world.run.pk,
+    "share_id": lambda world: world.share.pk,
+    "slug": lambda world: "sft",
+}
+# Parameters that name nobody's property.
+NO_PROPERTY = {"action", "key", "slug", "token"}
+
+# --- what is sent -----------------------------------------------------------------------------------------------------
+
+FORMS: dict[str, Given] = {
+    "sign-in": lambda world: {"username": "nobody", "password": "nothing"},
+    "sign-out": lambda world: {},
+    "sign-in-link": lambda world: {},
+    "welcome": lambda world: {"password": "a rather long phrase"},
+    "join": lambda world: {},
+    "account-name": lambda world: {"full_name": "Ann"},
+    "account-password": lambda world: {"current": "x", "password": "y"},
+    "token-new": lambda world: {"name": "laptop", "days": "30"},
+    "token-revoke": lambda world: {},
+    "team-new": lambda world: {"name": "New"},
+    "team-switch": lambda world: {"team": world.team.pk},
+    "team-name": lambda world: {"name": f"{world.team.name} too"},
+    "invitation-new": lambda world: {"role": "viewer"},
+    "invitation-revoke": lambda world: {},
+    "hub-token": lambda world: {"value": "hf_x"},
+    "hub-token-delete": lambda world: {},
+    "member-role": lambda world: {"role": "viewer"},
+    "member-remove": lambda world: {},
+}
+
+PREFLIGHT = {"method": "sft", "config": {"max_steps": 2}}
+
+BODIES: dict[str, Given] = {
+    "POST /runs": lambda world: {"method": "sft", **_sources(world)},
+    "POST /runs/preflight": lambda world: {**PREFLIGHT, **_sources(world)},
+    "PATCH /runs/{run_id}": lambda world: {"name": "another"},
+    "POST /runs/{run_id}/clone": lambda world: {"name": "another"},
+    "POST /datasets": lambda world: {"name": "more rows"},
+    "PATCH /datasets/{dataset_id}": lambda world: {"name": "another"},
+    "POST /datasets/{dataset_id}/remap": lambda world: {},
+    "POST /models": lambda world: {"hub_id": "org/model"},
+    "PATCH /models/{model_id}": lambda world: {"name": "another"},
+    "POST /checkpoints/{checkpoint_id}/register": lambda world: {},
+    "POST /checkpoints/{checkpoint_id}/share": lambda world: {"link": True},
+    "POST /generations": lambda world: {"models": [str(world.checkpoint.pk)], "prompt": "1 + 1 ="},
+}
+FILES: dict[str, Given] = {"POST /datasets": lambda world: {"file": SimpleUploadedFile("rows.jsonl", UPLOAD)}}
+QUERIES: dict[str, Given] = {
+    "GET /compare": lambda world: {"run": [world.run.pk, world.run.pk], "key": "loss"},
+}
+
+# --- what is expected beyond the rules --------------------------------------------------------------------------------
+
+# Things that belong to one person rather than to a team: to everybody else they are not there.
+PERSONAL = {"token-revoke": "member"}
+# What a valid request of somebody with every right is answered with where the world's objects are in no state for it.
+REFUSALS = {
+    "sign-in": 422,
+    "account-password": 422,
+    "POST /models/{model_id}/retry": 409,
+    "POST /datasets/{dataset_id}/remap": 409,
+    "DELETE /datasets/{dataset_id}": 409,
+    "DELETE /models/{model_id}": 409,
+}
+# A look that takes a POST.
+READS = {"POST /runs/preflight"}
+
+
+def _pk(world: World, person: str) -> Any:
+    return world.people[person].pk  # type: ignore[union-attr]
+
+
+def _sources(world: World) -> dict[str, str]:
+    return {"model": str(world.model.pk), "dataset": str(world.dataset.pk)}
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    return make_world()
+
+
+@contextmanager
+def _undone() -> Iterator[None]:
+    """What a call changes is taken back afterwards, so that each meets the same world."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+def _content(answer: Any) -> bytes:
+    return b"".join(answer.streaming_content) if answer.streaming else answer.content
+
+
+def _check_secrecy(world: World, caller: str, answer: Any) -> None:
+    """Nobody outside the team reads of its things. (Their ids may stand in what repeats the caller's own request.)"""
+    if caller not in NOT_OF_THE_TEAM:
+        return
+    content = _content(answer)
+    marks = world.marks() if answer.status_code < 300 else world.marks()[:1]
+    assert not [mark for mark in marks if mark in content], f"{caller} is shown the team's things"
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("view", pages(), ids=lambda view: view.route or "home")
+def test_a_page_says_who_may_open_it(view: Page) -> None:
+    assert view.access is not None, "mark the view with public, signed_in or requires(Role.X)"
+
+
+@pytest.mark.parametrize("view", pages(), ids=lambda view: view.route or "home")
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_page_lets_in_whom_it_may(world: World, view: Page, method: str) -> None:
+    path = view.path({name: str(_page_value(world, view, name)) for name in view.parameters})
+    before = world.state()
+    for caller, user in world.people.items():
+        client = browser_of(user)
+        with _undone():
+            answer = _call_page(client, method, path, view, world)
+            after = world.state()
+            _check_page(world, view, method, caller, answer)
+            _check_secrecy(world, caller, answer)
+        if caller in UNTOUCHED or method == "GET":
+            assert after == before, f"{caller} changes what the team owns"
+
+
+def _page_value(world: World, page: Page, name: str) -> Any:
+    if name in SECRETS:
+        return SECRETS[name]
+    parts = page.route.split("/")
+    for place in ("/".join(parts[:2]), parts[0]):
+        if (place, name) in PAGE_OBJECTS:
+            return PAGE_OBJECTS[place, name](world)
+    raise AssertionError(f"give PAGE_OBJECTS a {name} for {page.route}")
+
+
+def _call_page(client: Client, method: str, path: str, page: Page, world: World) -> Any:
+    if method == "GET":
+        return client.get(path)
+    return client.post(path, FORMS[page.name](world) if page.name in FORMS else {})
+
+
+def _check_page(world: World, page: Page, method: str, caller: str, answer: Any) -> None:
+    status, said = answer.status_code, f"{caller} gets {answer.status_code}"
+    assert status < 500, said
+    assert page.access is not None
+    if page.access.public:
+        return
+    if caller == "stranger":
+        assert status == 302, said
+        assert answer.url.startswith(SIGN_IN)
+        return
+    assert not getattr(answer, "url", "").startswith(SIGN_IN), said
+    needed = page.access.role
+    if needed is not None and not _holds_somewhere(world, caller, needed):
+        assert status == 403, said
+    elif status == 405:
+        assert not (method == "POST" and page.name in FORMS), "FORMS has a form for a page that takes none"
+    elif page.name in PERSONAL:
+        assert status == 404 or caller == PERSONAL[page.name], said
+    elif set(page.parameters) - NO_PROPERTY:
+        _check_object_page(world, page, method, caller, status)
+    elif caller == "admin":
+        _check_success(page.name, method, status)
+
+
+def _check_object_page(world: World, page: Page, method: str, caller: str, status: int) -> None:
+    needed = page.access.role if page.access else None
+    if caller in NOT_OF_THE_TEAM:
+        assert status == 404, f"{caller} gets {status} for another team's thing"
+    elif needed is not None and not _holds_here(caller, needed):
+        assert status == 403, f"{caller} gets {status} without being {needed} of the team"
+    elif caller == "admin":
+        _check_success(page.name, method, status)
+
+
+def _check_success(name: str, method: str, status: int) -> None:
+    """Somebody with every right gets there with what the tables send: it is not for its faults that others fail."""
+    assert method == "GET" or name in FORMS, f"give FORMS something valid to send to {name}"
+    expected = {REFUSALS[name]} if method == "POST" and name in REFUSALS else {200, 201, 204, 302}
+    assert status in expected, f"an admin gets {status}"
+
+
+def _holds_here(caller: str, role: Role) -> bool:
+    here = {"viewer": Role.VIEWER, "guest": Role.VIEWER, "member": Role.MEMBER, "admin": Role.ADMIN}
+    return caller in here and here[caller].includes(role)
+
+
+def _holds_somewhere(world: World, caller: str, role: Role) -> bool:
+    user = world.people[caller]
+    return user is not None and Actor(user).holds(role)
+
+
+# --- the API ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_api_s_description_leaves_nothing_out() -> None:
+    described = {operation.route.replace("{", "<").replace("}", ">") for operation in operations()}
+    own = {"/", "/openapi.json", "/docs"}
+    found = {"/" + route.removeprefix(API_PREFIX) for route, _ in url_patterns() if route.startswith(API_PREFIX)}
+    assert {_plain(route) for route in found} - own == described
+
+
+def _plain(route: str) -> str:
+    return route.replace("path:", "").replace("uuid:", "").replace("str:", "").replace("int:", "").replace("slug:", "")
+
+
+def test_what_is_open_to_strangers_is_listed() -> None:
+    assert {operation.name for operation in operations() if operation.public} == {"GET /health"}
+
+
+@pytest.mark.parametrize("operation", operations(), ids=lambda operation: operation.name)
+def test_an_operation_lets_in_whom_it_may(world: World, operation: Operation) -> None:
+    if operation.name in READS:
+        _answer_preflight(world)
+    path = _api_path(world, operation)
+    before = world.state()
+    for caller, user in world.people.items():
+        client = api_client_of(user)
+        with _undone():
+            answer = _call(client, operation, path, world)
+            after = world.state()
+            _check_operation(operation, caller, answer)
+            _check_secrecy(world, caller, answer)
+        if caller in UNTOUCHED or operation.method == "GET":
+            assert after == before, f"{caller} changes what the team owns"
+
+
+def _answer_preflight(world: World) -> None:
+    """Have the answer ready that a worker would give."""
+    asked = preflight_request(actor=Actor(world.people["member"]), **PREFLIGHT, **_sources(world))  # type: ignore[arg-type]
+    preflight_finish(preflight_id=str(asked.pk), report={"rows_total": 8})
+
+
+def _api_path(world: World, operation: Operation) -> str:
+    missing = [name for name in operation.parameters if name not in API_OBJECTS]
+    assert not missing, f"give API_OBJECTS a {missing[0]}"
+    return operation.path({name: str(API_OBJECTS[name](world)) for name in operation.parameters})
+
+
+def _call(client: ApiClient, operation: Operation, path: str, world: World) -> Any:
+    assert not operation.takes_body or operation.name in BODIES, f"give BODIES something valid for {operation.name}"
+    if operation.method in {"GET", "HEAD"}:
+        return client.get(path, QUERIES[operation.name](world) if operation.name in QUERIES else None)
+    body = BODIES[operation.name](world) if operation.name in BODIES else None
+    if operation.name in FILES:
+        return client.post(path, form=body, files=FILES[operation.name](world))
+    if operation.method == "DELETE":
+        return client.delete(path)
+    send = {"POST": client.post, "PUT": client.put, "PATCH": client.patch}[operation.method]
+    return send(path, body)
+
+
+def _check_operation(operation: Operation, caller: str, answer: Any) -> None:
+    status, said = answer.status_code, f"{caller} gets {answer.status_code}: {_content(answer)[:200]!r}"
+    assert status < 500, said
+    if operation.public:
+        assert status == 200, said
+    elif caller == "stranger":
+        assert status == 401, said
+    elif set(operation.parameters) - NO_PROPERTY:
+        _check_object_operation(operation, caller, status, said)
+    elif caller in {"viewer", "loner"} and operation.method not in {"GET", "HEAD"} and operation.name not in READS:
+        assert status in {403, 422}, said
+    elif caller == "admin":
+        assert status in {200, 201, 202, 204}, said
+
+
+def _check_object_operation(operation: Operation, caller: str, status: int, said: str) -> None:
+    reads = operation.method in {"GET", "HEAD"}
+    if caller in NOT_OF_THE_TEAM:
+        assert status == 404, said
+    elif caller in {"viewer", "guest"} and not reads:
+        assert status == 403, said
+    elif caller in {"member", "admin"} or reads:
+        expected = {REFUSALS[operation.name]} if operation.name in REFUSALS else {200, 201, 202, 204}
+        assert status in expected | ({403} if reads and caller in {"viewer", "guest"} else set()), said
+
+
+@pytest.mark.parametrize("operation", [one for one in operations() if not one.public], ids=lambda one: one.name)
+def test_an_operation_refuses_what_is_no_valid_token(world: World, operation: Operation) -> None:
+    member = world.people["member"]
+    assert member is not None
+    path = _api_path(world, operation)
+    for token in ("", "polm_" + "x" * 43, _revoked(member), "x" * 5000):
+        assert _call(ApiClient(token), operation, path, world).status_code == 401
+    retired = _retired(member)
+    assert _call(ApiClient(retired), operation, path, world).status_code == 401
+
+
+def _revoked(user: User) -> str:
+    token, text = services.token_create(actor=Actor(user), name="revoked")
+    services.token_revoke(actor=Actor(user), token_id=token.pk)
+    return text
+
+
+def _retired(user: User) -> str:
+    """A good token whose owner's account was closed."""
+    text = services.token_create(actor=Actor(user), name="good")[1]
+    User.objects.filter(pk=user.pk).update(is_active=False)
+    return text
+
+
+WRITES = [one for one in operations() if one.method not in {"GET", "HEAD"} and not one.public]
+
+
+@pytest.mark.parametrize("operation", WRITES, ids=lambda one: one.name)
+def test_a_session_alone_writes_nothing_through_the_api(world: World, operation: Operation) -> None:
+    """Another site can make a browser send its cookies, not read the CSRF token."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(world.people["admin"])  # type: ignore[arg-type]
+    path = f"/{API_PREFIX.rstrip('/')}{_api_path(world, operation)}"
+    before = world.state()
+    answer = client.generic(operation.method, path, "{}", content_type="application/json")
+    assert answer.status_code == 403
+    assert world.state() == before

@@ -1,0 +1,125 @@
+"""The REST API: one router per app, one way to authenticate, one shape of error. The contract is docs/API.md."""
+
+import logging
+import uuid
+from typing import Any
+
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.security import APIKeyCookie, HttpBearer
+
+from polm_core import __version__
+from polm_core.errors import PolmError
+from webapp.accounts.access import Actor
+from webapp.accounts.selectors import user_for_token
+from webapp.errors import status_of
+
+logger = logging.getLogger(__name__)
+
+
+class BearerToken(HttpBearer):
+    """`Authorization: Bearer <token>`."""
+
+    def authenticate(self, request: Any, token: str) -> Actor | None:
+        user = user_for_token(token)
+        if user is None:
+            return None
+        actor = request.actor = Actor(user)
+        return actor
+
+
+class SessionCookie(APIKeyCookie):
+    """The browser's own session, with Django's CSRF check on writes: what the pages use."""
+
+    param_name = "sessionid"
+
+    def __call__(self, request: Any) -> Any:
+        # Without a session there is nothing to forge: such a caller is told to sign in, not of a CSRF failure.
+        return super().__call__(request) if getattr(request, "actor", None) else None
+
+    def authenticate(self, request: Any, key: str | None) -> Actor | None:
+        return getattr(request, "actor", None)
+
+
+api = NinjaAPI(
+    title="PoLM Studio",
+    version=__version__,
+    urls_namespace="api",
+    auth=[BearerToken(), SessionCookie(csrf=True)],
+    docs_url="/docs",
+    openapi_url="/openapi.json",
+)
+
+
+def _answer(request: HttpRequest, status: int, **error: Any) -> HttpResponse:
+    body = {"code": "error", "message": "", "fields": {}, **error}
+    return api.create_response(request, {"error": body}, status=status)
+
+
+@api.exception_handler(PolmError)
+def _expected(request: HttpRequest, error: PolmError) -> HttpResponse:
+    return _answer(request, status_of(error), **error.as_dict())
+
+
+@api.exception_handler(AuthenticationError)
+def _unknown_caller(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
+    return _answer(
+        request,
+        401,
+        code="unauthenticated",
+        message="Sign in, or send a valid token as `Authorization: Bearer <token>`.",
+    )
+
+
+@api.exception_handler(ValidationError)
+def _malformed(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    fields: dict[str, list[str]] = {}
+    for problem in error.errors:
+        place = [str(part) for part in problem["loc"] if part not in {"body", "query", "path", "form", "payload"}]
+        fields.setdefault(".".join(place) or "body", []).append(problem["msg"])
+    return _answer(request, 422, code="invalid", message="Some values are not accepted.", fields=fields)
+
+
+@api.exception_handler(HttpError)
+def _refused(request: HttpRequest, error: HttpError) -> HttpResponse:
+    return _answer(request, error.status_code, code="malformed", message=str(error))
+
+
+@api.exception_handler(Exception)
+def _bug(request: HttpRequest, error: Exception) -> HttpResponse:
+    reference = uuid.uuid4().hex[:8]
+    logger.exception("API error %s at %s", reference, request.path)
+    return _answer(request, 500, code="internal", message=f"Something broke on our side (reference {reference}).")
+
+
+@api.get("/health", auth=None, tags=["studio"])
+def health(request: HttpRequest) -> dict[str, Any]:
+    """Whether the parts answer. Needs no login and tells nothing else."""
+    from webapp.runs.selectors import workers_alive
+    from webapp.tasks import broker_answers
+
+    with connection.cursor() as cursor:
+        cursor.execute("select 1")
+    return {
+        "status": "ok",
+        "version": __version__,
+        "database": "ok",
+        "broker": "ok" if broker_answers() else "down",
+        "workers": workers_alive(),
+    }
+
+
+def mount() -> NinjaAPI:
+    """Add every app's router; called once by the URL configuration."""
+    from webapp.datasets.api import router as datasets
+    from webapp.live.api import router as live
+    from webapp.metrics.api import router as metrics
+    from webapp.playground.api import router as playground
+    from webapp.registry.api import router as registry
+    from webapp.runs.api import router as runs
+
+    for router in (datasets, registry, runs, metrics, live, playground):
+        api.add_router("", router)
+    return api

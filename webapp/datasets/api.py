@@ -1,0 +1,280 @@
+"""Datasets over the API."""
+
+import datetime
+import uuid
+from pathlib import Path
+from typing import Annotated, Any
+
+from django.core.files.uploadedfile import TemporaryUploadedFile
+from django.http import HttpRequest
+from ninja import File, Form, Query, Router, Schema
+from ninja.files import UploadedFile
+from pydantic import ConfigDict, Field
+
+from polm_core.data.detect import Candidate
+from polm_core.data.identify import FileFacts
+from polm_core.data.mapping import Mapping
+from polm_core.data.observe import Column
+from polm_core.data.preview import Preview
+from polm_core.data.report import Problem, Stats
+from webapp.accounts.access import Actor
+from webapp.accounts.models import Role, Team
+from webapp.datasets import selectors, services
+from webapp.datasets.mappings import parse_mapping
+from webapp.datasets.models import Dataset, Origin
+from webapp.errors import Invalid
+from webapp.pagination import DEFAULT_LIMIT, Limit
+
+router = Router(tags=["datasets"])
+
+
+class ApiRequest(HttpRequest):
+    """A request that the API has authenticated."""
+
+    actor: Actor
+
+
+class Failure(Schema):
+    """Why a file could not be used."""
+
+    code: str
+    message: str
+    advice: str = ""
+    fields: dict[str, list[str]] = {}
+
+
+class DatasetOut(Schema):
+    """A dataset with the state of its latest version. `runs` trained on it, `eval_runs` were evaluated on it."""
+
+    id: uuid.UUID
+    team: uuid.UUID
+    name: str
+    description: str
+    origin: str
+    origin_model: str
+    status: str
+    version: int
+    format: str
+    rows: int
+    bytes: int
+    filename: str
+    source_bytes: int
+    runs: int
+    eval_runs: int
+    created_at: datetime.datetime
+    created_by: str | None
+
+
+class VersionOut(Schema):
+    number: int
+    status: str
+    format: str
+    rows: int
+    created_at: datetime.datetime
+
+
+class DatasetDetail(DatasetOut):
+    """As in the list, with what preparation found. `problem_counts` counts by rule what `problems` lists up to 200."""
+
+    progress: dict[str, Any] = {}
+    error: Failure | None = None
+    file: FileFacts | None = None
+    confidence: float | None = None
+    why: str = ""
+    alternatives: list[Candidate] = []
+    columns: list[Column] = []
+    mapping: Mapping | None = None
+    rows_total: int = 0
+    problems: list[Problem] = []
+    problem_counts: dict[str, int] = {}
+    stats: Stats | None = None
+    sha256: str = ""
+    versions: list[VersionOut] = []
+
+
+class DatasetCreated(Schema):
+    id: uuid.UUID
+    status: str
+    version: int
+
+
+class DatasetList(Schema):
+    items: list[DatasetOut]
+    next_cursor: str | None
+
+
+class RowsOut(Schema):
+    """Canonical rows from `offset` on. `next_offset` is null at the end; large rows make a page shorter."""
+
+    items: list[dict[str, Any]]
+    offset: int
+    total: int
+    next_offset: int | None
+
+
+class DatasetForm(Schema):
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    format: str = ""
+    mapping: str = Field("", description="a mapping as JSON: format, columns and options")
+    origin: str = Origin.UNKNOWN
+    origin_model: str = ""
+    description: str = ""
+    team: str = Field("", description="id or slug of the team; by default the first one joined")
+
+
+class DatasetPatch(Schema):
+    model_config = ConfigDict(extra="forbid")
+    name: str | None = None
+    description: str | None = None
+    origin: str | None = None
+    origin_model: str | None = None
+
+
+class Remap(Schema):
+    model_config = ConfigDict(extra="forbid")
+    format: str = ""
+    mapping: dict[str, Any] | None = None
+
+
+@router.post("/datasets", response={201: DatasetCreated})
+def dataset_create(request: ApiRequest, form: Form[DatasetForm], file: File[UploadedFile]) -> Any:
+    """Upload a file. A worker prepares it; ask for the dataset until its status is `ready` or `invalid`."""
+    dataset = services.dataset_create(
+        actor=request.actor,
+        team=_team(request.actor, form.team),
+        file=_on_disk(file),
+        filename=file.name or "file",
+        name=form.name,
+        format=form.format,
+        mapping=parse_mapping(form.mapping),
+        origin=form.origin,
+        origin_model=form.origin_model,
+        description=form.description,
+    )
+    return 201, _created(dataset)
+
+
+@router.get("/datasets", response=DatasetList)
+def dataset_list(
+    request: ApiRequest, q: str = "", team: str = "", limit: Limit = DEFAULT_LIMIT, cursor: str | None = None
+) -> Any:
+    """Datasets of your teams, newest first; `q` is looked for in their names."""
+    wanted = _team(request.actor, team, Role.VIEWER) if team else None
+    entries, next_cursor = selectors.datasets_page(actor=request.actor, team=wanted, q=q, limit=limit, cursor=cursor)
+    return {"items": [_summary(entry) for entry in entries], "next_cursor": next_cursor}
+
+
+@router.get("/datasets/{dataset_id}", response=DatasetDetail)
+def dataset_detail(request: ApiRequest, dataset_id: str) -> Any:
+    """A dataset with its state, problems and statistics."""
+    return _detail(selectors.dataset_get(request.actor, dataset_id))
+
+
+@router.patch("/datasets/{dataset_id}", response=DatasetDetail)
+def dataset_update(request: ApiRequest, dataset_id: str, patch: DatasetPatch) -> Any:
+    """Change name, description or origin."""
+    dataset = selectors.dataset_get(request.actor, dataset_id, Role.MEMBER)
+    services.dataset_update(actor=request.actor, dataset=dataset, **patch.dict())
+    return _detail(dataset)
+
+
+@router.delete("/datasets/{dataset_id}", response={204: None})
+def dataset_delete(request: ApiRequest, dataset_id: str) -> Any:
+    """Delete a dataset with its files. 409 with the runs' ids in `error.fields.runs` when a run used it."""
+    dataset = selectors.dataset_get(request.actor, dataset_id, Role.MEMBER)
+    services.dataset_delete(actor=request.actor, dataset=dataset)
+    return 204, None
+
+
+@router.get("/datasets/{dataset_id}/rows", response=RowsOut)
+def dataset_rows(
+    request: ApiRequest,
+    dataset_id: str,
+    offset: Annotated[int, Field(ge=0, lt=2**53)] = 0,
+    limit: Limit = DEFAULT_LIMIT,
+    version: Annotated[int | None, Field(ge=1, lt=2**31)] = None,
+) -> Any:
+    """Rows as methods get them, of the latest version that is ready or of the one asked for."""
+    dataset = selectors.dataset_get(request.actor, dataset_id)
+    return selectors.rows_page(selectors.version_with_rows(dataset, version), offset=offset, limit=limit)
+
+
+@router.get("/datasets/{dataset_id}/preview", response=Preview)
+def dataset_preview(
+    request: ApiRequest,
+    dataset_id: str,
+    mapping: Annotated[str, Query(description="a mapping as JSON; the detected one by default")] = "",
+    limit: Annotated[int, Field(ge=1, le=50)] = 20,
+) -> Any:
+    """The first rows of the file, and what a mapping makes of them."""
+    dataset = selectors.dataset_get(request.actor, dataset_id)
+    return selectors.version_preview(selectors.version_get(dataset), parse_mapping(mapping), limit=limit)
+
+
+@router.post("/datasets/{dataset_id}/remap", response={201: DatasetCreated})
+def dataset_remap(request: ApiRequest, dataset_id: str, remap: Remap) -> Any:
+    """Read the same file another way, as a new version."""
+    dataset = selectors.dataset_get(request.actor, dataset_id, Role.MEMBER)
+    services.dataset_remap(actor=request.actor, dataset=dataset, format=remap.format, mapping=remap.mapping)
+    return 201, _created(dataset)
+
+
+def _team(actor: Actor, ref: str, role: Role = Role.MEMBER) -> Team:
+    if not ref:
+        return actor.current_team
+    for membership in actor.memberships:
+        if ref in (str(membership.team_id), membership.team.slug):
+            actor.require(membership.team_id, role, "team")
+            return membership.team
+    raise Invalid("There is no such team.", fields={"team": ["names no team of yours"]})
+
+
+def _on_disk(file: UploadedFile) -> Path:
+    """Where the upload handler has written the file."""
+    if not isinstance(file, TemporaryUploadedFile):
+        raise TypeError("uploads are expected on disk: see FILE_UPLOAD_HANDLERS")
+    return Path(file.temporary_file_path())
+
+
+def _created(dataset: Dataset) -> dict[str, Any]:
+    version = selectors.version_get(dataset)
+    return {"id": dataset.pk, "status": version.status, "version": version.number}
+
+
+def _summary(entry: selectors.DatasetEntry) -> dict[str, Any]:
+    dataset, latest = entry.dataset, entry.latest
+    return {
+        "id": dataset.pk,
+        "team": dataset.team_id,
+        "name": dataset.name,
+        "description": dataset.description,
+        "origin": dataset.origin,
+        "origin_model": dataset.origin_model,
+        "status": latest.status,
+        "version": latest.number,
+        "format": latest.format or latest.requested_format,
+        "rows": latest.rows,
+        "bytes": latest.bytes,
+        "filename": latest.filename,
+        "source_bytes": latest.source_bytes,
+        "runs": entry.runs,
+        "eval_runs": entry.eval_runs,
+        "created_at": dataset.created_at,
+        "created_by": dataset.created_by.username if dataset.created_by else None,
+    }
+
+
+def _detail(dataset: Dataset) -> dict[str, Any]:
+    version = selectors.version_get(dataset)
+    report = selectors.report_of(version)
+    found = {}
+    if report is not None:
+        found = report.model_dump(exclude={"status", "format", "rows_used", "bytes", "sha256"})
+    return {
+        **_summary(selectors.dataset_entry(dataset)),
+        **found,
+        "progress": version.progress,
+        "sha256": version.sha256,
+        "versions": selectors.versions(dataset),
+    }

@@ -1,0 +1,85 @@
+"""Datasets and their immutable versions."""
+
+from django.db import models
+from django.db.models.functions import Lower
+
+from webapp.accounts.models import Team, User
+from webapp.ids import new_id
+
+
+class Origin(models.TextChoices):
+    """Where the rows come from, as the survey distinguishes it."""
+
+    HUMAN = "human-labelled", "Human-labelled"
+    DISTILLED = "distilled", "Distilled from a model"
+    SYNTHETIC = "synthetic", "Synthetic"
+    UNKNOWN = "unknown", "Not stated"
+
+
+class VersionStatus(models.TextChoices):
+    PROCESSING = "processing", "Processing"
+    READY = "ready", "Ready"
+    INVALID = "invalid", "Invalid"
+
+
+class Dataset(models.Model):
+    """A named set of rows; what runs use is one of its versions."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="datasets")
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    origin = models.CharField(max_length=20, choices=Origin.choices, default=Origin.UNKNOWN)
+    origin_model = models.CharField(max_length=200, blank=True)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint("team", Lower("name"), name="dataset_name_unique")]
+        indexes = [models.Index(fields=["team", "-id"], name="dataset_team_newest")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DatasetVersion(models.Model):
+    """One processed state of a dataset. Once ready it never changes: a new mapping or file makes a new version.
+
+    `rows_key` is the folder in the artifact store that holds `rows.jsonl` and `rows.idx`; `source_key` the file as it
+    was uploaded. `report` is `polm_core.data`'s PrepareReport.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField(default=1)
+    status = models.CharField(max_length=12, choices=VersionStatus.choices, default=VersionStatus.PROCESSING)
+    filename = models.CharField(max_length=255)
+    source_key = models.CharField(max_length=300, blank=True)
+    source_bytes = models.BigIntegerField(default=0)
+    rows_key = models.CharField(max_length=300, blank=True)
+    format = models.CharField(max_length=30, blank=True)
+    requested_format = models.CharField(max_length=30, blank=True)
+    requested_mapping = models.JSONField(null=True, blank=True)
+    rows = models.BigIntegerField(default=0)
+    bytes = models.BigIntegerField(default=0)
+    sha256 = models.CharField(max_length=64, blank=True)
+    report = models.JSONField(default=dict, blank=True)
+    progress = models.JSONField(default=dict, blank=True)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    processed_at = models.DateTimeField(null=True, blank=True)
+    # The processing task's claim: a lost worker's claim runs out and another takes over. Every write of a worker is
+    # conditional on the epoch it claimed.
+    lease_until = models.DateTimeField(null=True, blank=True)
+    lease_epoch = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    woken_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["dataset", "number"], name="dataset_version_number_unique")]
+        indexes = [
+            models.Index(fields=["lease_until"], condition=models.Q(status="processing"), name="dataset_version_leases")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.dataset} v{self.number}"

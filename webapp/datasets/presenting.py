@@ -1,0 +1,138 @@
+"""Canonical rows as pages show them: who says what, with long texts cut."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from polm_core.formats import Format
+
+# Characters of one text; the API gives rows in full.
+MAX_TEXT = 2000
+MAX_TURNS = 40
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Something said. `more` counts the characters that are left out."""
+
+    role: str
+    text: str
+    more: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a row: its turns under a title. `tone` is good, bad or empty; `more` counts turns left out."""
+
+    title: str
+    turns: list[Turn]
+    tone: str = ""
+    more: int = 0
+
+
+@dataclass(frozen=True)
+class RowView:
+    """A row: parts below each other, then those of `pair` side by side. `label` is that of a rating."""
+
+    parts: list[Part]
+    pair: list[Part] = field(default_factory=list)
+    label: bool | None = None
+
+
+def row_view(format: str, row: dict[str, Any]) -> RowView:
+    """How a row of that format is shown; one that does not have the format's columns is shown as JSON."""
+    build = _BUILDERS.get(format)
+    try:
+        return build(row) if build else _as_json(row)
+    except (KeyError, TypeError, AttributeError):
+        return _as_json(row)
+
+
+def as_json(value: Any) -> str:
+    """A value for reading, cut like any other text."""
+    turn = _turn("", json.dumps(value, indent=1, ensure_ascii=False, default=str))
+    return f"{turn.text}…" if turn.more else turn.text
+
+
+def _as_json(row: dict[str, Any]) -> RowView:
+    return RowView([Part("", [_turn("json", json.dumps(row, indent=1, ensure_ascii=False, default=str))])])
+
+
+def _turn(role: str, text: Any) -> Turn:
+    text = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+    return Turn(role, text[:MAX_TEXT], max(0, len(text) - MAX_TEXT))
+
+
+def _message(message: dict[str, Any]) -> Turn:
+    text = message.get("content") or ""
+    if calls := message.get("tool_calls"):
+        text = f"{text}\n{json.dumps(calls, indent=1, ensure_ascii=False)}".strip()
+    return _turn(message["role"], text)
+
+
+def _part(title: str, said: Any, role: str, tone: str = "") -> Part:
+    """Text said by `role`, or messages."""
+    turns = [_turn(role, said)] if isinstance(said, str) else [_message(message) for message in said[:MAX_TURNS]]
+    return Part(title, turns, tone, 0 if isinstance(said, str) else max(0, len(said) - MAX_TURNS))
+
+
+def _conversation(row: dict[str, Any]) -> RowView:
+    parts = [_part("", row["messages"], "user")]
+    if tools := row.get("tools"):
+        parts.insert(0, Part("Tools", [_turn("json", json.dumps(tools, indent=1, ensure_ascii=False))]))
+    return RowView(parts)
+
+
+def _prompt_completion(row: dict[str, Any]) -> RowView:
+    return RowView([_part("Prompt", row["prompt"], "user"), _part("Completion", row["completion"], "assistant")])
+
+
+def _preference(row: dict[str, Any]) -> RowView:
+    return RowView(
+        [_part("Prompt", row["prompt"], "user")],
+        pair=[
+            _part("Chosen", row["chosen"], "assistant", "good"),
+            _part("Rejected", row["rejected"], "assistant", "bad"),
+        ],
+    )
+
+
+def _rating(row: dict[str, Any]) -> RowView:
+    return RowView(_prompt_completion(row).parts, label=bool(row["label"]))
+
+
+def _prompt(row: dict[str, Any]) -> RowView:
+    return RowView([_part("Prompt", row["prompt"], "user")])
+
+
+def _prompt_answer(row: dict[str, Any]) -> RowView:
+    parts = [_part("Prompt", row["prompt"], "user")]
+    if solution := row.get("solution"):
+        parts.append(_part("Solution", solution, "assistant"))
+    return RowView([*parts, _part("Answer", row["answer"], "answer", "good")])
+
+
+def _stepwise(row: dict[str, Any]) -> RowView:
+    steps = zip(row["completions"], row["labels"], strict=True)
+    parts = [
+        _part(f"Step {number}", step, "assistant", "good" if right else "bad")
+        for number, (step, right) in enumerate(list(steps)[:MAX_TURNS], 1)
+    ]
+    return RowView([_part("Prompt", row["prompt"], "user"), *parts])
+
+
+def _text(row: dict[str, Any]) -> RowView:
+    return RowView([_part("", row["text"], "text")])
+
+
+_BUILDERS: dict[str, Callable[[dict[str, Any]], RowView]] = {
+    Format.CONVERSATION: _conversation,
+    Format.PROMPT_COMPLETION: _prompt_completion,
+    Format.PREFERENCE: _preference,
+    Format.RATING: _rating,
+    Format.PROMPT: _prompt,
+    Format.PROMPT_ANSWER: _prompt_answer,
+    Format.STEPWISE: _stepwise,
+    Format.TEXT: _text,
+}

@@ -1,0 +1,265 @@
+"""What people do to datasets."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Mapping as MappingType
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
+
+from webapp import artifacts
+from webapp.accounts.access import Actor
+from webapp.accounts.models import Role, Team
+from webapp.accounts.services import audit
+from webapp.datasets.mappings import check_columns, clean_format, clean_mapping
+from webapp.datasets.models import Dataset, DatasetVersion, Origin, VersionStatus
+from webapp.errors import Conflict, Invalid
+from webapp.live.notify import publish
+from webapp.tasks import DATASETS_PROCESS, wake
+
+MAX_DESCRIPTION = 10_000
+
+
+def dataset_create(
+    *,
+    actor: Actor,
+    team: Team,
+    file: Path,
+    filename: str,
+    name: str,
+    format: str = "",
+    mapping: MappingType[str, Any] | None = None,
+    origin: str = Origin.UNKNOWN,
+    origin_model: str = "",
+    description: str = "",
+) -> Dataset:
+    """Take `file` into the store and have a worker prepare it as the first version of a new dataset.
+
+    The file is moved where the store is on the same disk. `format` and `mapping` overrule what would be detected.
+    Raises Invalid with the fields at fault.
+    """
+    actor.require(team.pk, Role.MEMBER, "team")
+    values = {
+        "name": _clean_name(name),
+        "origin": _clean_origin(origin),
+        "origin_model": _clean_text("origin_model", origin_model, 200),
+        "description": _clean_text("description", description, MAX_DESCRIPTION),
+    }
+    wanted = {"requested_format": clean_format(format), "requested_mapping": clean_mapping(mapping, format=format)}
+    if not file.stat().st_size:
+        raise Invalid(
+            "The file is empty.",
+            code="data.empty",
+            advice="Upload a file with at least one row.",
+            fields={"file": ["is empty"]},
+        )
+    _refuse_taken_name(team.pk, values["name"])
+    version = DatasetVersion(
+        filename=filename[-255:], source_bytes=file.stat().st_size, created_by=actor.user, **wanted
+    )
+    version.source_key = f"{version_folder(version.pk)}/source"
+    artifacts.take(file, version.source_key)
+    try:
+        with transaction.atomic():
+            dataset = Dataset.objects.create(team=team, created_by=actor.user, **values)
+            _version_start(dataset, version)
+            audit(actor=actor, team_id=team.pk, verb="dataset.create", target=dataset, detail={"file": filename})
+    except BaseException as error:
+        artifacts.delete(version.source_key)
+        if isinstance(error, IntegrityError):
+            _refuse_taken_name(team.pk, values["name"])
+        raise
+    return dataset
+
+
+def dataset_create_from_path(
+    *, actor: Actor, team: Team, path: Path, name: str, origin: str = Origin.UNKNOWN, description: str = ""
+) -> Dataset:
+    """As `dataset_create`, from a file that stays where it is."""
+    handle, draft = tempfile.mkstemp(suffix=".upload", dir=settings.UPLOADS_DIR)
+    os.close(handle)
+    try:
+        shutil.copyfile(path, draft)
+        return dataset_create(
+            actor=actor,
+            team=team,
+            file=Path(draft),
+            filename=path.name,
+            name=name,
+            origin=origin,
+            description=description,
+        )
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+def dataset_remap(
+    *, actor: Actor, dataset: Dataset, format: str = "", mapping: MappingType[str, Any] | None = None
+) -> DatasetVersion:
+    """Prepare the same file again, read another way, as the dataset's next version.
+
+    Raises Conflict while a version is being prepared, Invalid or DataError for what does not fit the file.
+    """
+    actor.require(dataset.team_id, Role.MEMBER, "dataset")
+    wanted: dict[str, Any] = {
+        "requested_format": clean_format(format),
+        "requested_mapping": clean_mapping(mapping, format=format),
+    }
+    with transaction.atomic():
+        Dataset.objects.select_for_update().get(pk=dataset.pk)
+        last = dataset.versions.latest("number")
+        if last.status == VersionStatus.PROCESSING:
+            raise Conflict("The dataset is still being processed.", advice="Change the mapping when it is done.")
+        check_columns(wanted["requested_mapping"], last.report)
+        version = DatasetVersion(
+            number=last.number + 1,
+            filename=last.filename,
+            source_key=last.source_key,
+            source_bytes=last.source_bytes,
+            created_by=actor.user,
+            **wanted,
+        )
+        _version_start(dataset, version)
+        audit(
+            actor=actor,
+            team_id=dataset.team_id,
+            verb="dataset.remap",
+            target=dataset,
+            detail={"version": version.number, **wanted},
+        )
+    return version
+
+
+def dataset_update(
+    *,
+    actor: Actor,
+    dataset: Dataset,
+    name: str | None = None,
+    description: str | None = None,
+    origin: str | None = None,
+    origin_model: str | None = None,
+) -> Dataset:
+    """Change what people say about a dataset; its rows stay as they are. What is None stays too."""
+    actor.require(dataset.team_id, Role.MEMBER, "dataset")
+    changes: dict[str, str] = {}
+    if name is not None:
+        changes["name"] = _clean_name(name)
+        _refuse_taken_name(dataset.team_id, changes["name"], besides=dataset.pk)
+    if description is not None:
+        changes["description"] = _clean_text("description", description, MAX_DESCRIPTION)
+    if origin is not None:
+        changes["origin"] = _clean_origin(origin)
+    if origin_model is not None:
+        changes["origin_model"] = _clean_text("origin_model", origin_model, 200)
+    try:
+        with transaction.atomic():
+            for field, value in changes.items():
+                setattr(dataset, field, value)
+            dataset.save(update_fields=list(changes))
+            audit(
+                actor=actor,
+                team_id=dataset.team_id,
+                verb="dataset.update",
+                target=dataset,
+                detail={"changed": sorted(changes)},
+            )
+    except IntegrityError:
+        _refuse_taken_name(dataset.team_id, changes.get("name", ""), besides=dataset.pk)
+        raise
+    return dataset
+
+
+def dataset_delete(*, actor: Actor, dataset: Dataset) -> None:
+    """Delete a dataset with its versions and files. Raises Conflict naming the runs that used one of them."""
+    actor.require(dataset.team_id, Role.MEMBER, "dataset")
+    with transaction.atomic():
+        versions = list(dataset.versions.select_for_update())
+        folders = [version_folder(version.pk) for version in versions]
+        audit(
+            actor=actor,
+            team_id=dataset.team_id,
+            verb="dataset.delete",
+            target=dataset,
+            detail={"name": dataset.name, "rows": max((version.rows for version in versions), default=0)},
+        )
+        publish(f"dataset:{dataset.pk}", "status", {"status": "deleted"})
+        publish(f"team:{dataset.team_id}", "status", {"dataset": str(dataset.pk), "status": "deleted"})
+        try:
+            dataset.delete()
+        except ProtectedError as error:
+            raise _in_use(error) from None
+        transaction.on_commit(lambda: _delete_files(folders), robust=True)
+
+
+def announce(version: DatasetVersion) -> None:
+    """Tell open pages where a version is: the dataset's own page, and the team's lists."""
+    dataset = version.dataset
+    publish(f"dataset:{dataset.pk}", "status", {"version": version.number, "status": version.status})
+    publish(f"team:{dataset.team_id}", "status", {"dataset": str(dataset.pk), "status": version.status})
+
+
+def version_folder(version_id: uuid.UUID) -> str:
+    """The folder of the artifact store that belongs to a version."""
+    return f"datasets/{version_id}"
+
+
+def head_folder(version_id: uuid.UUID) -> str:
+    """The folder of the store with the first source rows of a version, on which mappings are tried out."""
+    return f"{version_folder(version_id)}/head"
+
+
+def _version_start(dataset: Dataset, version: DatasetVersion) -> None:
+    version.dataset = dataset
+    version.save(force_insert=True)
+    announce(version)
+    wake(DATASETS_PROCESS, version.pk)
+
+
+def _delete_files(folders: list[str]) -> None:
+    for folder in folders:
+        artifacts.delete(folder)
+
+
+def _in_use(error: ProtectedError) -> Conflict:
+    runs = sorted(str(run.pk) for run in error.protected_objects)
+    many = len(runs) > 1
+    return Conflict(
+        f"{len(runs)} runs used this dataset, so it is kept." if many else "A run used this dataset, so it is kept.",
+        advice=f"Delete the run{'s' if many else ''} first: {', '.join(runs[:20])}{' …' if len(runs) > 20 else ''}",
+        fields={"runs": runs},
+    )
+
+
+def _clean_name(name: str) -> str:
+    name = " ".join(name.split())
+    if not 1 <= len(name) <= 200 or not name.isprintable():
+        raise Invalid("The name is not accepted.", fields={"name": ["must have 1 to 200 printable characters"]})
+    return name
+
+
+def _clean_origin(origin: str) -> str:
+    if origin not in Origin.values:
+        raise Invalid("The origin is not accepted.", fields={"origin": [f"must be one of {', '.join(Origin.values)}"]})
+    return origin
+
+
+def _clean_text(field: str, text: str, length: int) -> str:
+    if len(text) > length or "\0" in text:
+        raise Invalid(
+            "The text is not accepted.", fields={field: [f"must have at most {length:,} characters and no NUL"]}
+        )
+    return text.strip()
+
+
+def _refuse_taken_name(team_id: uuid.UUID, name: str, *, besides: uuid.UUID | None = None) -> None:
+    others = Dataset.objects.filter(team_id=team_id, name__iexact=name)
+    if (others.exclude(pk=besides) if besides else others).exists():
+        raise Invalid(
+            f"The team already has a dataset called {name}.",
+            fields={"name": ["is taken: choose another, or delete the other dataset"]},
+        )

@@ -1,0 +1,112 @@
+"""Metric series, their points, and the rollup that makes a chart of any length cost the same.
+
+The rollup is a cascade of buckets, factor 8: a bucket of level l covers 8**l units of `step >> shift`, where `shift`
+is the series' own, so that one that is logged every 10 steps fills its buckets as well as one logged at every step.
+
+A bucket is on disk exactly when it is closed, that is when a step behind its end has been seen. So bucket rows are
+written once and never updated, and what is still open can be read from the levels below.
+"""
+
+from django.db import models
+
+from webapp.runs.models import Run
+
+
+class MetricSeries(models.Model):
+    """One metric of one run, with exact totals.
+
+    `count` counts every point, `not_finite` those that are NaN or infinite; `min` and `max` leave these out. `last` is
+    the newest value as it was logged, NaN included.
+    """
+
+    id = models.AutoField(primary_key=True)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="series")
+    key = models.CharField(max_length=200)
+    shift = models.SmallIntegerField(default=0)
+    count = models.BigIntegerField(default=0)
+    not_finite = models.BigIntegerField(default=0)
+    first_step = models.BigIntegerField(null=True)
+    last_step = models.BigIntegerField(null=True)
+    first_wall = models.DateTimeField(null=True)
+    last_wall = models.DateTimeField(null=True)
+    last = models.FloatField(null=True)
+    min = models.FloatField(null=True)
+    max = models.FloatField(null=True)
+
+    class Meta:
+        db_table = "metric_series"
+        constraints = [models.UniqueConstraint(fields=["run", "key"], name="metric_series_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.run_id}"
+
+
+class MetricPoint(models.Model):
+    """One logged value; NaN and infinities are kept as they are.
+
+    Only the writer that holds its run's lease adds rows, so the database need not look up the series of each.
+    """
+
+    pk = models.CompositePrimaryKey("series", "step")
+    series = models.ForeignKey(
+        MetricSeries, on_delete=models.CASCADE, related_name="points", db_index=False, db_constraint=False
+    )
+    step = models.BigIntegerField()
+    wall = models.DateTimeField()
+    value = models.FloatField()
+
+    class Meta:
+        db_table = "metric_point"
+
+    def __str__(self) -> str:
+        return f"{self.series_id} at {self.step}"
+
+
+class MetricBucket(models.Model):
+    """A closed bucket: count, extremes and sum of the finite points in it, and how many were not finite.
+
+    `vmin` and `vmax` are empty when no point was finite. `wlast` is the time of the last point of either kind.
+    """
+
+    pk = models.CompositePrimaryKey("series", "level", "bucket")
+    series = models.ForeignKey(
+        MetricSeries, on_delete=models.CASCADE, related_name="buckets", db_index=False, db_constraint=False
+    )
+    level = models.SmallIntegerField()
+    bucket = models.BigIntegerField()
+    finite = models.IntegerField()
+    not_finite = models.IntegerField(default=0)
+    vmin = models.FloatField(null=True)
+    vmax = models.FloatField(null=True)
+    vsum = models.FloatField()
+    wlast = models.DateTimeField()
+
+    class Meta:
+        db_table = "metric_bucket"
+
+    def __str__(self) -> str:
+        return f"{self.series_id} level {self.level} at {self.bucket}"
+
+
+class IngestPosition(models.Model):
+    """How far the files of a run directory have been read; moves in the same transaction as what was read.
+
+    A run that starts afresh on another machine begins new files: the bases are what was read of the ones before, so
+    that base plus offset only ever grows. `refused_values` counts values that could not be stored.
+    """
+
+    run = models.OneToOneField(Run, primary_key=True, on_delete=models.CASCADE, related_name="ingest")
+    metrics_offset = models.BigIntegerField(default=0)
+    metrics_lines = models.BigIntegerField(default=0)
+    bad_lines = models.BigIntegerField(default=0)
+    refused_values = models.BigIntegerField(default=0)
+    samples_base = models.BigIntegerField(default=0)
+    samples_offset = models.BigIntegerField(default=0)
+    log_base = models.BigIntegerField(default=0)
+    log_offset = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "metric_ingest_position"
+
+    def __str__(self) -> str:
+        return str(self.run_id)

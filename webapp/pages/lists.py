@@ -1,0 +1,25 @@
+"""Runs as lists show them: with a small curve and how far they are."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from webapp.metrics.selectors import sparklines
+from webapp.runs.models import Run
+from webapp.runs.selectors import eta_seconds
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A run with its headline curve and the seconds it still needs (None when that is not known)."""
+
+    run: Run
+    curve: list[float | None]
+    eta: float | None
+
+
+def entries(runs: Iterable[Run]) -> list[RunEntry]:
+    """The runs with their curves, read in one query."""
+    found = list(runs)
+    views = sparklines([run.pk for run in found])
+    curves = {pk: view.columns.mean for pk, view in views.items()}
+    return [RunEntry(run, curves.get(run.pk, []), eta_seconds(run)) for run in found]

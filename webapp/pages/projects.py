@@ -1,0 +1,24 @@
+"""Which project the pages show."""
+
+from django.http import HttpResponse
+from django.shortcuts import redirect
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_POST
+
+from webapp.accounts.access import requires
+from webapp.accounts.middleware import StudioRequest
+from webapp.accounts.models import Role
+from webapp.runs.models import Project
+
+
+@requires(Role.VIEWER)
+@require_POST
+def switch(request: StudioRequest) -> HttpResponse:
+    """Show one project's runs from now on, or those of all."""
+    wanted = request.POST.get("project", "")
+    if wanted:
+        request.session["project"] = str(request.actor.get(Project, wanted).pk)
+    else:
+        request.session.pop("project", None)
+    target = request.POST.get("next", "")
+    return redirect(target if url_has_allowed_host_and_scheme(target, allowed_hosts=None) else "home")

@@ -1,0 +1,1 @@
+"""The pages about runs: the list, one run, launching, the queue."""

@@ -1,0 +1,22 @@
+from django.urls import path
+
+from webapp.pages.runs import detail, launch, listing, queue
+
+urlpatterns = [
+    path("", listing.runs, name="runs"),
+    path("selected", listing.bulk, name="runs-bulk"),
+    path("new", launch.launch, name="launch"),
+    path("new/check", launch.check, name="launch-check"),
+    path("queue", queue.queue, name="queue"),
+    path("queue/workers/<uuid:pk>", queue.drain, name="worker-drain"),
+    path("<uuid:pk>", detail.run, name="run"),
+    path("<uuid:pk>/edit", detail.edit, name="run-edit"),
+    path("<uuid:pk>/priority", queue.priority, name="run-priority"),
+    path("<uuid:pk>/delete", detail.delete, name="run-delete"),
+    path("<uuid:pk>/samples", detail.samples, name="run-samples"),
+    path("<uuid:pk>/log", detail.log, name="run-log"),
+    path("<uuid:pk>/log.txt", detail.log_file, name="run-log-file"),
+    path("<uuid:pk>/config.yaml", detail.config_file, name="run-config"),
+    path("<uuid:pk>/checkpoints", detail.checkpoints, name="run-checkpoints"),
+    path("<uuid:pk>/<str:action>", detail.action, name="run-action"),
+]

@@ -1,0 +1,16 @@
+"""Addresses of the pages that look across apps."""
+
+from django.urls import include, path
+
+from webapp.pages import compare, home, methods, projects, search
+
+urlpatterns = [
+    path("", home.home, name="home"),
+    path("first-run", home.first_run, name="first-run"),
+    path("runs/", include("webapp.pages.runs.urls")),
+    path("compare/", compare.compare, name="compare"),
+    path("methods/", methods.methods, name="methods"),
+    path("methods/<slug:slug>", methods.method, name="method"),
+    path("search", search.search, name="search"),
+    path("project", projects.switch, name="project-switch"),
+]

@@ -1,0 +1,163 @@
+"""Models, checkpoints and who they are shared with."""
+
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from webapp.accounts.models import Team, User
+from webapp.ids import new_id
+
+# By what matters most first.
+KEY_METRICS = ("eval/loss", "eval/reward", "eval/rewards/accuracies", "reward", "loss")
+
+
+class ModelSource(models.TextChoices):
+    STARTER = "starter", "Starter model"
+    HUB = "hub", "Hugging Face hub"
+    PATH = "path", "Folder on the workers"
+    CHECKPOINT = "checkpoint", "Registered checkpoint"
+
+
+class ModelStatus(models.TextChoices):
+    PREPARING = "preparing", "Preparing"
+    READY = "ready", "Ready"
+    FAILED = "failed", "Failed"
+
+
+class BaseModelQuerySet(models.QuerySet["BaseModel"]):
+    def to_prepare(self) -> "BaseModelQuerySet":
+        """The models that wait to be prepared and that no living worker is preparing."""
+        unclaimed = Q(lease_until=None) | Q(lease_until__lt=timezone.now())
+        return self.filter(unclaimed, status=ModelStatus.PREPARING)
+
+
+class BaseModel(models.Model):
+    """A model that runs can start from. `team` is empty for the starter, which every team sees."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Team, null=True, blank=True, on_delete=models.CASCADE, related_name="models")
+    name = models.CharField(max_length=200)
+    source = models.CharField(max_length=12, choices=ModelSource.choices)
+    status = models.CharField(max_length=12, choices=ModelStatus.choices, default=ModelStatus.READY)
+    hub_id = models.CharField(max_length=200, blank=True)
+    revision = models.CharField(max_length=100, blank=True)
+    path = models.CharField(max_length=500, blank=True)
+    checkpoint = models.ForeignKey(
+        "Checkpoint", null=True, blank=True, on_delete=models.CASCADE, related_name="registrations"
+    )
+    parameters = models.BigIntegerField(null=True, blank=True)
+    context_length = models.IntegerField(null=True, blank=True)
+    notes = models.TextField(blank=True)
+    progress = models.JSONField(default=dict, blank=True)
+    error = models.JSONField(null=True, blank=True)
+    # The preparing task's claim: a lost worker's claim runs out and another takes over. Every write of a worker is
+    # conditional on the epoch it claimed; `attempts` counts claims since somebody asked for the model.
+    lease_until = models.DateTimeField(null=True, blank=True)
+    lease_epoch = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = BaseModelQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["team", "name"], name="model_name_unique", nulls_distinct=False),
+            models.UniqueConstraint(fields=["source"], condition=Q(source="starter"), name="model_one_starter"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CheckpointKind(models.TextChoices):
+    MODEL = "model", "Full model"
+    ADAPTER = "adapter", "Adapter"
+
+
+class Checkpoint(models.Model):
+    """A complete checkpoint in the artifact store. A row exists only once every file is there and verified.
+
+    `files` is the manifest's list of {path, size, sha256}; `trainer_state` names those of them that only resuming
+    needs; `sha256` is the manifest's own digest and `bytes` the size of all files. The run it comes from is known to
+    the runs app (`RunCheckpoint`), which registers it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="checkpoints")
+    name = models.CharField(max_length=200)
+    kind = models.CharField(max_length=10, choices=CheckpointKind.choices)
+    method = models.CharField(max_length=50)
+    step = models.BigIntegerField()
+    base_model = models.ForeignKey(BaseModel, null=True, on_delete=models.PROTECT, related_name="checkpoints")
+    # The checkpoint that training started from, when it did not start from a base model alone.
+    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children")
+    key = models.CharField(max_length=300, unique=True)
+    bytes = models.BigIntegerField()
+    sha256 = models.CharField(max_length=64)
+    files = models.JSONField(default=list)
+    trainer_state = models.JSONField(default=list, blank=True)
+    metrics = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["team", "-id"], name="checkpoint_team_newest")]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def download_files(self) -> list[dict[str, Any]]:
+        """The files that make up the model or adapter: all but the trainer's state."""
+        state = set(self.trainer_state)
+        return [file for file in self.files if file["path"] not in state]
+
+    @property
+    def key_metric(self) -> tuple[str, float] | None:
+        """The one metric that a list shows."""
+        name = next((name for name in KEY_METRICS if name in self.metrics), next(iter(self.metrics), None))
+        return None if name is None else (name, self.metrics[name])
+
+
+class ShareKind(models.TextChoices):
+    TEAM = "team", "A team"
+    USER = "user", "A person"
+    LINK = "link", "Anyone with the link"
+
+
+class ShareQuerySet(models.QuerySet["Share"]):
+    def active(self) -> "ShareQuerySet":
+        """The shares that are neither revoked nor past their end."""
+        return self.filter(revoked_at=None).exclude(expires_at__lte=timezone.now())
+
+
+class Share(models.Model):
+    """Read access to one checkpoint for a team, a person, or the holder of a link, until it ends."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    checkpoint = models.ForeignKey(Checkpoint, on_delete=models.CASCADE, related_name="shares")
+    kind = models.CharField(max_length=5, choices=ShareKind.choices)
+    team = models.ForeignKey(Team, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(User, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    downloads = models.PositiveIntegerField(default=0)
+
+    objects = ShareQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind="team", team__isnull=False, user__isnull=True)
+                | Q(kind="user", team__isnull=True, user__isnull=False)
+                | Q(kind="link", team__isnull=True, user__isnull=True),
+                name="share_has_its_receiver",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.checkpoint} to {self.kind}"

@@ -1,0 +1,390 @@
+"""Methods, runs, the queue and workers over REST."""
+
+import datetime
+import uuid
+from typing import Any, Literal
+
+import yaml
+from django.http import HttpRequest, HttpResponse
+from ninja import Router, Schema
+from pydantic import ConfigDict, Field
+
+from polm_core import catalogue
+from polm_core.method import Method
+from webapp.accounts.access import Actor
+from webapp.accounts.models import Role
+from webapp.errors import NotFound
+from webapp.pagination import DEFAULT_LIMIT, Limit, page
+from webapp.runs import selectors, services
+from webapp.runs.models import Run, RunCheckpoint, RunSample, Worker
+
+router = Router(tags=["runs"])
+
+
+class ActorRequest(HttpRequest):
+    """A request that the API's authentication has let through."""
+
+    actor: Actor
+
+
+class Body(Schema):
+    model_config = ConfigDict(extra="forbid")
+
+
+class MethodOut(Schema):
+    slug: str
+    paradigm: str
+    branch: str
+    title: str
+    summary: str
+    when: str
+    paper: str
+    formats: list[str]
+    config_schema: dict[str, Any]
+
+
+class RunIn(Body):
+    method: str
+    model: str = "starter"
+    dataset: str
+    eval_dataset: str | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunCreateIn(RunIn):
+    project: str | None = None
+    name: str = Field("", max_length=200)
+    notes: str = Field("", max_length=20_000)
+    priority: int = 0
+    tags: list[str] = Field(default_factory=list)
+    request_id: str = Field("", max_length=100)
+
+
+class RunUpdateIn(Body):
+    name: str | None = None
+    notes: str | None = None
+    tags: list[str] | None = None
+    priority: int | None = None
+
+
+class RunCloneIn(Body):
+    name: str = Field("", max_length=200)
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunCreated(Schema):
+    id: uuid.UUID
+    status: str
+
+
+class RunOut(Schema):
+    id: uuid.UUID
+    name: str
+    project: str
+    method: str
+    model: str
+    dataset: uuid.UUID
+    eval_dataset: uuid.UUID | None
+    status: str
+    step: int
+    total_steps: int
+    eta_s: float | None
+    priority: int
+    tags: list[str]
+    notes: str
+    error: dict[str, Any] | None
+    worker: str | None
+    parent: uuid.UUID | None
+    created_by: str | None
+    created_at: datetime.datetime
+    started_at: datetime.datetime | None
+    finished_at: datetime.datetime | None
+
+
+class RunDetailOut(RunOut):
+    config: dict[str, Any]
+    code_version: str
+    progress: dict[str, Any]
+    summary: dict[str, dict[str, float | int | None]]
+
+
+class RunsOut(Schema):
+    items: list[RunOut]
+    next_cursor: str | None
+
+
+class SampleOut(Schema):
+    step: int
+    prompt: str
+    completion: str
+    data: dict[str, Any]
+
+
+class SamplesOut(Schema):
+    items: list[SampleOut]
+    next_cursor: str | None
+
+
+class WorkerOut(Schema):
+    id: uuid.UUID
+    name: str
+    host: str
+    alive: bool
+    draining: bool
+    queues: list[str]
+    devices: list[dict[str, Any]]
+    memory_bytes: int
+    slots: int
+    heartbeat_at: datetime.datetime
+    runs: list[uuid.UUID]
+
+
+class WaitingOut(Schema):
+    id: uuid.UUID
+    name: str
+    ahead: int
+    reason: str
+    expected_s: float | None
+
+
+@router.get("/methods", response=list[MethodOut], tags=["methods"])
+def methods(request: ActorRequest) -> list[dict[str, Any]]:
+    """The catalogue, with each method's settings as JSON Schema."""
+    return [_method(method) for method in catalogue.METHODS]
+
+
+@router.get("/methods/{slug}", response=MethodOut, tags=["methods"])
+def method(request: ActorRequest, slug: str) -> dict[str, Any]:
+    """One method of the catalogue."""
+    found = next((one for one in catalogue.METHODS if one.slug == slug), None)
+    if found is None:
+        raise NotFound("There is no such method.", advice="GET /methods lists them.")
+    return _method(found)
+
+
+@router.post("/runs/preflight", response=dict[str, Any])
+def run_preflight(request: ActorRequest, payload: RunIn) -> dict[str, Any]:
+    """How the data looks to the method and what the run will need. Waits for a worker's answer."""
+    preflight = services.preflight_request(actor=request.actor, **payload.dict())
+    return services.preflight_wait(preflight)
+
+
+@router.post("/runs", response={201: RunCreated})
+def run_create(request: ActorRequest, payload: RunCreateIn) -> tuple[int, Run]:
+    """Queue a run. The same `request_id` twice gives the same run."""
+    return 201, services.run_create(actor=request.actor, **payload.dict())
+
+
+@router.get("/runs", response=RunsOut)
+def runs(
+    request: ActorRequest,
+    status: str = "",
+    method: str = "",
+    tag: str = "",
+    project: str = "",
+    q: str = "",
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: str | None = None,
+) -> dict[str, Any]:
+    """Runs of the caller's teams, newest first."""
+    found = selectors.runs_filter(
+        selectors.runs_visible(request.actor), status=status, method=method, tag=tag, project=project, q=q
+    )
+    items, next_cursor = page(found, limit, cursor)
+    return {"items": [_run(run) for run in items], "next_cursor": next_cursor}
+
+
+@router.get("/runs/{run_id}", response=RunDetailOut)
+def run(request: ActorRequest, run_id: str) -> dict[str, Any]:
+    """One run with its settings and the totals of every metric."""
+    found = selectors.run_get(request.actor, run_id)
+    return {
+        **_run(found),
+        "config": found.config,
+        "code_version": found.code_version,
+        "progress": found.progress,
+        "summary": {
+            one["key"]: {name: one[name] for name in ("last", "min", "max", "count")}
+            for one in found.series.order_by("key").values("key", "last", "min", "max", "count")
+        },
+    }
+
+
+@router.patch("/runs/{run_id}", response=RunOut)
+def run_update(request: ActorRequest, run_id: str, payload: RunUpdateIn) -> dict[str, Any]:
+    """Change name, notes, tags or priority."""
+    found = selectors.run_get(request.actor, run_id, Role.MEMBER)
+    return _run(services.run_update(actor=request.actor, run=found, **payload.dict(exclude_unset=True)))
+
+
+@router.delete("/runs/{run_id}", response={204: None})
+def run_delete(request: ActorRequest, run_id: str) -> tuple[int, None]:
+    """Delete a run that is not being worked on."""
+    services.run_delete(actor=request.actor, run=selectors.run_get(request.actor, run_id, Role.MEMBER))
+    return 204, None
+
+
+@router.post("/runs/{run_id}/clone", response={201: RunCreated})
+def run_clone(request: ActorRequest, run_id: str, payload: RunCloneIn | None = None) -> tuple[int, Run]:
+    """Queue a run like this one, with the given settings changed."""
+    found = selectors.run_get(request.actor, run_id, Role.MEMBER)
+    changes = payload or RunCloneIn(name="")
+    return 201, services.run_clone(actor=request.actor, run=found, changes=changes.config, name=changes.name)
+
+
+@router.post("/runs/{run_id}/{action}", response=RunOut)
+def run_action(request: ActorRequest, run_id: str, action: Literal["stop", "pause", "resume"]) -> dict[str, Any]:
+    """Stop (keeps a final checkpoint), pause, or resume from the last checkpoint."""
+    found = selectors.run_get(request.actor, run_id, Role.MEMBER)
+    act = {"stop": services.run_stop, "pause": services.run_pause, "resume": services.run_resume}[action]
+    act(actor=request.actor, run=found)
+    return _run(selectors.run_get(request.actor, run_id))
+
+
+@router.get("/runs/{run_id}/logs", response=dict[str, Any])
+def run_logs(request: ActorRequest, run_id: str, tail: int | None = None, start: int = 0) -> dict[str, Any]:
+    """What the run printed: the last `tail` lines, or the text from byte `start`; `end` is where to go on."""
+    found = selectors.run_get(request.actor, run_id)
+    limit = None if tail is None else max(1, min(tail, 10_000))
+    text, end = selectors.run_log(found, start=max(0, start), tail=limit)
+    return {"text": text, "end": end}
+
+
+@router.get("/runs/{run_id}/samples", response=SamplesOut)
+def run_samples(
+    request: ActorRequest, run_id: str, step: int | None = None, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None
+) -> dict[str, Any]:
+    """Generations on held-out prompts, newest first."""
+    found = selectors.run_get(request.actor, run_id)
+    samples: Any = RunSample.objects.filter(run=found)
+    if step is not None:
+        samples = samples.filter(step=step)
+    items, next_cursor = page(samples, limit, cursor)
+    return {"items": items, "next_cursor": next_cursor}
+
+
+@router.get("/runs/{run_id}/config.yaml", response=str)
+def run_config(request: ActorRequest, run_id: str) -> HttpResponse:
+    """The resolved settings, as `python -m polm_core run` takes them."""
+    found = selectors.run_get(request.actor, run_id)
+    return HttpResponse(config_yaml(found), content_type="application/yaml")
+
+
+@router.get("/runs/{run_id}/checkpoints", response=dict[str, Any])
+def run_checkpoints(request: ActorRequest, run_id: str) -> dict[str, Any]:
+    """The run's stored checkpoints, newest first."""
+    found = selectors.run_get(request.actor, run_id)
+    links = RunCheckpoint.objects.filter(run=found).select_related("checkpoint").order_by("-step")[:500]
+    return {
+        "items": [
+            {
+                "id": link.checkpoint_id,
+                "step": link.step,
+                "kind": link.checkpoint.kind,
+                "bytes": link.checkpoint.bytes,
+                "sha256": link.checkpoint.sha256,
+                "metrics": link.checkpoint.metrics,
+                "created_at": link.checkpoint.created_at,
+            }
+            for link in links
+        ],
+        "next_cursor": None,
+    }
+
+
+@router.get("/workers", response=dict[str, list[WorkerOut]], tags=["studio"])
+def workers(request: ActorRequest) -> dict[str, Any]:
+    """Workers that are alive or hold runs; the ids of runs are those the caller may see."""
+    visible = {run.pk: run.worker_id for run in selectors.active_runs(request.actor)[:500]}
+    return {"items": [_worker(worker, visible) for worker in selectors.workers_list()[:200]]}
+
+
+@router.get("/queue", response=dict[str, list[WaitingOut]], tags=["studio"])
+def queue(request: ActorRequest) -> dict[str, Any]:
+    """The caller's queued runs in the order they will be taken, and why each waits."""
+    return {
+        "items": [
+            {
+                "id": one.run.pk,
+                "name": one.run.name,
+                "ahead": one.ahead,
+                "reason": one.reason,
+                "expected_s": one.expected_seconds,
+            }
+            for one in selectors.queue(request.actor)
+        ]
+    }
+
+
+def config_yaml(run: Run) -> str:
+    """A run as a file for `python -m polm_core run`: paths stand for the model and rows to put there."""
+    spec = {
+        "run_id": str(run.pk),
+        "method": run.method,
+        "model": {"hub_id": run.model.hub_id} if run.model.hub_id else {"path": f"./{run.model.name}"},
+        "dataset": {"path": "./rows.jsonl", "format": run.dataset_version.format},
+        "eval_dataset": (
+            {"path": "./eval_rows.jsonl", "format": run.eval_dataset_version.format}
+            if run.eval_dataset_version
+            else None
+        ),
+        "config": run.config,
+        "code_version": run.code_version,
+    }
+    return yaml.safe_dump(spec, sort_keys=False, allow_unicode=True)
+
+
+def _method(method: Method) -> dict[str, Any]:
+    return {
+        "slug": method.slug,
+        "paradigm": method.paradigm,
+        "branch": method.branch,
+        "title": method.title,
+        "summary": method.summary,
+        "when": method.when,
+        "paper": method.paper.url,
+        "formats": list(method.formats),
+        "config_schema": method.config_schema(),
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.pk,
+        "name": run.name,
+        "project": run.project.name,
+        "method": run.method,
+        "model": str(run.model_id) if run.model.source != "starter" else "starter",
+        "dataset": run.dataset_version.dataset_id,
+        "eval_dataset": run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
+        "status": run.status,
+        "step": run.step,
+        "total_steps": run.total_steps,
+        "eta_s": selectors.eta_seconds(run),
+        "priority": run.priority,
+        "tags": run.tags,
+        "notes": run.notes,
+        "error": run.error,
+        "worker": run.worker.name if run.worker else None,
+        "parent": run.parent_id,
+        "created_by": run.created_by.username if run.created_by else None,
+        "created_at": run.created_at,
+        "started_at": run.started_at,
+        "finished_at": run.finished_at,
+    }
+
+
+def _worker(worker: Worker, visible: dict[uuid.UUID, uuid.UUID | None]) -> dict[str, Any]:
+    return {
+        "id": worker.pk,
+        "name": worker.name,
+        "host": worker.host,
+        "alive": selectors.worker_is_alive(worker),
+        "draining": worker.draining,
+        "queues": worker.queues,
+        "devices": worker.devices,
+        "memory_bytes": worker.memory_bytes,
+        "slots": worker.slots,
+        "heartbeat_at": worker.heartbeat_at,
+        "runs": [run for run, owner in visible.items() if owner == worker.pk],
+    }

@@ -1,0 +1,203 @@
+"""Projects, runs, and what running them leaves behind."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+
+from webapp.accounts.models import Team, User
+from webapp.datasets.models import DatasetVersion
+from webapp.ids import new_id
+from webapp.registry.models import BaseModel, Checkpoint
+
+
+class Project(models.Model):
+    """A folder of runs within a team."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="projects")
+    name = models.CharField(max_length=100)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint("team", Lower("name"), name="project_name_unique")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Status(models.TextChoices):
+    QUEUED = "queued", "Queued"
+    STARTING = "starting", "Starting"
+    RUNNING = "running", "Running"
+    PAUSING = "pausing", "Pausing"
+    PAUSED = "paused", "Paused"
+    STOPPING = "stopping", "Stopping"
+    STOPPED = "stopped", "Stopped"
+    SUCCEEDED = "succeeded", "Succeeded"
+    FAILED = "failed", "Failed"
+
+
+# A worker holds a lease on a run in one of these.
+ACTIVE = (Status.STARTING, Status.RUNNING, Status.PAUSING, Status.STOPPING)
+FINISHED = (Status.STOPPED, Status.SUCCEEDED, Status.FAILED)
+
+
+class Worker(models.Model):
+    """A worker process that has reported itself; `heartbeat_at` says when it last did."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    name = models.CharField(max_length=200, unique=True)
+    host = models.CharField(max_length=200)
+    boot_id = models.CharField(max_length=40, blank=True)
+    queues = ArrayField(models.CharField(max_length=30), default=list)
+    devices = models.JSONField(default=list, blank=True)
+    memory_bytes = models.BigIntegerField(default=0)
+    slots = models.PositiveSmallIntegerField(default=1)
+    system = models.JSONField(default=dict, blank=True)
+    draining = models.BooleanField(default=False)
+    started_at = models.DateTimeField(auto_now_add=True)
+    heartbeat_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Run(models.Model):
+    """One training job.
+
+    The lease (`lease_owner`, `lease_until`, `lease_epoch`) says which worker may write to it: every write of a worker
+    is conditional on the epoch it claimed, so a worker that lost its lease cannot spoil what its successor does.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="runs")
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="runs")
+    name = models.CharField(max_length=200)
+    notes = models.TextField(blank=True)
+    tags = ArrayField(models.CharField(max_length=50), default=list, blank=True)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    # What is run: frozen at creation.
+    method = models.CharField(max_length=50)
+    model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="runs")
+    dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="runs")
+    eval_dataset_version = models.ForeignKey(
+        DatasetVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="eval_runs"
+    )
+    config = models.JSONField()
+    code_version = models.CharField(max_length=60)
+    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children")
+    request_id = models.CharField(max_length=100, blank=True)
+
+    # Where it is.
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
+    priority = models.SmallIntegerField(default=0)
+    queued_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    step = models.BigIntegerField(default=0)
+    total_steps = models.BigIntegerField(default=0)
+    progress = models.JSONField(default=dict, blank=True)
+    error = models.JSONField(null=True, blank=True)
+    # How often the process crashed or was killed; it is retried from its last checkpoint at most twice.
+    crashes = models.PositiveSmallIntegerField(default=0)
+
+    # Who runs it.
+    worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
+    lease_owner = models.CharField(max_length=200, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    lease_epoch = models.PositiveIntegerField(default=0)
+    # Identity of the training process on its host: {pid, start, boot_id}.
+    child = models.JSONField(null=True, blank=True)
+    woken_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["team", "request_id"], condition=~Q(request_id=""), name="run_request_unique"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["team", "-id"], name="run_team_newest"),
+            models.Index(fields=["team", "status", "-id"], name="run_team_status"),
+            models.Index(fields=["team", "method", "-id"], name="run_team_method"),
+            models.Index(fields=["project", "-id"], name="run_project_newest"),
+            models.Index(fields=["-priority", "queued_at"], condition=Q(status="queued"), name="run_queue"),
+            models.Index(
+                fields=["lease_until"],
+                condition=Q(status__in=["starting", "running", "pausing", "stopping"]),
+                name="run_leases",
+            ),
+            GinIndex(fields=["tags"], name="run_tags"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class RunCheckpoint(models.Model):
+    """Which checkpoint came out of which run."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="run_checkpoints")
+    checkpoint = models.OneToOneField(Checkpoint, on_delete=models.CASCADE, related_name="run_checkpoint")
+    step = models.BigIntegerField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "step"], name="run_checkpoint_step_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.run} at {self.step}"
+
+
+class RunSample(models.Model):
+    """One generation on a held-out prompt, or one rollout. `data` holds reward parts, advantage and the reference."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="samples")
+    step = models.BigIntegerField()
+    # Position in samples.jsonl; makes writing the same line twice impossible.
+    offset = models.BigIntegerField()
+    prompt = models.TextField()
+    completion = models.TextField()
+    data = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "offset"], name="run_sample_offset_unique")]
+        indexes = [models.Index(fields=["run", "step", "id"], name="run_sample_step")]
+
+    def __str__(self) -> str:
+        return f"{self.run} at {self.step}"
+
+
+class RunLog(models.Model):
+    """A piece of what the run printed; `offset` is its first byte in log.txt."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="log_pieces")
+    offset = models.BigIntegerField()
+    text = models.TextField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "offset"], name="run_log_offset_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.run} from {self.offset}"
+
+
+class Preflight(models.Model):
+    """A preflight that a worker carries out; kept for an hour under the hash of what was asked."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    fingerprint = models.CharField(max_length=64)
+    request = models.JSONField()
+    report = models.JSONField(null=True, blank=True)
+    error = models.JSONField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["team", "fingerprint", "-created_at"], name="preflight_lookup")]
+
+    def __str__(self) -> str:
+        return self.fingerprint

@@ -1,0 +1,401 @@
+"""What people do to runs and projects."""
+
+import datetime
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from polm_core import __version__, catalogue
+from polm_core.data.convert import compatible
+from polm_core.formats import Format
+from polm_core.method import Method, merged
+from webapp.accounts.access import Actor
+from webapp.accounts.models import Role, Team
+from webapp.accounts.services import audit
+from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
+from webapp.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from webapp.registry.models import BaseModel, ModelStatus
+from webapp.registry.services import model_resolve_for_run
+from webapp.runs.leases import announce
+from webapp.runs.models import FINISHED, Preflight, Project, Run, Status, Worker
+from webapp.tasks import PREFLIGHT, RUNS_WAKE, wake
+
+DEFAULT_PROJECT = "Experiments"
+MAX_TAGS = 20
+PREFLIGHT_WAIT = 45.0
+PREFLIGHT_KEPT = 3600
+
+
+class RunRequest:
+    """What a run is made from, resolved and checked: nothing in it is the caller's word alone.
+
+    Raises NotFound, Forbidden, or Invalid/ConfigError with the fields at fault.
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        *,
+        method: str,
+        model: str,
+        dataset: str | uuid.UUID,
+        eval_dataset: str | uuid.UUID | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.method: Method = catalogue.get(method)
+        self.config = self.method.parse(config or {}).model_dump(mode="json")
+        if self.config.get("processes", 1) > 1:
+            raise Invalid(
+                "Runs over several processes are not offered yet.", fields={"config.processes": ["must be 1"]}
+            )
+        self.dataset_version = self._version(actor, dataset, "dataset")
+        self.eval_dataset_version = self._version(actor, eval_dataset, "eval_dataset") if eval_dataset else None
+        self.team: Team = self.dataset_version.dataset.team
+        self.model: BaseModel = model_resolve_for_run(actor, model, team=self.team)
+        if self.model.status == ModelStatus.FAILED:
+            raise Conflict(
+                f"The model {self.model.name} could not be prepared.",
+                advice="See its page for the reason, or choose another.",
+            )
+
+    def _version(self, actor: Actor, ref: str | uuid.UUID, field: str) -> DatasetVersion:
+        try:
+            dataset = actor.get(Dataset.objects.select_related("team"), ref, Role.MEMBER)
+        except NotFound:
+            raise Invalid("There is no such dataset.", fields={field: ["names no dataset of yours"]}) from None
+        version = dataset.versions.select_related("dataset__team").order_by("-number").first()
+        if version is None or version.status == VersionStatus.INVALID:
+            raise Invalid(
+                f"The dataset {dataset.name} is invalid.",
+                advice="Open it to see what is wrong with the file.",
+                fields={field: ["is not usable: its file has problems"]},
+            )
+        if version.status == VersionStatus.PROCESSING:
+            raise Conflict(
+                f"The dataset {dataset.name} is still being processed.", advice="Try again when it is ready."
+            )
+        fit = compatible(self.method.formats, Format(version.format))
+        if not fit.ok:
+            raise Invalid(
+                f"{self.method.title} cannot train on {dataset.name}.", advice=fit.reason, fields={field: [fit.reason]}
+            )
+        return version
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "method": self.method.slug,
+            "model": str(self.model.pk),
+            "dataset_version": str(self.dataset_version.pk),
+            "eval_dataset_version": str(self.eval_dataset_version.pk) if self.eval_dataset_version else None,
+            "config": self.config,
+        }
+
+
+def run_create(
+    *,
+    actor: Actor,
+    method: str,
+    model: str,
+    dataset: str | uuid.UUID,
+    eval_dataset: str | uuid.UUID | None = None,
+    config: Mapping[str, Any] | None = None,
+    project: str | None = None,
+    name: str = "",
+    notes: str = "",
+    priority: int = 0,
+    tags: Iterable[str] = (),
+    request_id: str = "",
+    parent: Run | None = None,
+) -> Run:
+    """Queue a run and wake a worker. The same `request_id` twice in a team gives the same run."""
+    request = RunRequest(actor, method=method, model=model, dataset=dataset, eval_dataset=eval_dataset, config=config)
+    team = request.team
+    if request_id and (known := Run.objects.filter(team=team, request_id=request_id).first()):
+        return known
+    try:
+        with transaction.atomic():
+            run = Run.objects.create(
+                team=team,
+                project=project_for(actor=actor, team=team, ref=project),
+                name=name.strip() or _default_name(request),
+                notes=notes,
+                tags=clean_tags(tags),
+                priority=_clean_priority(priority),
+                method=request.method.slug,
+                model=request.model,
+                dataset_version=request.dataset_version,
+                eval_dataset_version=request.eval_dataset_version,
+                config=request.config,
+                code_version=__version__,
+                parent=parent,
+                request_id=request_id,
+                created_by=actor.user,
+            )
+            audit(actor=actor, team_id=team.pk, verb="run.create", target=run)
+            announce(run, status=run.status)
+            wake(RUNS_WAKE)
+    except IntegrityError:
+        if not request_id:
+            raise
+        return Run.objects.get(team=team, request_id=request_id)
+    return run
+
+
+def run_clone(*, actor: Actor, run: Run, changes: Mapping[str, Any] | None = None, name: str = "") -> Run:
+    """A new run like this one, with some settings changed; the old one is its parent."""
+    actor.require(run.team_id, Role.MEMBER, "run")
+    config = merged(run.config, changes or {})
+    return run_create(
+        actor=actor,
+        method=run.method,
+        model=str(run.model_id),
+        dataset=run.dataset_version.dataset_id,
+        eval_dataset=run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
+        config=config,
+        project=str(run.project_id),
+        name=name,
+        tags=run.tags,
+        parent=run,
+    )
+
+
+def run_stop(*, actor: Actor, run: Run) -> Run:
+    """End the run, keeping a final checkpoint. A run that has not started ends at once."""
+    return _move(
+        actor,
+        run,
+        "run.stop",
+        {
+            Status.QUEUED: Status.STOPPED,
+            Status.PAUSED: Status.STOPPED,
+            Status.STARTING: Status.STOPPING,
+            Status.RUNNING: Status.STOPPING,
+            Status.PAUSING: Status.STOPPING,
+        },
+    )
+
+
+def run_pause(*, actor: Actor, run: Run) -> Run:
+    """Checkpoint and make room; `run_resume` goes on from there."""
+    return _move(
+        actor,
+        run,
+        "run.pause",
+        {Status.QUEUED: Status.PAUSED, Status.STARTING: Status.PAUSING, Status.RUNNING: Status.PAUSING},
+    )
+
+
+def run_resume(*, actor: Actor, run: Run) -> Run:
+    """Queue the run again, to go on from its last checkpoint."""
+    return _move(
+        actor,
+        run,
+        "run.resume",
+        {Status.PAUSED: Status.QUEUED, Status.STOPPED: Status.QUEUED, Status.FAILED: Status.QUEUED},
+    )
+
+
+def _move(actor: Actor, run: Run, verb: str, moves: Mapping[Status, Status]) -> Run:
+    actor.require(run.team_id, Role.MEMBER, "run")
+    with transaction.atomic():
+        run = Run.objects.select_for_update().get(pk=run.pk)
+        target = moves.get(Status(run.status))
+        if target is None:
+            allowed = ", ".join(moves)
+            raise Conflict(
+                f"The run is {run.get_status_display().lower()}.", advice=f"This is possible while a run is {allowed}."
+            )
+        run.status = target
+        if target == Status.QUEUED:
+            run.error = None
+            run.finished_at = None
+            run.crashes = 0
+            run.queued_at = timezone.now()
+            wake(RUNS_WAKE)
+        elif target in FINISHED:
+            run.finished_at = timezone.now()
+        run.save(update_fields=["status", "error", "finished_at", "crashes", "queued_at"])
+        audit(actor=actor, team_id=run.team_id, verb=verb, target=run)
+        announce(run, status=run.status)
+    return run
+
+
+def run_update(
+    *,
+    actor: Actor,
+    run: Run,
+    name: str | None = None,
+    notes: str | None = None,
+    tags: Iterable[str] | None = None,
+    priority: int | None = None,
+) -> Run:
+    """Change what people say about a run; what it ran stays as it was."""
+    actor.require(run.team_id, Role.MEMBER, "run")
+    changed = []
+    if name is not None:
+        run.name = name.strip()
+        if not run.name or len(run.name) > 200:
+            raise Invalid("The name is not accepted.", fields={"name": ["must have 1 to 200 characters"]})
+        changed.append("name")
+    if notes is not None:
+        run.notes = notes[:20_000]
+        changed.append("notes")
+    if tags is not None:
+        run.tags = clean_tags(tags)
+        changed.append("tags")
+    if priority is not None:
+        run.priority = _clean_priority(priority)
+        changed.append("priority")
+    with transaction.atomic():
+        run.save(update_fields=changed)
+        audit(actor=actor, team_id=run.team_id, verb="run.update", target=run, detail={"changed": changed})
+        announce(run, status=run.status)
+    return run
+
+
+def run_delete(*, actor: Actor, run: Run) -> None:
+    """Delete a run that is not being worked on, with its metrics, samples and log.
+
+    Raises Conflict while it runs, and when something still uses one of its checkpoints.
+    """
+    actor.require(run.team_id, Role.MEMBER, "run")
+    if run.created_by_id != actor.user.pk and not actor.holds(Role.ADMIN, run.team_id):
+        raise Forbidden("The run is somebody else's.", advice="Ask them or an admin of the team to delete it.")
+    with transaction.atomic():
+        run = Run.objects.select_for_update().get(pk=run.pk)
+        if run.status not in (*FINISHED, Status.PAUSED, Status.QUEUED):
+            raise Conflict("The run is being worked on.", advice="Stop it first.")
+        users = Run.objects.filter(model__checkpoint__run_checkpoint__run=run).exclude(pk=run.pk)
+        if users.exists():
+            raise Conflict(
+                "Other runs started from a checkpoint of this one.",
+                advice="Delete them first: " + ", ".join(str(pk) for pk in users.values_list("pk", flat=True)[:10]),
+            )
+        audit(actor=actor, team_id=run.team_id, verb="run.delete", target=run, detail={"name": run.name})
+        _delete_checkpoints(run)
+        announce(run, status="deleted")
+        run.delete()
+
+
+def _delete_checkpoints(run: Run) -> None:
+    from webapp.registry.services import checkpoint_delete_all
+
+    checkpoint_delete_all([link.checkpoint for link in run.run_checkpoints.select_related("checkpoint")])
+
+
+def worker_drain(*, actor: Actor, worker_id: uuid.UUID, draining: bool) -> Worker:
+    """Have a worker finish what it has and take nothing new, or take runs again."""
+    if not actor.holds(Role.ADMIN):
+        raise Forbidden("Draining a worker needs the role admin.", advice="Ask an admin of your team.")
+    worker = Worker.objects.filter(pk=worker_id).first()
+    if worker is None:
+        raise NotFound("There is no such worker.")
+    with transaction.atomic():
+        worker.draining = draining
+        worker.save(update_fields=["draining"])
+        detail = {"draining": draining}
+        audit(actor=actor, team_id=actor.current_team.pk, verb="worker.drain", target=worker, detail=detail)
+        if not draining:
+            wake(RUNS_WAKE)
+    return worker
+
+
+def project_for(*, actor: Actor, team: Team, ref: str | None) -> Project:
+    """The project with that id or name in the team; a new name makes a new project."""
+    if not ref:
+        return Project.objects.get_or_create(team=team, name=DEFAULT_PROJECT)[0]
+    try:
+        return actor.get(Project.objects.filter(team=team), uuid.UUID(ref), Role.MEMBER)
+    except NotFound:
+        raise Invalid("There is no such project.", fields={"project": ["names no project of this team"]}) from None
+    except ValueError:
+        name = ref.strip()
+    if len(name) > 100:
+        raise Invalid("The project's name is too long.", fields={"project": ["at most 100 characters"]})
+    known = Project.objects.filter(team=team, name__iexact=name).first()
+    return known or Project.objects.create(team=team, name=name)
+
+
+def preflight_request(
+    *,
+    actor: Actor,
+    method: str,
+    model: str,
+    dataset: str | uuid.UUID,
+    eval_dataset: str | uuid.UUID | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Preflight:
+    """Ask a worker to look at the data as the model would see it; the same question is answered from the last hour."""
+    request = RunRequest(
+        actor, method=method, model=model, dataset=dataset, eval_dataset=eval_dataset, config=config
+    ).as_dict()
+    fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    team_id = Dataset.objects.values_list("team_id", flat=True).get(versions=request["dataset_version"])
+    fresh = timezone.now() - datetime.timedelta(seconds=PREFLIGHT_KEPT)
+    known = (
+        Preflight.objects.filter(team_id=team_id, fingerprint=fingerprint, created_at__gt=fresh)
+        .filter(
+            Q(report__isnull=False)
+            | Q(error__isnull=True, created_at__gt=timezone.now() - datetime.timedelta(seconds=60))
+        )
+        .order_by("-created_at")
+        .first()
+    )
+    if known:
+        return known
+    with transaction.atomic():
+        preflight = Preflight.objects.create(team_id=team_id, fingerprint=fingerprint, request=request)
+        wake(PREFLIGHT, preflight.pk)
+    return preflight
+
+
+def preflight_wait(preflight: Preflight, *, seconds: float = PREFLIGHT_WAIT) -> dict[str, Any]:
+    """The report, once a worker has it. Raises Unavailable when none answers in time."""
+    deadline = time.monotonic() + seconds
+    while preflight.report is None and preflight.error is None:
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                "No worker has answered.", advice="Check that a worker for light work is running, then try again."
+            )
+        time.sleep(0.1)
+        preflight.refresh_from_db()
+    if preflight.error is not None:
+        error = preflight.error
+        raise Invalid(error["message"], code=error["code"], advice=error["advice"], fields=error["fields"])
+    return dict(preflight.report or {})
+
+
+def preflight_finish(
+    *, preflight_id: str, report: dict[str, Any] | None = None, error: dict[str, Any] | None = None
+) -> None:
+    """A worker's answer; the old ones are forgotten on the way."""
+    Preflight.objects.filter(pk=preflight_id).update(report=report, error=error)
+    Preflight.objects.filter(created_at__lt=timezone.now() - datetime.timedelta(seconds=PREFLIGHT_KEPT)).delete()
+
+
+def clean_tags(tags: Iterable[str]) -> list[str]:
+    """Tags without blanks and repeats, in the order given."""
+    cleaned = list(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
+    if len(cleaned) > MAX_TAGS or any(len(tag) > 50 for tag in cleaned):
+        raise Invalid(
+            "The tags are not accepted.", fields={"tags": [f"at most {MAX_TAGS} tags of at most 50 characters"]}
+        )
+    return cleaned
+
+
+def _clean_priority(priority: int) -> int:
+    if not -10 <= priority <= 10:
+        raise Invalid("The priority is not accepted.", fields={"priority": ["must be from -10 to 10"]})
+    return priority
+
+
+def _default_name(request: RunRequest) -> str:
+    count = Run.objects.filter(team=request.team, method=request.method.slug).count()
+    return f"{request.method.slug}-{count + 1}"

@@ -1,0 +1,34 @@
+"""Settings that cannot work, each with the remedy."""
+
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+
+# A setting, the schemes that its URL may have, an example.
+URLS = (
+    ("DATABASE_URL", {"postgres", "postgresql"}, "postgresql://user:password@host/name"),
+    ("BROKER_URL", {"redis", "rediss", "redis+socket"}, "redis://host:6379/0"),
+    ("ARTIFACT_URL", {"file", "s3"}, "file:///srv/artifacts or s3://bucket/prefix"),
+)
+
+
+@register()
+def check_environment(**_: Any) -> list[CheckMessage]:
+    """The URLs and numbers that come from the environment."""
+    found: list[CheckMessage] = [
+        Error(
+            f"{name} starts with none of {', '.join(sorted(schemes))}.",
+            hint=f"Write it like {example}, or leave it out.",
+            id=f"studio.E00{number}",
+        )
+        for number, (name, schemes, example) in enumerate(URLS, 1)
+        if urlsplit(getattr(settings, name)).scheme not in schemes
+    ]
+    slots = os.environ.get("POLM_SLOTS", "1")
+    if not slots.isdigit() or slots == "0":
+        hint = "Give the number of runs that this machine works on at once, such as 1."
+        found.append(Error(f"POLM_SLOTS is {slots!r}, not a number from 1.", hint=hint, id="studio.E004"))
+    return found

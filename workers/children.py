@@ -1,0 +1,138 @@
+"""Starting and finding training processes: the worker's side of the fork server."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from webapp.studio.embedded import forkserver_socket
+from webapp.studio.identity import Identity
+
+logger = logging.getLogger(__name__)
+
+WARM_UP_SECONDS = 120.0
+_starting = threading.Lock()
+
+
+class ForkServerDown(Exception):
+    """The fork server does not answer and could not be started."""
+
+
+class Child:
+    """A process that works in a folder; found again through `child.json` and `exit.json` after any restart."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def keeper(self) -> Identity | None:
+        return Identity.read(self.folder / "child.json")
+
+    def alive(self) -> bool:
+        keeper = self.keeper
+        return keeper is not None and keeper.alive()
+
+    def exit_code(self) -> int | None:
+        """The process's exit code (negative for a signal); None while it runs or when nobody saw it end."""
+        try:
+            return int(json.loads((self.folder / "exit.json").read_text())["code"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def signal(self, number: signal.Signals) -> None:
+        if keeper := self.keeper:
+            keeper.signal(number)
+
+    def kill(self) -> None:
+        """End the process and everything it started, at once."""
+        if keeper := self.keeper:
+            keeper.kill_group()
+
+    def forget(self) -> None:
+        """Remove what an earlier process left, so that it is not taken for the next one's."""
+        for name in ("child.json", "exit.json", "result.json", "control"):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+def start(entry: str, folder: Path, *arguments: Path, env: dict[str, str] | None = None) -> Child:
+    """Start a named entry in `folder`, warm. Raises ForkServerDown; a folder with a live child is left to it."""
+    request = {"entry": entry, "folder": str(folder), "arguments": [str(a) for a in arguments], "env": env or {}}
+    ensure_fork_server()
+    answer = _ask(request)
+    if answer.get("error") not in (None, "busy"):
+        raise ForkServerDown(str(answer["error"]))
+    return Child(folder)
+
+
+def ensure_fork_server() -> None:
+    """Start the fork server unless one answers; returns when it does."""
+    with _starting:
+        if _answers():
+            return
+        process = _launch()
+        deadline = time.monotonic() + WARM_UP_SECONDS
+        while not _answers():
+            if process.poll() not in (None, 0) or time.monotonic() > deadline:
+                raise ForkServerDown(f"see {_log_path()}")
+            time.sleep(0.05)
+
+
+def socket_path() -> Path:
+    """Where the fork server of this studio listens."""
+    path = forkserver_socket(settings.VAR_DIR)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def _log_path() -> Path:
+    path: Path = settings.VAR_DIR / "logs" / "forkserver.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _launch() -> subprocess.Popen[bytes]:
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    with _log_path().open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "workers.forkserver", str(socket_path()), str(settings.VAR_DIR / "forkserver.pid")],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=env,
+            cwd=settings.BASE_DIR,
+            start_new_session=True,
+        )
+
+
+def _answers() -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(str(socket_path()))
+    except OSError:
+        return False
+    return True
+
+
+def _ask(request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(30)
+            connection.connect(str(socket_path()))
+            connection.sendall((json.dumps(request) + "\n").encode())
+            with connection.makefile() as answer:
+                return json.loads(answer.readline())  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        raise ForkServerDown(str(error)) from error

@@ -1,0 +1,162 @@
+"""A warm process to fork training processes from.
+
+Importing torch, transformers, trl and peft takes seconds; this server has done it once, so that a child reaches its
+first step in about a second. It lives on its own, independent of the worker that asks it: a worker may die and come
+back while children train on.
+
+Each child gets a keeper: a process that leads a session of its own, waits for the child and records how it ended in
+`exit.json`, whatever became of server and worker. `child.json` names the keeper while it lives; the lock on `.lock`
+is held as long, so that a directory never has two children.
+
+Requests and answers are one JSON line each over a Unix socket readable by its owner alone.
+"""
+
+import ctypes
+import fcntl
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from polm_core.run_dir import write_atomic
+from webapp.studio.identity import Identity
+
+# What may be asked for, by name: never an import path from outside.
+ENTRIES = {"run": "polm_core.run:execute", "preflight": "polm_core.preflight:main"}
+_PR_SET_PDEATHSIG = 1
+
+
+def main(socket_path: str, pid_path: str) -> None:
+    """Import everything, listen, then serve until told to end."""
+    path = Path(socket_path)
+    with (path.with_suffix(".lock")).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # another one serves
+        me = Identity.of(os.getpid())
+        assert me is not None  # noqa: S101 (this very process runs)
+        me.write(Path(pid_path))
+        path.unlink(missing_ok=True)
+        from polm_core.run import preload
+
+        preload()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            os.umask(0o077)
+            listener.bind(str(path))
+            listener.listen(16)
+            signal.signal(signal.SIGCHLD, _reap)
+            try:
+                while True:
+                    connection, _ = listener.accept()
+                    with connection:
+                        _serve(connection, listener)
+            finally:
+                path.unlink(missing_ok=True)
+
+
+def _reap(*_: Any) -> None:
+    """Keepers end on their own; leave no zombies of them."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _serve(connection: socket.socket, listener: socket.socket) -> None:
+    try:
+        with connection.makefile("rw") as stream:
+            line = stream.readline()
+            if line:  # a bare connection only asks whether anybody is here
+                stream.write(json.dumps(_start(json.loads(line), listener, connection)) + "\n")
+                stream.flush()
+    except (OSError, ValueError, KeyError) as error:
+        print(f"request refused: {error}", file=sys.stderr)  # noqa: T201 (the server's own log)
+
+
+def _start(request: dict[str, Any], *inherited: socket.socket) -> dict[str, Any]:
+    """Fork a keeper, which forks the child; answers once the child is recorded."""
+    entry = ENTRIES[request["entry"]]
+    folder = Path(request["folder"])
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.close(read)
+        for one in inherited:
+            one.close()
+        _keep(entry, folder, request, write)
+    os.close(write)
+    with os.fdopen(read) as answer:
+        return json.loads(answer.read() or '{"error": "the keeper died"}')  # type: ignore[no-any-return]
+
+
+def _keep(entry: str, folder: Path, request: dict[str, Any], write: int) -> None:
+    """The keeper: start the child, tell who we are, wait, record the end. Never returns."""
+    code = 1
+    try:
+        os.setsid()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.write(write, b'{"error": "busy"}')
+            os._exit(0)
+        (folder / "exit.json").unlink(missing_ok=True)
+        child = os.fork()
+        if child == 0:
+            os.close(write)
+            _become(entry, folder, request)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda received, _frame: _forward(child, received))
+        keeper = Identity.of(os.getpid())
+        if keeper is not None:
+            keeper.write(folder / "child.json")
+        os.write(write, b'{"ok": true}')
+        os.close(write)
+        _, status = os.waitpid(child, 0)
+        write_atomic(folder / "exit.json", json.dumps({"code": os.waitstatus_to_exitcode(status)}))
+        code = 0
+    except BaseException:  # noqa: BLE001 (a keeper must not run on into the server's loop)
+        traceback.print_exc()
+    os._exit(code)
+
+
+def _forward(child: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(child, number)
+
+
+def _become(entry: str, folder: Path, request: dict[str, Any]) -> None:
+    """The child: its own output file and environment, dead when its keeper is. Never returns."""
+    code = 1
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.stdout = os.fdopen(1, "w", buffering=1)
+        sys.stderr = os.fdopen(2, "w", buffering=1)
+        os.environ.update(request.get("env", {}))
+        module, name = entry.split(":")
+        function: Callable[..., int] = getattr(importlib.import_module(module), name)
+        code = function(*(Path(argument) for argument in request["arguments"]))
+    except BaseException:  # noqa: BLE001 (the end of a forked process: nothing may run on)
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])

@@ -1,0 +1,76 @@
+"""Short work in a child process: what could crash, hang or fill the memory must not take the worker with it."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from django.conf import settings
+
+from polm_core.errors import ResourceError
+
+TICK = 0.5
+# What reaches the database or signs for the studio is none of a child's business.
+_KEPT_BACK = frozenset({"SECRET_KEY", "SECRET_KEY_FALLBACKS", "DATABASE_URL", "BROKER_URL"})
+
+
+class JobInterrupted(Exception):
+    """The child was ended before it was done, because nobody waits for it here any more."""
+
+
+def child_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without the studio's secrets, and with `more`."""
+    return {name: value for name, value in os.environ.items() if name not in _KEPT_BACK} | dict(more or {})
+
+
+def run_job(
+    command: Sequence[str],
+    *,
+    log: Path,
+    go_on: Callable[[], bool],
+    seconds: float,
+    env: Mapping[str, str] | None = None,
+    stopping: threading.Event | None = None,
+) -> int:
+    """Run `command` to its end and return its exit code (negative for a signal).
+
+    `go_on` is asked twice a second. When it answers no, or `stopping` is set, the child and all it started are killed
+    and JobInterrupted is raised; after `seconds` they are killed with a ResourceError. What they print goes to `log`.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=child_environment(env),
+            cwd=settings.BASE_DIR,
+            start_new_session=True,
+        )
+    try:
+        return _wait(child, go_on, seconds, stopping or threading.Event())
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _wait(child: subprocess.Popen[bytes], go_on: Callable[[], bool], seconds: float, stopping: threading.Event) -> int:
+    end = time.monotonic() + seconds
+    while True:
+        if stopping.is_set() or not go_on():
+            raise JobInterrupted
+        try:
+            return child.wait(timeout=TICK)
+        except subprocess.TimeoutExpired:
+            if time.monotonic() > end:
+                break
+    raise ResourceError(
+        f"The work took over {seconds / 60:.0f} minutes and was ended.",
+        code="resource.time",
+        advice="See that the machine is not overloaded, then try again.",
+    )

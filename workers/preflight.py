@@ -1,0 +1,75 @@
+"""Answering a preflight: a child with the tokenizer looks at the rows as the model would."""
+
+import json
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from polm_core.context import ModelSpec, RunSpec, dump_spec
+from polm_core.errors import PolmError
+from polm_core.run_dir import write_atomic
+from webapp.datasets.models import DatasetVersion
+from webapp.registry.models import BaseModel
+from webapp.runs.models import Preflight
+from webapp.runs.services import preflight_finish
+from workers import children
+from workers.models import local_path
+from workers.supervisor import dataset_spec
+
+SECONDS = 40.0
+
+
+def answer(preflight_id: str) -> None:
+    """Work out one preflight and store the report, or the error with its advice."""
+    preflight = Preflight.objects.filter(pk=preflight_id, report=None, error=None).first()
+    if preflight is None:
+        return
+    folder = settings.VAR_DIR / "preflights" / uuid.uuid4().hex
+    folder.mkdir(parents=True)
+    try:
+        request = preflight.request
+        model = BaseModel.objects.select_related("checkpoint__base_model").get(pk=request["model"])
+        model_path, adapter = local_path(model)
+        evaluation = request["eval_dataset_version"]
+        spec = RunSpec(
+            method=request["method"],
+            model=ModelSpec(path=model_path, adapter=adapter, name=model.name),
+            dataset=dataset_spec(DatasetVersion.objects.get(pk=request["dataset_version"])),
+            eval_dataset=dataset_spec(DatasetVersion.objects.get(pk=evaluation)) if evaluation else None,
+            config=request["config"],
+        )
+        write_atomic(folder / "spec.yaml", dump_spec(spec))
+        child = children.start("preflight", folder, folder / "spec.yaml", folder / "report.json")
+        deadline = time.monotonic() + SECONDS
+        while child.alive() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if child.alive():
+            child.kill()
+            raise PolmError(
+                "Looking at the data took too long.", code="preflight.slow", advice="Launch without the preflight."
+            )
+        preflight_finish(preflight_id=preflight_id, **_outcome(folder / "report.json"))
+    except PolmError as error:
+        preflight_finish(preflight_id=preflight_id, error=error.as_dict())
+    except children.ForkServerDown:
+        preflight_finish(
+            preflight_id=preflight_id,
+            error=PolmError("The worker could not start the preflight.", code="unavailable").as_dict(),
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _outcome(path: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(path.read_text())
+    except (OSError, ValueError):
+        error = PolmError("The preflight ended without a report.", code="preflight.crashed", advice="See the log.")
+        return {"error": error.as_dict()}
+    if "error" in report:
+        return {"error": report["error"]}
+    return {"report": report}

@@ -1,0 +1,113 @@
+"""This worker process as the studio sees it: its row, its heartbeat, and whether it is shutting down."""
+
+import datetime
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import threading
+from typing import Any
+
+import psutil
+from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from webapp.runs.models import Worker
+from webapp.studio.identity import boot_id
+from workers import children
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT = 5.0
+SLOTS = int(os.environ.get("POLM_SLOTS", "1"))
+shutting_down = threading.Event()
+_registered = threading.Event()
+_worker: Worker | None = None
+
+
+def start(queues: set[str]) -> None:
+    """Register, beat, and warm up what this worker's queues need. Called once the worker can take messages."""
+    threading.Thread(target=_beat, args=(sorted(queues),), name="heartbeat", daemon=True).start()
+    if "runs" in queues:
+        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+
+
+def stop() -> None:
+    """Have every supervisor hand its run off."""
+    shutting_down.set()
+
+
+def current() -> Worker:
+    """This process's row; waits for the first heartbeat."""
+    _registered.wait(30)
+    if _worker is None:
+        raise RuntimeError("the worker has not registered")
+    return _worker
+
+
+def _beat(queues: list[str]) -> None:
+    global _worker
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    while not shutting_down.is_set():
+        try:
+            _worker = Worker.objects.update_or_create(
+                name=name,
+                defaults={
+                    "host": socket.gethostname(),
+                    "boot_id": boot_id(),
+                    "queues": queues,
+                    "devices": devices(),
+                    "memory_bytes": psutil.virtual_memory().total,
+                    "slots": SLOTS if "runs" in queues else 0,
+                    "system": system(),
+                    "heartbeat_at": timezone.now(),
+                },
+            )[0]
+            _registered.set()
+        except DatabaseError as error:
+            logger.warning("No heartbeat: %s", error)
+            connection.close()
+        shutting_down.wait(HEARTBEAT)
+    if _worker is not None:
+        Worker.objects.filter(pk=_worker.pk).update(heartbeat_at=timezone.now() - datetime.timedelta(days=1))
+    connection.close()
+
+
+def _warm_up() -> None:
+    from webapp.tasks import RUNS_WAKE, send
+
+    try:
+        children.ensure_fork_server()
+    except children.ForkServerDown as error:
+        logger.error("The fork server did not start: %s", error)
+    send(RUNS_WAKE)
+
+
+def system() -> dict[str, Any]:
+    """How busy the machine is: shares from 0 to 1, bytes."""
+    memory = psutil.virtual_memory()
+    return {
+        "cpu": psutil.cpu_percent() / 100,
+        "memory_used": memory.total - memory.available,
+        "memory_total": memory.total,
+        "disk_free": shutil.disk_usage("/").free,
+        "cpus": os.cpu_count(),
+    }
+
+
+def devices() -> list[dict[str, Any]]:
+    """The accelerators this worker may use: those of `POLM_DEVICES`, or all that nvidia-smi names."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=index,name,memory.total,memory.used", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    if answer.returncode:
+        return []
+    wanted = {word.strip() for word in os.environ.get("POLM_DEVICES", "").split(",") if word.strip()}
+    found = []
+    for line in answer.stdout.strip().splitlines():
+        index, name, total, used = (part.strip() for part in line.split(","))
+        if not wanted or index in wanted:
+            found.append({"index": index, "name": name, "memory_mb": float(total), "memory_used_mb": float(used)})
+    return found

@@ -1,0 +1,182 @@
+"""Following the files of a run directory into Postgres.
+
+What was read and how far it was read are committed together, so that each line arrives exactly once whatever dies in
+between; the files are the truth and reading them again does no harm.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from django.db import transaction
+
+from polm_core.run_dir import RunDir
+from webapp.live.notify import publish
+from webapp.metrics.models import IngestPosition
+from webapp.metrics.services import MetricLine, MetricWriter
+from webapp.runs.leases import Claim, lease_renew
+from webapp.runs.models import RunLog, RunSample, Status
+
+logger = logging.getLogger(__name__)
+
+# At most this much of each file is taken in one transaction, so that a lease is renewed often enough.
+PIECE = 1024 * 1024
+LOG_PIECE = 64 * 1024
+# A run that prints without end keeps its first and latest output on disk; the studio shows this much.
+LOG_LIMIT = 20 * 1024 * 1024
+TEXT_LIMIT = 20_000
+
+
+@dataclass
+class Moved:
+    """What one look at the files brought."""
+
+    status: Status
+    anything: bool
+
+
+class Tailer:
+    """Reads one run's files for the worker that holds its lease."""
+
+    def __init__(self, claim: Claim, run_dir: RunDir) -> None:
+        self.claim = claim
+        self.run_dir = run_dir
+        self.writer = MetricWriter(claim.run_id)
+
+    def start_fresh(self) -> None:
+        """The run directory is new on this machine: its files start at zero again."""
+        position = self._position()
+        position.samples_base += position.samples_offset
+        position.log_base += position.log_offset
+        position.metrics_offset = position.samples_offset = position.log_offset = 0
+        position.save()
+
+    def read(self) -> Moved:
+        """Take in what is new, renew the lease, and return the run's status. Raises LeaseLost."""
+        try:
+            with transaction.atomic():
+                status = lease_renew(self.claim)
+                position = self._position()
+                moved = [self._metrics(position), self._samples(position), self._log(position)]
+                if any(moved):
+                    position.save()
+        except BaseException:
+            self.writer.reset()
+            raise
+        return Moved(status, any(moved))
+
+    def _position(self) -> IngestPosition:
+        return IngestPosition.objects.get_or_create(run_id=self.claim.run_id)[0]
+
+    def _metrics(self, position: IngestPosition) -> bool:
+        piece = _whole_lines(self.run_dir.metrics, position.metrics_offset)
+        if not piece:
+            return False
+        lines, bad = [], 0
+        for raw in piece.splitlines():
+            line = _metric_line(raw)
+            if line is None:
+                bad += 1
+            else:
+                lines.append(line)
+        position.refused_values += self.writer.append(lines)
+        position.metrics_offset += len(piece)
+        position.metrics_lines += len(lines)
+        position.bad_lines += bad
+        step = lines[-1].step if lines else None
+        publish(f"run:{self.claim.run_id}", "metrics", {"lines": position.metrics_lines, "step": step})
+        return True
+
+    def _samples(self, position: IngestPosition) -> bool:
+        piece = _whole_lines(self.run_dir.samples, position.samples_offset)
+        if not piece:
+            return False
+        rows = []
+        offset = position.samples_base + position.samples_offset
+        for raw in piece.splitlines(keepends=True):
+            sample = _object(raw)
+            if sample is None:
+                position.bad_lines += 1
+            else:
+                rows.append(_sample(self.claim, offset, sample))
+            offset += len(raw)
+        RunSample.objects.bulk_create(rows, ignore_conflicts=True)
+        position.samples_offset += len(piece)
+        publish(f"run:{self.claim.run_id}", "sample", {"to": position.samples_base + position.samples_offset})
+        return True
+
+    def _log(self, position: IngestPosition) -> bool:
+        piece = _read(self.run_dir.log, position.log_offset, LOG_PIECE)
+        # Cut at a line's end where there is one, so that no character is torn.
+        piece = piece[: piece.rfind(b"\n") + 1] or (piece if len(piece) == LOG_PIECE else b"")
+        if not piece:
+            return False
+        start = position.log_base + position.log_offset
+        if start < LOG_LIMIT:
+            text = piece.decode("utf-8", errors="replace").replace("\0", "")
+            RunLog.objects.bulk_create(
+                [RunLog(run_id=self.claim.run_id, offset=start, text=text)], ignore_conflicts=True
+            )
+        position.log_offset += len(piece)
+        publish(f"run:{self.claim.run_id}", "log", {"to": start + len(piece)})
+        return True
+
+
+def _read(path: Path, offset: int, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            return file.read(limit)
+    except FileNotFoundError:
+        return b""
+
+
+def _whole_lines(path: Path, offset: int) -> bytes:
+    """What is new in a file, up to its last complete line; a line longer than a piece is taken whole."""
+    size = PIECE
+    while True:
+        piece = _read(path, offset, size)
+        whole = piece[: piece.rfind(b"\n") + 1]
+        if whole or len(piece) < size:
+            return whole
+        size *= 4
+
+
+def _object(raw: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _metric_line(raw: bytes) -> MetricLine | None:
+    try:
+        # orjson is strict about NaN; the standard library reads it, at a tenth of the speed.
+        value = orjson.loads(raw)
+    except ValueError:
+        value = _object(raw)
+    try:
+        return MetricLine(int(value["step"]), float(value["time"]), dict(value["values"]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _sample(claim: Claim, offset: int, sample: dict[str, Any]) -> RunSample:
+    known = {"step", "time", "prompt", "completion"}
+    return RunSample(
+        run_id=claim.run_id,
+        step=int(sample.get("step", 0)),
+        offset=offset,
+        prompt=_text(sample.get("prompt")),
+        completion=_text(sample.get("completion")),
+        data={key: value for key, value in sample.items() if key not in known},
+    )
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text[:TEXT_LIMIT].replace("\0", "")

@@ -1,0 +1,63 @@
+"""The tasks, thin: each names the function that does the work. A message carries at most an id."""
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from celery import Celery
+from django.db import close_old_connections, connections
+
+from webapp import tasks as names
+from webapp.runs.leases import run_claim
+from workers import datasets, models, playground, preflight, presence, reaper
+from workers.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+REAP = "studio.reap"
+_slots = threading.BoundedSemaphore(presence.SLOTS)
+
+
+def register(app: Celery) -> None:
+    """Add every task to the Celery app, each with the queue it belongs to."""
+    for name, function in (
+        (names.RUNS_WAKE, work_on_runs),
+        (names.DATASETS_PROCESS, datasets.process),
+        (names.MODELS_PREPARE, models.prepare),
+        (names.PREFLIGHT, preflight.answer),
+        (names.GENERATE, playground.generate),
+        (REAP, reaper.reap),
+    ):
+        app.task(name=name, queue=names.QUEUE_OF.get(name, "light"))(_with_connections(function))
+
+
+def work_on_runs() -> None:
+    """Claim and supervise runs, one after another, until none waits. A worker with all slots taken does nothing."""
+    if not _slots.acquire(blocking=False):
+        return
+    try:
+        worker = presence.current()
+        while not presence.shutting_down.is_set():
+            worker.refresh_from_db(fields=["draining"])
+            claim = None if worker.draining else run_claim(worker=worker)
+            if claim is None:
+                return
+            Supervisor(claim, worker, presence.shutting_down).run()
+    finally:
+        _slots.release()
+
+
+def _with_connections(function: Callable[..., Any]) -> Callable[..., None]:
+    """Threads of the pool live long: give each task fresh database connections and close them after it."""
+
+    @wraps(function)
+    def run(*args: Any) -> None:
+        close_old_connections()
+        try:
+            function(*args)
+        finally:
+            connections.close_all()
+
+    return run
