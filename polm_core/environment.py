@@ -11,7 +11,6 @@ _SETTINGS = {
     # Threads that libraries start when they are imported do not survive a later fork.
     "TOKENIZERS_PARALLELISM": "false",
     "OPENBLAS_NUM_THREADS": "1",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 
 

@@ -71,6 +71,11 @@ class Generator:
         except Exception as error:  # noqa: BLE001 - the process goes on and answers the next request
             yield {"id": identity, "error": _unexpected(error).as_dict()}
 
+    @property
+    def kept(self) -> list[tuple[Path, Path | None]]:
+        """The loaded models (folder and adapter), the one used last at the end."""
+        return list(self._models)
+
     def _stream(self, request: Request) -> Iterator[dict[str, Any]]:
         from transformers import TextIteratorStreamer
 

@@ -207,13 +207,15 @@ def _advice(problem: Any, method: Method) -> str:
     kind, context, given = problem["type"], problem.get("ctx", {}), problem["input"]
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
-        return f"must be {words} {context[key]}, not {given!r}"
+        return f"must be {words} {context[key]:.12g}, not {given!r}"
     if kind == "extra_forbidden":
         *parents, name = (str(part) for part in problem["loc"])
         known = list(_properties_at(method.config_schema(), parents))
         return f"is not a setting of {method.slug}.{near(name, known)}"
     if kind in ("literal_error", "enum"):
         return f"must be one of {context['expected']}, not {given!r}"
+    if kind == "finite_number":
+        return f"must be a finite number, not {given!r}"
     if kind == "value_error":
         return str(context["error"])
     wanted = _KINDS.get(kind.split("_")[0])

@@ -23,12 +23,11 @@ EXIT_FAILED = 2
 
 
 def preload() -> None:
-    """Import what every run needs, for a fork server; starts no thread and computes nothing."""
+    """Import what every run needs, for a fork server; starts no Python thread and computes nothing."""
     set_environment()
     import bitsandbytes  # noqa: F401
     import datasets  # noqa: F401
     import peft  # noqa: F401
-    import torch  # noqa: F401
     import torch._dynamo
     import transformers  # noqa: F401
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401

@@ -4,8 +4,10 @@ import logging
 import uuid
 from typing import Any
 
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.db import connection
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.security import APIKeyCookie, HttpBearer
@@ -77,7 +79,8 @@ def _unknown_caller(request: HttpRequest, error: AuthenticationError) -> HttpRes
 def _malformed(request: HttpRequest, error: ValidationError) -> HttpResponse:
     fields: dict[str, list[str]] = {}
     for problem in error.errors:
-        place = [str(part) for part in problem["loc"] if part not in {"body", "query", "path", "form", "payload"}]
+        # The first part says where the value stood (body, query, file, ...), the second may be the handler's parameter.
+        place = [str(part) for part in problem["loc"][1:] if part not in {"form", "payload"}]
         fields.setdefault(".".join(place) or "body", []).append(problem["msg"])
     return _answer(request, 422, code="invalid", message="Some values are not accepted.", fields=fields)
 
@@ -85,6 +88,18 @@ def _malformed(request: HttpRequest, error: ValidationError) -> HttpResponse:
 @api.exception_handler(HttpError)
 def _refused(request: HttpRequest, error: HttpError) -> HttpResponse:
     return _answer(request, error.status_code, code="malformed", message=str(error))
+
+
+@api.exception_handler(RequestDataTooBig)
+def _too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+    return _answer(request, 413, code="too_large", message="The fields of the form are too large.")
+
+
+@api.exception_handler(SuspiciousOperation)
+@api.exception_handler(MultiPartParserError)
+@api.exception_handler(UnreadablePostError)
+def _unreadable(request: HttpRequest, error: Exception) -> HttpResponse:
+    return _answer(request, 400, code="malformed", message=f"The body cannot be read: {error}")
 
 
 @api.exception_handler(Exception)

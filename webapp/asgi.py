@@ -2,11 +2,12 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
-django_application = get_asgi_application()
+django.setup(set_prefix=False)
 
-from webapp.live.asgi import with_streams  # noqa: E402 (needs the app registry)
+from webapp.bodies import BoundedASGIHandler  # noqa: E402 (needs the app registry)
+from webapp.live.asgi import with_streams  # noqa: E402
 
-application = with_streams(django_application)
+application = with_streams(BoundedASGIHandler())

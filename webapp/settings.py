@@ -124,7 +124,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -180,7 +180,7 @@ STATICFILES_FINDERS = [
     "webapp.ui.finders.PackageAssetsFinder",
 ]
 # One machine serves straight from the sources; an image sets STATIC_ROOT, runs collectstatic and serves that.
-WHITENOISE_USE_FINDERS = STATIC_ROOT is None
+SERVESTATIC_USE_FINDERS = STATIC_ROOT is None
 
 LOGGING = {
     "version": 1,

@@ -16,11 +16,14 @@ from django.conf import settings
 
 from webapp.studio.embedded import forkserver_socket
 from webapp.studio.identity import Identity
+from workers.jobs import child_environment
 
 logger = logging.getLogger(__name__)
 
 WARM_UP_SECONDS = 120.0
 _starting = threading.Lock()
+# The server this process started last, kept to be reaped: it may outlive us, but while we live we are its parent.
+_launched: subprocess.Popen[bytes] | None = None
 
 
 class ForkServerDown(Exception):
@@ -75,10 +78,13 @@ def start(entry: str, folder: Path, *arguments: Path, env: dict[str, str] | None
 
 def ensure_fork_server() -> None:
     """Start the fork server unless one answers; returns when it does."""
+    global _launched
     with _starting:
         if _answers():
             return
-        process = _launch()
+        if _launched is not None:
+            _launched.poll()
+        _launched = process = _launch()
         deadline = time.monotonic() + WARM_UP_SECONDS
         while not _answers():
             if process.poll() not in (None, 0) or time.monotonic() > deadline:
@@ -101,7 +107,9 @@ def _log_path() -> Path:
 
 def _launch() -> subprocess.Popen[bytes]:
     env = {
-        **os.environ,
+        **child_environment(),
+        # Threads that wait for each other by spinning starve everything else on the machine, themselves included.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)),
         "TOKENIZERS_PARALLELISM": "false",
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 from django.conf import settings
 
 from polm_core.errors import ResourceError
+from webapp.studio.identity import Identity
 
 TICK = 0.5
 # What reaches the database or signs for the studio is none of a child's business.
@@ -39,8 +40,12 @@ def run_job(
 
     `go_on` is asked twice a second. When it answers no, or `stopping` is set, the child and all it started are killed
     and JobInterrupted is raised; after `seconds` they are killed with a ResourceError. What they print goes to `log`.
+    What a worker that was killed left running under the same log is ended first.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    record = log.with_suffix(".child.json")
+    if orphan := Identity.read(record):
+        orphan.kill_group()
     with log.open("wb") as output:
         child = subprocess.Popen(
             command,
@@ -52,11 +57,14 @@ def run_job(
             start_new_session=True,
         )
     try:
+        if identity := Identity.of(child.pid):
+            identity.write(record)
         return _wait(child, go_on, seconds, stopping or threading.Event())
     finally:
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+        record.unlink(missing_ok=True)
 
 
 def _wait(child: subprocess.Popen[bytes], go_on: Callable[[], bool], seconds: float, stopping: threading.Event) -> int:

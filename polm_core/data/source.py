@@ -154,20 +154,26 @@ class LongLine(Exception):
 
 def lines(chunks: Iterable[bytes], limits: Limits) -> Iterator[bytes]:
     """Lines without their ends (LF or CRLF). Raises `LongLine` for one over the row limit."""
-    number = 0
-    rest = b""
+    number, size = 0, 0
+    pending: list[bytes] = []
     for chunk in chunks:
-        parts = (rest + chunk).split(b"\n")
-        rest = parts.pop()
-        for line in parts:
+        first, *others = chunk.split(b"\n")
+        pending.append(first)
+        size += len(first)
+        for start in others:
             number += 1
-            if len(line) > limits.max_row_bytes:
-                raise LongLine(number, len(line))
-            yield line.removesuffix(b"\r")
-        if len(rest) > limits.max_row_bytes:
-            raise LongLine(number + 1, len(rest))
-    if rest:
-        yield rest.removesuffix(b"\r")
+            yield _whole_line(pending, number, size, limits)
+            pending, size = [start], len(start)
+        if size > limits.max_row_bytes:
+            raise LongLine(number + 1, size)
+    if size:
+        yield _whole_line(pending, number + 1, size, limits)
+
+
+def _whole_line(parts: list[bytes], number: int, size: int, limits: Limits) -> bytes:
+    if size > limits.max_row_bytes:
+        raise LongLine(number, size)
+    return b"".join(parts).removesuffix(b"\r")
 
 
 def too_large(row: int, size: int, limits: Limits) -> Unreadable:

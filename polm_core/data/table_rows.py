@@ -5,8 +5,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
-import orjson
-
 from polm_core.data.json_rows import NumberedRow, check_columns
 from polm_core.data.limits import Limits, human_bytes
 from polm_core.data.problems import RowProblem, Unreadable
@@ -179,15 +177,18 @@ def _parquet_batches(file: Any, source: ByteSource, columns: list[str] | None) -
                     code="data.too-large",
                     advice="Split the file into smaller datasets.",
                 )
+            _check_sizes(batch, number, limits)
             for row in batch.to_pylist():
-                if batch.nbytes > limits.max_row_bytes:
-                    _check_size(row, number, limits)
                 yield number, row
                 number += 1
             source.position = source.size * (number - 1) // max(1, table.metadata.num_rows)
 
 
-def _check_size(row: Row, number: int, limits: Limits) -> None:
-    size = len(orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS))
-    if size > limits.max_row_bytes:
-        raise too_large(number, size, limits)
+def _check_sizes(batch: Any, first: int, limits: Limits) -> None:
+    """Look at the rows of a record batch, of which the first is row `first`, before they become Python objects."""
+    if batch.nbytes <= limits.max_row_bytes:
+        return
+    for place in range(batch.num_rows):
+        size = batch.slice(place, 1).nbytes
+        if size > limits.max_row_bytes:
+            raise too_large(first + place, size, limits)

@@ -63,7 +63,8 @@ def continue_adapter(model: Any, folder: Path, config: AdapterConfig) -> Any:
 
     found = adapter_type(folder)
     if config.type is AdapterType.NONE:
-        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+        # peft freezes the model it wraps, and unwrapping does not undo that.
+        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload().requires_grad_(True)
     # qlora is lora over 4-bit weights: the adapter itself is the same.
     if found is not (AdapterType.LORA if config.type is AdapterType.QLORA else config.type):
         problem = f"must be {found.value}, the kind of the adapter the run starts from, or none to merge it"

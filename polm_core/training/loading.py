@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from polm_core.context import ModelSpec
 from polm_core.errors import ConfigError, ModelError, ResourceError
 from polm_core.training.adapters import continue_adapter
 from polm_core.training.encoding import ensure_chat_template
+from polm_core.training.faults import as_polm_error
 
 logger = logging.getLogger(__name__)
 
@@ -20,10 +23,8 @@ def load_tokenizer(model: ModelSpec) -> Any:
 
     check_folder(model)
     source = model.adapter if model.adapter is not None and (model.adapter / "tokenizer.json").is_file() else None
-    try:
+    with _loading(model, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(str(source or model.source), **_options(model))
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise unloadable(model, "tokenizer", error) from error
     if not tokenizer.is_fast:
         raise ModelError(f"{model.name} has no fast tokenizer (tokenizer.json), which is needed to mark answers.")
     if tokenizer.pad_token is None:
@@ -45,11 +46,21 @@ def load_model(model: ModelSpec, config: TrainConfig) -> Any:
     options = _options(model) | {"dtype": weight_dtype(config), "use_safetensors": True}
     if config.adapter.type is AdapterType.QLORA:
         options["quantization_config"] = _four_bits(config)
-    try:
+    with _loading(model, "model"):
         loaded = AutoModelForCausalLM.from_pretrained(model.source, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise unloadable(model, "model", error) from error
+    _keep_trainable(loaded)
     return continue_adapter(loaded, model.adapter, config.adapter) if model.adapter is not None else loaded
+
+
+def _keep_trainable(model: Any) -> None:
+    """Have 4-bit layers keep their layout on CPUs with AVX512-BF16.
+
+    There, bitsandbytes repacks the weights at the first evaluation for a kernel that has no gradient, and training
+    after it silently learns nothing below the last layer.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def check_folder(model: ModelSpec) -> None:
@@ -92,6 +103,15 @@ def _options(model: ModelSpec) -> dict[str, Any]:
     if model.revision:
         options["revision"] = model.revision
     return options
+
+
+@contextmanager
+def _loading(model: ModelSpec, what: str) -> Iterator[None]:
+    """Tell a file that cannot be loaded, whatever the libraries raise for it, apart from a machine that is full."""
+    try:
+        yield
+    except Exception as error:
+        raise as_polm_error(error) or unloadable(model, what, error) from error
 
 
 def unloadable(model: ModelSpec, what: str, error: Exception) -> ModelError:

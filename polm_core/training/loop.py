@@ -27,6 +27,7 @@ def train(trainer: Any, context: RunContext, config: TrainConfig, split: Split) 
 
     from polm_core.training.reporting import AlreadyComplete, RunCallback
 
+    _widen_adapter(trainer.model)
     evaluates = bool(trainer.eval_dataset)
     checkpoint = resume_path(context)
     trainer.args.eval_on_start = evaluates and checkpoint is None
@@ -42,6 +43,17 @@ def train(trainer: Any, context: RunContext, config: TrainConfig, split: Split) 
         shutil.rmtree(draft_dir(context.run_dir), ignore_errors=True)
     context.phase("done")
     return dict(context.latest)
+
+
+def _widen_adapter(model: Any) -> None:
+    """Train adapters in fp32, as peft makes them.
+
+    trl puts those over 4-bit weights into bf16, which loses small updates and which peft undoes on a resume.
+    """
+    if hasattr(model, "peft_config"):
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
 
 
 def resume_path(context: RunContext) -> str | None:

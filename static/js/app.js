@@ -123,7 +123,7 @@ document.addEventListener("click", (event) => {
   }
   if (event.target.matches("dialog.dialog[open]:not(#confirm)")) closeOnBackdrop(event);
   for (const menu of document.querySelectorAll("details.menu[open]")) {
-    if (!menu.contains(event.target)) menu.open = false;
+    if (!menu.contains(event.target) || event.target.closest(".menu-items :is(a, button)")) menu.open = false;
   }
   if (!event.target.closest("#rail, [data-rail]")) openRail(false);
 });

@@ -9,6 +9,8 @@ const ETA_AFTER = 2;
 
 const area = document.querySelector("[data-upload]");
 const waiting = [];
+// Names of uploads of this page, which the list does not have before they are through.
+const given = new Set();
 let sending = 0;
 
 if (area) {
@@ -53,7 +55,7 @@ function add(files) {
   for (const file of files) {
     const item = new Item(file);
     const problem = refusal(file);
-    if (problem) item.fail([problem]);
+    if (problem) item.fail(problem);
     else waiting.push(item);
   }
   sendNext();
@@ -83,9 +85,10 @@ async function freeName(filename) {
   const stem = filename.replace(/(\.(jsonl|ndjson|json|csv|tsv|parquet|txt|gz))+$/i, "").slice(0, 190).trim() || "dataset";
   const query = new URLSearchParams({ q: stem, team: area.dataset.team, limit: "200" });
   const { items } = await getJSON(`${area.dataset.names}?${query}`);
-  const taken = new Set(items.map((item) => item.name.toLowerCase()));
+  const taken = new Set([...items.map((item) => item.name.toLowerCase()), ...given]);
   let name = stem;
   for (let count = 2; taken.has(name.toLowerCase()); count += 1) name = `${stem} ${count}`;
+  given.add(name.toLowerCase());
   return name;
 }
 
@@ -95,7 +98,9 @@ class Item {
     this.element = area.querySelector("[data-upload-item]").content.firstElementChild.cloneNode(true);
     this.part = (name) => this.element.querySelector(`[data-${name}]`);
     this.part("name").textContent = file.name;
+    this.part("name").title = file.name;
     this.part("state").textContent = "Waiting";
+    this.part("cancel-label").textContent = `Cancel ${file.name}`;
     this.part("cancel").addEventListener("click", () => this.cancel());
     area.querySelector("[data-uploads]").append(this.element);
   }
@@ -107,10 +112,9 @@ class Item {
       form.append("name", await freeName(this.file.name));
       form.append("team", area.dataset.team);
       form.append("file", this.file);
-      const dataset = await this.post(form);
-      this.done(dataset);
+      if (!this.cancelled) this.done(await this.post(form));
     } catch (error) {
-      if (!this.cancelled) this.fail(error.problems ?? [error.message]);
+      if (!this.cancelled) this.fail(error.message);
     }
   }
 
@@ -123,7 +127,7 @@ class Item {
       request.addEventListener("load", () => {
         const answer = parsed(request);
         if (request.status < 300) resolve(answer);
-        else reject(Object.assign(new Error("refused"), { problems: problemsOf(request, answer) }));
+        else reject(new Error(problemIn(answer) || `The server answered ${request.status}.`));
       });
       request.addEventListener("error", () => reject(new Error("The connection broke. Is the studio still running?")));
       request.addEventListener("abort", () => reject(new Error("Cancelled.")));
@@ -148,19 +152,21 @@ class Item {
     link.href = `${area.dataset.page}${dataset.id}`;
     link.textContent = this.file.name;
     this.part("name").replaceChildren(link);
-    this.part("state").textContent = "Uploaded; a worker reads it now";
-    this.part("progress").hidden = true;
-    this.dismissable();
+    this.end("Uploaded; a worker reads it now");
     document.body.dispatchEvent(new CustomEvent("uploaded"));
   }
 
-  fail(problems) {
-    this.part("state").textContent = "Not uploaded";
+  fail(problem) {
+    this.part("state").className = "errors";
+    this.part("state").setAttribute("role", "alert");
+    this.end(problem);
+  }
+
+  end(words) {
+    this.request = undefined;
+    this.part("state").textContent = words;
     this.part("progress").hidden = true;
-    this.part("problems").replaceChildren(
-      ...problems.map((problem) => Object.assign(document.createElement("li"), { textContent: problem })),
-    );
-    this.dismissable();
+    this.part("cancel-label").textContent = `Dismiss ${this.file.name}`;
   }
 
   cancel() {
@@ -169,11 +175,6 @@ class Item {
     const place = waiting.indexOf(this);
     if (place >= 0) waiting.splice(place, 1);
     this.element.remove();
-  }
-
-  dismissable() {
-    this.request = undefined;
-    this.part("cancel").querySelector(".sr-only").textContent = `Dismiss ${this.file.name}`;
   }
 }
 
@@ -185,9 +186,8 @@ function parsed(request) {
   }
 }
 
-function problemsOf(request, answer) {
-  if (!answer.error) return [`The server answered ${request.status}.`];
-  const { message, advice, fields } = answer.error;
-  const details = Object.entries(fields ?? {}).map(([name, problems]) => `${name} ${problems.join("; ")}`);
-  return [[message, advice].filter(Boolean).join(" "), ...(advice ? [] : details)];
+function problemIn({ error }) {
+  if (!error) return "";
+  const details = Object.entries(error.fields ?? {}).map(([name, problems]) => `The ${name} ${problems.join("; ")}.`);
+  return [error.message, error.advice || details.join(" ")].join(" ").trim();
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.db.models import Q
 from django.test import Client
+from django.utils import timezone
 
 from tests.support import factories
 from tests.support.api import ApiClient
@@ -16,8 +17,8 @@ from webapp.accounts.models import ApiToken, Invitation, Membership, Role, Team,
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.metrics.services import MetricLine, MetricWriter
 from webapp.playground.models import Generation
-from webapp.registry.models import BaseModel, Checkpoint, Share
-from webapp.runs.models import Project, Run, RunCheckpoint, RunLog, RunSample
+from webapp.registry.models import BaseModel, Checkpoint, ModelSource, Share
+from webapp.runs.models import Project, Run, RunCheckpoint, RunLog, RunSample, Worker
 
 # In the name of everything that the team owns: a page that shows it to others gives itself away.
 MARK = "zinnober"
@@ -34,11 +35,13 @@ class World:
     version: DatasetVersion
     model: BaseModel
     run: Run
+    second_run: Run
     checkpoint: Checkpoint
     share: Share
     generation: Generation
     invitation: Invitation
     token: ApiToken
+    worker: Worker
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
         """What the team owns, row by row; two of them are equal when nothing was changed in between."""
@@ -48,7 +51,7 @@ class World:
             Membership: of_team,
             Invitation: of_team,
             TeamSecret: of_team,
-            ApiToken: Q(user=self.token.user),
+            ApiToken: Q(pk=self.token.pk),
             Project: of_team,
             Dataset: of_team,
             DatasetVersion: Q(dataset__team=self.team),
@@ -83,17 +86,19 @@ def make_world() -> World:
     """Builds the world. Its callers: viewer, member and admin of the team; a guest, who is viewer there and admin
     elsewhere; an outsider, who is only admin elsewhere; a loner without a team; and a stranger without an account.
     """
-    team, elsewhere = factories.make_team(MARK.capitalize()), factories.make_team("Elsewhere")
+    team, elsewhere = factories.make_team(MARK), factories.make_team("Elsewhere")
     people: dict[str, User | None] = {role.value: factories.make_user(role.value, team, role) for role in Role}
     people |= {"guest": factories.make_user("guest", elsewhere, Role.ADMIN), "loner": factories.make_user("loner")}
     people |= {"outsider": factories.make_user("outsider", elsewhere, Role.ADMIN), "stranger": None}
     Membership.objects.create(team=team, user=people["guest"], role=Role.VIEWER)
     admin, member = Actor(people["admin"]), Actor(people["member"])  # type: ignore[arg-type]
 
+    BaseModel.objects.create(name="starter", source=ModelSource.STARTER)
     version = factories.make_version(team, f"{MARK} rows")
     model = make_base_model(team, f"{MARK} model")
     project = Project.objects.create(team=team, name=f"{MARK} project")
-    run = make_run(team, f"{MARK} run", dataset_version=version, model=model, project=project)
+    sources = {"dataset_version": version, "model": model, "project": project, "created_by": people["member"]}
+    run, second_run = (make_run(team, f"{MARK} {name} run", **sources) for name in ("first", "second"))
     checkpoint = _results(run)
     return World(
         team=team,
@@ -103,11 +108,13 @@ def make_world() -> World:
         version=version,
         model=model,
         run=run,
+        second_run=second_run,
         checkpoint=checkpoint,
         share=factories.make_share(checkpoint),
         generation=factories.make_generation(team, checkpoint),
         invitation=services.invitation_create(actor=admin, team=team, role=Role.VIEWER)[0],
         token=services.token_create(actor=member, name=f"{MARK} token")[0],
+        worker=Worker.objects.create(name="worker", host="host", heartbeat_at=timezone.now()),
     )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from django import forms
-from django.contrib.auth.password_validation import password_validators_help_texts
 
 from polm_core.errors import PolmError
 from webapp.accounts.models import Role, User
@@ -12,7 +11,9 @@ from webapp.errors import Conflict, Invalid
 
 T = TypeVar("T")
 
-PASSWORD_HELP = " ".join(password_validators_help_texts())
+FOREVER = "forever"
+
+PASSWORD_HELP = "At least 10 characters; nothing common and nothing like your username."  # noqa: S105 - words on the page
 
 
 class StudioForm(forms.Form):
@@ -118,10 +119,8 @@ class TokenForm(StudioForm):
     name = forms.CharField(max_length=100, help_text="What uses it, for example “nightly evaluation”.")
     days = forms.TypedChoiceField(
         label="Valid for",
-        choices=[("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("", "until revoked")],
-        coerce=int,
-        empty_value=None,
-        required=False,
+        choices=[("30", "30 days"), ("90", "90 days"), ("365", "a year"), (FOREVER, "until revoked")],
+        coerce=lambda days: None if days == FOREVER else int(days),
         initial="90",
     )
 

@@ -67,7 +67,7 @@ def audit(
         actor=actor.user if actor else None,
         team_id=team_id,
         verb=verb,
-        target=target._meta.model_name or "" if target else "",
+        target=str(target._meta.verbose_name) if target else "",
         target_id=str(target.pk) if target else "",
         detail=detail or {},
     )

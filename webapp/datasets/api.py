@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.http import HttpRequest
-from ninja import File, Form, Query, Router, Schema
+from ninja import File, Form, Query, Router, Schema, Status
 from ninja.files import UploadedFile
 from pydantic import ConfigDict, Field
 
@@ -113,7 +113,6 @@ class RowsOut(Schema):
 
 
 class DatasetForm(Schema):
-    model_config = ConfigDict(extra="forbid")
     name: str
     format: str = ""
     mapping: str = Field("", description="a mapping as JSON: format, columns and options")
@@ -140,6 +139,7 @@ class Remap(Schema):
 @router.post("/datasets", response={201: DatasetCreated})
 def dataset_create(request: ApiRequest, form: Form[DatasetForm], file: File[UploadedFile]) -> Any:
     """Upload a file. A worker prepares it; ask for the dataset until its status is `ready` or `invalid`."""
+    _refuse_unknown_fields(request)
     dataset = services.dataset_create(
         actor=request.actor,
         team=_team(request.actor, form.team),
@@ -152,7 +152,7 @@ def dataset_create(request: ApiRequest, form: Form[DatasetForm], file: File[Uplo
         origin_model=form.origin_model,
         description=form.description,
     )
-    return 201, _created(dataset)
+    return Status(201, _created(dataset))
 
 
 @router.get("/datasets", response=DatasetList)
@@ -172,10 +172,10 @@ def dataset_detail(request: ApiRequest, dataset_id: str) -> Any:
 
 
 @router.patch("/datasets/{dataset_id}", response=DatasetDetail)
-def dataset_update(request: ApiRequest, dataset_id: str, patch: DatasetPatch) -> Any:
+def dataset_update(request: ApiRequest, dataset_id: str, payload: DatasetPatch) -> Any:
     """Change name, description or origin."""
     dataset = selectors.dataset_get(request.actor, dataset_id, Role.MEMBER)
-    services.dataset_update(actor=request.actor, dataset=dataset, **patch.dict())
+    services.dataset_update(actor=request.actor, dataset=dataset, **payload.dict())
     return _detail(dataset)
 
 
@@ -184,7 +184,7 @@ def dataset_delete(request: ApiRequest, dataset_id: str) -> Any:
     """Delete a dataset with its files. 409 with the runs' ids in `error.fields.runs` when a run used it."""
     dataset = selectors.dataset_get(request.actor, dataset_id, Role.MEMBER)
     services.dataset_delete(actor=request.actor, dataset=dataset)
-    return 204, None
+    return Status(204, None)
 
 
 @router.get("/datasets/{dataset_id}/rows", response=RowsOut)
@@ -213,11 +213,11 @@ def dataset_preview(
 
 
 @router.post("/datasets/{dataset_id}/remap", response={201: DatasetCreated})
-def dataset_remap(request: ApiRequest, dataset_id: str, remap: Remap) -> Any:
+def dataset_remap(request: ApiRequest, dataset_id: str, payload: Remap) -> Any:
     """Read the same file another way, as a new version."""
     dataset = selectors.dataset_get(request.actor, dataset_id, Role.MEMBER)
-    services.dataset_remap(actor=request.actor, dataset=dataset, format=remap.format, mapping=remap.mapping)
-    return 201, _created(dataset)
+    services.dataset_remap(actor=request.actor, dataset=dataset, format=payload.format, mapping=payload.mapping)
+    return Status(201, _created(dataset))
 
 
 def _team(actor: Actor, ref: str, role: Role = Role.MEMBER) -> Team:
@@ -228,6 +228,15 @@ def _team(actor: Actor, ref: str, role: Role = Role.MEMBER) -> Team:
             actor.require(membership.team_id, role, "team")
             return membership.team
     raise Invalid("There is no such team.", fields={"team": ["names no team of yours"]})
+
+
+def _refuse_unknown_fields(request: HttpRequest) -> None:
+    """A field that is spelled wrong must not pass for one left out."""
+    if unknown := set(request.POST) - set(DatasetForm.model_fields):
+        known = ", ".join(DatasetForm.model_fields)
+        raise Invalid(
+            "Some fields are not known.", fields={name[:100]: [f"must be one of {known}"] for name in sorted(unknown)}
+        )
 
 
 def _on_disk(file: UploadedFile) -> Path:

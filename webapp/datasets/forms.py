@@ -54,7 +54,8 @@ class DatasetForm(StudioForm):
 class MappingForm(StudioForm):
     """Which column plays which role, for one format: a select per role, then the options that matter for the format.
 
-    `columns` are the paths that the file offers; `mapping` is what the fields start from.
+    `columns` are the paths that the file offers; `mapping` is what the fields start from. A format can be made up in
+    more than one way: the fields of the way in use come first, the rest are `other_columns`.
     """
 
     def __init__(
@@ -69,12 +70,16 @@ class MappingForm(StudioForm):
         self.format = format
         self._suggested = mapping
         paths = list(dict.fromkeys([*columns, *(mapping.columns.values() if mapping else ())]))
-        for role, required in roles_of(format).items():
+        filled = {role for role in ROLES if (data or self.initial).get(f"column-{role}")}
+        shape = next((shape for shape in SHAPES[format] if filled >= set(shape.required)), SHAPES[format][0])
+        self.needed = [f"column-{role}" for role in shape.required]
+        self._first = [*self.needed, *(f"column-{role}" for role in shape.optional)]
+        for role in roles_of(format):
             self.fields[f"column-{role}"] = forms.ChoiceField(
                 label=role.replace("_", " ").capitalize(),
                 required=False,
                 choices=[("", "–"), *((path, path) for path in paths)],  # noqa: RUF001 - an en dash
-                help_text=f"{ROLES[role][0].upper()}{ROLES[role][1:]}." + ("" if required else " Optional."),
+                help_text=f"{ROLES[role][0].upper()}{ROLES[role][1:]}.",
             )
         for option, formats in _OPTION_FORMATS.items():
             if format in formats:
@@ -85,7 +90,10 @@ class MappingForm(StudioForm):
         return self._suggested.model_dump(mode="json") if self._suggested else None
 
     def columns(self) -> list[forms.BoundField]:
-        return [field for field in self if field.name.startswith("column-")]
+        return [self[name] for name in self._first]
+
+    def other_columns(self) -> list[forms.BoundField]:
+        return [field for field in self if field.name.startswith("column-") and field.name not in self._first]
 
     def options(self) -> list[forms.BoundField]:
         return [field for field in self if field.name.startswith("option-")]

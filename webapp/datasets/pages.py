@@ -187,3 +187,17 @@ class Tab:
     @property
     def template(self) -> str:
         return f"datasets/_{self.panel}.html"
+
+
+def tabs(context: Mapping[str, Any]) -> list[Tab]:
+    """The tabs that the page has something for. The first is the one to open: rows, or what is wrong with the file."""
+    count = context["problem_total"]
+    problems = [Tab("problems", "Problems", count)] if count else []
+    ready = "page" in context
+    return [
+        *([Tab("rows", "Rows")] if ready else problems),
+        *([Tab("mapping", "Mapping")] if "form" in context else []),
+        *([Tab("serves", "Methods", len(context["serves"])), *problems] if ready else []),
+        Tab("versions", "Versions", len(context["versions"])),
+        Tab("uses", "Used by", len(context["uses"])),
+    ]

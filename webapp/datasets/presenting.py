@@ -14,7 +14,7 @@ MAX_TURNS = 40
 
 @dataclass(frozen=True)
 class Turn:
-    """Something said. `more` counts the characters that are left out."""
+    """Something said, by a role or, for plain text, as a part of the row. `more` counts characters left out."""
 
     role: str
     text: str
@@ -23,7 +23,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a row: its turns under a title. `tone` is good, bad or empty; `more` counts turns left out."""
+    """Turns, under a title if there is one. `tone` is good, bad or empty; `more` counts turns left out."""
 
     title: str
     turns: list[Turn]
@@ -72,29 +72,26 @@ def _message(message: dict[str, Any]) -> Turn:
 
 
 def _part(title: str, said: Any, role: str, tone: str = "") -> Part:
-    """Text said by `role`, or messages."""
+    """Text, to be shown as `role`, or messages with roles of their own."""
     turns = [_turn(role, said)] if isinstance(said, str) else [_message(message) for message in said[:MAX_TURNS]]
     return Part(title, turns, tone, 0 if isinstance(said, str) else max(0, len(said) - MAX_TURNS))
 
 
 def _conversation(row: dict[str, Any]) -> RowView:
-    parts = [_part("", row["messages"], "user")]
+    parts = [_part("", row["messages"], "")]
     if tools := row.get("tools"):
-        parts.insert(0, Part("Tools", [_turn("json", json.dumps(tools, indent=1, ensure_ascii=False))]))
+        parts.insert(0, Part("", [_turn("tools", json.dumps(tools, indent=1, ensure_ascii=False))]))
     return RowView(parts)
 
 
 def _prompt_completion(row: dict[str, Any]) -> RowView:
-    return RowView([_part("Prompt", row["prompt"], "user"), _part("Completion", row["completion"], "assistant")])
+    return RowView([_part("", row["prompt"], "prompt"), _part("", row["completion"], "completion")])
 
 
 def _preference(row: dict[str, Any]) -> RowView:
     return RowView(
-        [_part("Prompt", row["prompt"], "user")],
-        pair=[
-            _part("Chosen", row["chosen"], "assistant", "good"),
-            _part("Rejected", row["rejected"], "assistant", "bad"),
-        ],
+        [_part("", row["prompt"], "prompt")],
+        pair=[_part("Chosen", row["chosen"], "", "good"), _part("Rejected", row["rejected"], "", "bad")],
     )
 
 
@@ -103,23 +100,23 @@ def _rating(row: dict[str, Any]) -> RowView:
 
 
 def _prompt(row: dict[str, Any]) -> RowView:
-    return RowView([_part("Prompt", row["prompt"], "user")])
+    return RowView([_part("", row["prompt"], "prompt")])
 
 
 def _prompt_answer(row: dict[str, Any]) -> RowView:
-    parts = [_part("Prompt", row["prompt"], "user")]
+    parts = [_part("", row["prompt"], "prompt")]
     if solution := row.get("solution"):
-        parts.append(_part("Solution", solution, "assistant"))
-    return RowView([*parts, _part("Answer", row["answer"], "answer", "good")])
+        parts.append(_part("", solution, "solution"))
+    return RowView([*parts, _part("", row["answer"], "answer", "good")])
 
 
 def _stepwise(row: dict[str, Any]) -> RowView:
     steps = zip(row["completions"], row["labels"], strict=True)
     parts = [
-        _part(f"Step {number}", step, "assistant", "good" if right else "bad")
+        _part("", step, f"step {number}, {'right' if right else 'wrong'}", "good" if right else "bad")
         for number, (step, right) in enumerate(list(steps)[:MAX_TURNS], 1)
     ]
-    return RowView([_part("Prompt", row["prompt"], "user"), *parts])
+    return RowView([_part("", row["prompt"], "prompt"), *parts])
 
 
 def _text(row: dict[str, Any]) -> RowView:

@@ -135,23 +135,19 @@ def _dataset_page(
         "edit_form": edit or DatasetForm.of(found),
         "launch_url": f"{reverse('launch')}?dataset={found.pk}",
     }
-    tabs = []
     if version.status == VersionStatus.READY:
         context |= _rows(request, version) | {"serves": pages.serves(Format(version.format))}
-        tabs += [pages.Tab("rows", "Rows"), pages.Tab("serves", "Methods", len(context["serves"]))]
     if report is not None and report.columns:
         context |= _mapping(request, found, version, form or pages.mapping_form(version))
-        tabs.insert(1, pages.Tab("mapping", "Mapping"))
-    if problems:
-        tabs.append(pages.Tab("problems", "Problems", problems))
-    tabs += [pages.Tab("versions", "Versions", len(versions)), pages.Tab("uses", "Used by", len(uses))]
+    tabs = pages.tabs(context)
     context |= {"tabs": tabs, "open": "mapping" if form else tabs[0].panel}
     template = "datasets/_dataset.html" if request.htmx else "datasets/dataset.html"
     return render(request, template, context, status=status)
 
 
 def _rows(request: StudioRequest, version: DatasetVersion) -> dict[str, Any]:
-    offset = min(_number(request, "offset") or 0, max(0, version.rows - 1))
+    wanted = (_number(request, "row") or 1) - 1 + (_number(request, "offset") or 0)
+    offset = min(wanted, max(0, version.rows - 1))
     return {"page": pages.rows(version, offset=offset, limit=ROWS)}
 
 

@@ -4,21 +4,20 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
-from asgiref.sync import sync_to_async
-from django.db import Error, connection
+from django.db import Error
 
 from polm_core.errors import PolmError
 from webapp.errors import Unavailable, status_of
 from webapp.live.callers import Unauthenticated
+from webapp.live.desk import Desk
 from webapp.live.hub import RESYNC, Hub, Subscription
 from webapp.live.streams import PageStream, RunStream, Scope, Stream
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-T = TypeVar("T")
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HEARTBEAT = 15.0
@@ -39,17 +38,84 @@ _HEADERS = [
 
 def with_streams(application: Application) -> Application:
     """`application` with `/events` and `/api/v1/runs/{id}/events` answered as streams."""
-    hub = Hub()
+    return _Streams(application)
 
-    async def studio(scope: Scope, receive: Receive, send: Send) -> None:
+
+class _Streams:
+    """The streams of one process, around the application that answers everything else."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._hub = Hub()
+        self._desk = Desk()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(hub, receive, send)
-        elif (stream := _stream_for(scope)) is not None:
-            await _serve(stream, hub, receive, send)
+            await self._live(receive, send)
+        elif (stream := _stream_for(scope)) is None:
+            await self._application(scope, receive, send)
+        elif (refusal := await self._refusal(stream)) is not None:
+            await _refuse(refusal, send)
         else:
-            await application(scope, receive, send)
+            await self._serve(stream, receive, send)
 
-    return studio
+    async def _live(self, receive: Receive, send: Send) -> None:
+        ended = False
+        while not ended:
+            message = await receive()
+            ended = message["type"] == "lifespan.shutdown"
+            if ended:
+                await self._hub.stop()
+            await send({"type": f"{message['type']}.complete"})
+
+    async def _refusal(self, stream: Stream) -> PolmError | None:
+        if self._hub.subscribers >= MAX_STREAMS:
+            return Unavailable("Too many live streams are open.", advice="Close some, or try again later.")
+        try:
+            await self._desk.ask(stream.check)
+        except PolmError as error:
+            return error
+        except Error:
+            return Unavailable("The database does not answer.", advice="Try again in a moment.")
+        return None
+
+    async def _serve(self, stream: Stream, receive: Receive, send: Send) -> None:
+        with self._hub.subscribe(stream.topics) as events:
+            await self._hub.listening(LISTEN_TIMEOUT)
+            pump = asyncio.create_task(self._pump(stream, events, send))
+            gone = asyncio.create_task(_disconnected(receive))
+            try:
+                await asyncio.wait([pump, gone], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                pump.cancel()
+                gone.cancel()
+                await asyncio.gather(pump, gone, return_exceptions=True)
+        if not pump.cancelled():
+            pump.result()
+
+    async def _pump(self, stream: Stream, events: Subscription, send: Send) -> None:
+        """Send what happens until the caller may no longer see it, or the database cannot say what was missed."""
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await _write(b"retry: %d\n\n" % RETRY_MS, send)
+        try:
+            await _write(await self._desk.ask(stream.start), send)
+            checked = time.monotonic()
+            while True:
+                frame = await self._next_frame(stream, events)
+                if time.monotonic() - checked >= RECHECK:
+                    await self._desk.ask(stream.check)
+                    checked = time.monotonic()
+                await _write(frame, send)
+        except (PolmError, Error):
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _next_frame(self, stream: Stream, events: Subscription) -> bytes:
+        try:
+            event = await asyncio.wait_for(events.get(), HEARTBEAT)
+        except TimeoutError:
+            return b": still here\n\n"
+        frame = None if event is RESYNC else stream.frame(event)
+        return await self._desk.ask(stream.catch_up) if frame is None else frame
 
 
 def _stream_for(scope: Scope) -> Stream | None:
@@ -62,66 +128,9 @@ def _stream_for(scope: Scope) -> Stream | None:
     return None
 
 
-async def _lifespan(hub: Hub, receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        if message["type"] == "lifespan.shutdown":
-            await hub.stop()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
-
-
-async def _serve(stream: Stream, hub: Hub, receive: Receive, send: Send) -> None:
-    try:
-        if hub.subscribers >= MAX_STREAMS:
-            raise Unavailable("Too many live streams are open.", advice="Close some, or try again later.")
-        await _in_database(stream.check)
-    except PolmError as error:
-        await _refuse(error, send)
-        return
-    with hub.subscribe(stream.topics) as events:
-        await hub.listening(LISTEN_TIMEOUT)
-        tasks = [asyncio.create_task(_pump(stream, events, send)), asyncio.create_task(_disconnected(receive))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-    if not tasks[0].cancelled():
-        tasks[0].result()
-
-
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _pump(stream: Stream, events: Subscription, send: Send) -> None:
-    """Send what happens until the caller may no longer see it, or the database cannot say what was missed."""
-    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-    await _write(b"retry: %d\n\n" % RETRY_MS, send)
-    try:
-        await _write(await _in_database(stream.start), send)
-        checked = time.monotonic()
-        while True:
-            frame = await _next_frame(stream, events)
-            if time.monotonic() - checked >= RECHECK:
-                await _in_database(stream.check)
-                checked = time.monotonic()
-            await _write(frame, send)
-    except (PolmError, Error):
-        await send({"type": "http.response.body", "body": b""})
-
-
-async def _next_frame(stream: Stream, events: Subscription) -> bytes:
-    try:
-        event = await asyncio.wait_for(events.get(), HEARTBEAT)
-    except TimeoutError:
-        return b": still here\n\n"
-    frame = None if event is RESYNC else stream.frame(event)
-    return await _in_database(stream.catch_up) if frame is None else frame
 
 
 async def _write(frame: bytes, send: Send) -> None:
@@ -134,15 +143,3 @@ async def _refuse(error: PolmError, send: Send) -> None:
     headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": orjson.dumps({"error": error.as_dict()})})
-
-
-async def _in_database(function: Callable[[], T]) -> T:
-    """Run `function` where Django may use the database, and leave no connection behind."""
-
-    def run() -> T:
-        try:
-            return function()
-        finally:
-            connection.close()
-
-    return await sync_to_async(run)()

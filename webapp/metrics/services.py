@@ -74,7 +74,7 @@ class MetricWriter:
         if self._states is None:
             self._states = storage.load_states(MetricSeries.objects.filter(run_id=self.run_id))
         try:
-            with transaction.atomic():
+            with transaction.atomic(savepoint=False):
                 return self._append(lines, self._states)
         except BaseException:
             self.reset()

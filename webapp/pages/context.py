@@ -56,8 +56,7 @@ class Frame:
         urls = [reverse(name) for name, *_ in _NAV]
         here = max((url for url in urls if self._is_under(url)), key=len, default="")
         return [
-            NavEntry(label, icon, url, url == here, gap)
-            for (_, label, icon, gap), url in zip(_NAV, urls, strict=True)
+            NavEntry(label, icon, url, url == here, gap) for (_, label, icon, gap), url in zip(_NAV, urls, strict=True)
         ]
 
     def _is_under(self, url: str) -> bool:

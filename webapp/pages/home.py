@@ -100,7 +100,13 @@ def first_run(request: StudioRequest) -> HttpResponse:
     if dataset is None:
         raise Conflict("There is no dataset of conversations yet.", advice="Upload one, then launch a run on it.")
     run = run_create(
-        actor=actor, method="lora", model=STARTER, dataset=dataset.pk, config=FIRST_RUN, name="First run", tags=["first"]
+        actor=actor,
+        method="lora",
+        model=STARTER,
+        dataset=dataset.pk,
+        config=FIRST_RUN,
+        name="First run",
+        tags=["first"],
     )
     return redirect("run", run.pk)
 

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.http import HttpRequest
+from django.utils.http import url_has_allowed_host_and_scheme
+
 from webapp.metrics.selectors import sparklines
 from webapp.runs.models import Run
 from webapp.runs.selectors import eta_seconds
@@ -23,3 +26,9 @@ def entries(runs: Iterable[Run]) -> list[RunEntry]:
     views = sparklines([run.pk for run in found])
     curves = {pk: view.columns.mean for pk, view in views.items()}
     return [RunEntry(run, curves.get(run.pk, []), eta_seconds(run)) for run in found]
+
+
+def back_to(request: HttpRequest, otherwise: str) -> str:
+    """The page of ours that the posted `next` names."""
+    wanted = request.POST.get("next", "")
+    return wanted if url_has_allowed_host_and_scheme(wanted, allowed_hosts=None) else otherwise

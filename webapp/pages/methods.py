@@ -35,6 +35,11 @@ class ParadigmEntry:
     def methods(self) -> list[Method]:
         return [method for branch in self.branches for method in branch.methods]
 
+    @property
+    def unfilled(self) -> list[BranchEntry]:
+        """The branches without a method."""
+        return [branch for branch in self.branches if not branch.methods]
+
 
 def paradigms() -> list[ParadigmEntry]:
     """The five paradigms with their branches and methods, in the survey's order."""

@@ -2,12 +2,13 @@
 
 from django.http import HttpResponse
 from django.shortcuts import redirect
-from django.utils.http import url_has_allowed_host_and_scheme
+from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
+from webapp.pages.lists import back_to
 from webapp.runs.models import Project
 
 
@@ -20,5 +21,4 @@ def switch(request: StudioRequest) -> HttpResponse:
         request.session["project"] = str(request.actor.get(Project, wanted).pk)
     else:
         request.session.pop("project", None)
-    target = request.POST.get("next", "")
-    return redirect(target if url_has_allowed_host_and_scheme(target, allowed_hosts=None) else "home")
+    return redirect(back_to(request, reverse("home")))

@@ -4,11 +4,10 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from django.http import HttpRequest
 from ninja import Field, Router, Schema, Status
 from pydantic import ConfigDict
 
-from webapp.accounts.access import Actor
+from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role, Team
 from webapp.pagination import DEFAULT_LIMIT, Limit, page
 from webapp.playground import selectors, services
@@ -16,12 +15,6 @@ from webapp.playground.models import Generation
 from webapp.playground.services import GenerationSettings
 
 router = Router(tags=["playground"])
-
-
-class ApiRequest(HttpRequest):
-    """A request whose caller is known."""
-
-    actor: Actor
 
 
 class GenerationAsk(Schema):
@@ -63,35 +56,35 @@ class GenerationPage(Schema):
 
 
 @router.post("/generations", response={201: BatchOut})
-def ask(request: ApiRequest, body: GenerationAsk) -> Status[dict[str, Any]]:
+def ask(request: StudioRequest, payload: GenerationAsk) -> Status[dict[str, Any]]:
     """Put a prompt to models; a worker answers, and each answer is read at `GET /generations/{id}` as it grows."""
     actor = request.actor
     made = services.generate_create(
         actor=actor,
-        team=actor.get(Team, body.team, Role.MEMBER, team="id") if body.team else actor.current_team,
-        models=body.models,
-        prompt=body.prompt,
-        system=body.system,
-        settings=body.settings.model_dump(),
+        team=actor.get(Team, payload.team, Role.MEMBER, team="id") if payload.team else actor.current_team,
+        models=payload.models,
+        prompt=payload.prompt,
+        system=payload.system,
+        settings=payload.settings.model_dump(),
     )
     return Status(201, {"batch": made[0].batch, "items": made})
 
 
 @router.get("/generations", response=GenerationPage)
-def generations(request: ApiRequest, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None) -> dict[str, Any]:
+def generations(request: StudioRequest, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None) -> dict[str, Any]:
     """The answers your teams have asked for, newest first."""
     items, next_cursor = page(selectors.generations_visible(request.actor), limit, cursor)
     return {"items": items, "next_cursor": next_cursor}
 
 
 @router.get("/generations/{generation_id}", response=GenerationOut)
-def generation(request: ApiRequest, generation_id: str) -> Generation:
+def generation(request: StudioRequest, generation_id: str) -> Generation:
     """One answer: waiting, running (with the text so far), done, stopped or failed."""
     return selectors.generation_get(request.actor, generation_id)
 
 
 @router.post("/generations/{generation_id}/stop", response=GenerationOut)
-def stop(request: ApiRequest, generation_id: str) -> Generation:
+def stop(request: StudioRequest, generation_id: str) -> Generation:
     """End an answer, keeping what has been written of it."""
     found = selectors.generation_get(request.actor, generation_id)
     services.generation_stop(actor=request.actor, generation=found)

@@ -17,10 +17,13 @@ class GenerationStatus(models.TextChoices):
     FAILED = "failed", "Failed"
 
 
+OPEN = (GenerationStatus.WAITING, GenerationStatus.RUNNING)
+
+
 class GenerationQuerySet(models.QuerySet["Generation"]):
     def open(self) -> "GenerationQuerySet":
         """The answers that have not ended."""
-        return self.filter(status__in=[GenerationStatus.WAITING, GenerationStatus.RUNNING])
+        return self.filter(status__in=OPEN)
 
     def claimable(self) -> "GenerationQuerySet":
         """The answers that wait for a worker, or have lost theirs."""
@@ -68,6 +71,11 @@ class Generation(models.Model):
 
     def __str__(self) -> str:
         return self.prompt[:60]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there may be more of it to come."""
+        return self.status in OPEN
 
     @property
     def source(self) -> BaseModel | Checkpoint | None:

@@ -37,11 +37,12 @@ def playground(request: StudioRequest) -> HttpResponse:
         choices = selectors.choices(actor, team, chosen=chosen)
         form = PromptForm(choices=choices, initial=_initial(answers, chosen, choices))
     template = "playground/playground.html"
-    if request.htmx and request.method != "POST":  # type: ignore[attr-defined]
+    if request.htmx and request.method != "POST":
         template = "playground/_answers.html"
     context = {
         "form": form,
         "answers": answers,
+        "open": any(answer.is_open for answer in answers),
         "history": selectors.history(actor, team),
         "may_ask": actor.holds(Role.MEMBER, team.pk),
         "can_choose": bool(choices.models or choices.checkpoints),

@@ -4,12 +4,12 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from ninja import Field, Router, Schema, Status
 from pydantic import ConfigDict
 
 from webapp.accounts.access import Actor
+from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role, Team
 from webapp.pagination import DEFAULT_LIMIT, Limit, page
 from webapp.registry import selectors, services, shares
@@ -18,12 +18,6 @@ from webapp.registry.links import share_url
 from webapp.registry.models import BaseModel, Checkpoint, Share
 
 router = Router()
-
-
-class ApiRequest(HttpRequest):
-    """A request whose caller is known."""
-
-    actor: Actor
 
 
 class Body(Schema):
@@ -146,34 +140,34 @@ class SharePage(Schema):
 
 
 @router.get("/models", response=ModelPage, tags=["models"])
-def models(request: ApiRequest, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None) -> dict[str, Any]:
+def models(request: StudioRequest, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None) -> dict[str, Any]:
     """The starter, and your teams' models: from a hub, a folder of the workers, or registered checkpoints."""
     return _page(*page(selectors.models_visible(request.actor), limit, cursor))
 
 
 @router.post("/models", response={201: ModelOut}, tags=["models"])
-def add_model(request: ApiRequest, body: ModelAdd) -> Status[BaseModel]:
+def add_model(request: StudioRequest, payload: ModelAdd) -> Status[BaseModel]:
     """Add a model by its hub id or its folder; a worker prepares it (`preparing`, then `ready` or `failed`)."""
-    team = _team(request.actor, body.team)
-    values = body.model_dump(exclude={"team"})
+    team = _team(request.actor, payload.team)
+    values = payload.model_dump(exclude={"team"})
     return Status(201, services.model_add(actor=request.actor, team=team, **values))
 
 
 @router.get("/models/{model_id}", response=ModelOut, tags=["models"])
-def model(request: ApiRequest, model_id: str) -> BaseModel:
+def model(request: StudioRequest, model_id: str) -> BaseModel:
     """One model, by its id; `starter` is the starter model."""
     return selectors.model_get(request.actor, model_id)
 
 
 @router.patch("/models/{model_id}", response=ModelOut, tags=["models"])
-def rename_model(request: ApiRequest, model_id: str, body: ModelChange) -> BaseModel:
+def rename_model(request: StudioRequest, model_id: str, payload: ModelChange) -> BaseModel:
     """Give a model another name."""
     found = selectors.model_get(request.actor, model_id)
-    return services.model_rename(actor=request.actor, model=found, name=body.name)
+    return services.model_rename(actor=request.actor, model=found, name=payload.name)
 
 
 @router.post("/models/{model_id}/retry", response={202: ModelOut}, tags=["models"])
-def retry_model(request: ApiRequest, model_id: str) -> Status[BaseModel]:
+def retry_model(request: StudioRequest, model_id: str) -> Status[BaseModel]:
     """Have a worker try again to prepare a model that failed."""
     found = selectors.model_get(request.actor, model_id)
     services.model_retry(actor=request.actor, model=found)
@@ -181,26 +175,26 @@ def retry_model(request: ApiRequest, model_id: str) -> Status[BaseModel]:
 
 
 @router.delete("/models/{model_id}", response={204: None}, tags=["models"])
-def delete_model(request: ApiRequest, model_id: str) -> Status[None]:
+def delete_model(request: StudioRequest, model_id: str) -> Status[None]:
     """Delete a model that no run or checkpoint started from."""
     services.model_delete(actor=request.actor, model=selectors.model_get(request.actor, model_id))
     return Status(204, None)
 
 
 @router.get("/checkpoints", response=CheckpointPage, tags=["checkpoints"])
-def checkpoints(request: ApiRequest, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None) -> dict[str, Any]:
+def checkpoints(request: StudioRequest, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None) -> dict[str, Any]:
     """The checkpoints of your teams and those shared with you, newest first."""
     return _page(*page(selectors.checkpoints_visible(request.actor), limit, cursor))
 
 
 @router.get("/checkpoints/{checkpoint_id}", response=CheckpointDetail, tags=["checkpoints"])
-def checkpoint(request: ApiRequest, checkpoint_id: str) -> Checkpoint:
+def checkpoint(request: StudioRequest, checkpoint_id: str) -> Checkpoint:
     """One checkpoint with its files, sizes and SHA-256 digests."""
     return selectors.checkpoint_get(request.actor, checkpoint_id)
 
 
 @router.delete("/checkpoints/{checkpoint_id}", response={204: None}, tags=["checkpoints"])
-def delete_checkpoint(request: ApiRequest, checkpoint_id: str) -> Status[None]:
+def delete_checkpoint(request: StudioRequest, checkpoint_id: str) -> Status[None]:
     """Delete a checkpoint and its files; refused when a run started from it."""
     found = selectors.checkpoint_get(request.actor, checkpoint_id, Role.MEMBER)
     services.checkpoint_delete(actor=request.actor, checkpoint=found)
@@ -208,33 +202,35 @@ def delete_checkpoint(request: ApiRequest, checkpoint_id: str) -> Status[None]:
 
 
 @router.api_operation(["GET", "HEAD"], "/checkpoints/{checkpoint_id}/download", tags=["checkpoints"])
-def download(request: ApiRequest, checkpoint_id: str) -> HttpResponseBase:
+def download(request: StudioRequest, checkpoint_id: str) -> HttpResponseBase:
     """The checkpoint as a zip, made while it is sent; each file is verified against its digest on the way."""
     found = selectors.checkpoint_get(request.actor, checkpoint_id)
     return download_response(request, found, share=selectors.share_that_opens(request.actor, found))
 
 
 @router.post("/checkpoints/{checkpoint_id}/register", response={201: ModelOut}, tags=["checkpoints"])
-def register(request: ApiRequest, checkpoint_id: str, body: Named) -> Status[BaseModel]:
+def register(request: StudioRequest, checkpoint_id: str, payload: Named) -> Status[BaseModel]:
     """Add a checkpoint to your team's models."""
     found = selectors.checkpoint_get(request.actor, checkpoint_id)
-    team = _team(request.actor, body.team)
-    return Status(201, services.checkpoint_register(actor=request.actor, checkpoint=found, team=team, name=body.name))
+    team = _team(request.actor, payload.team)
+    return Status(
+        201, services.checkpoint_register(actor=request.actor, checkpoint=found, team=team, name=payload.name)
+    )
 
 
 @router.post("/checkpoints/{checkpoint_id}/share", response={201: ShareCreated}, tags=["checkpoints"])
-def share(request: ApiRequest, checkpoint_id: str, body: ShareAsk) -> Status[Share]:
+def share(request: StudioRequest, checkpoint_id: str, payload: ShareAsk) -> Status[Share]:
     """Let a team, a person, or whoever holds a link read this checkpoint."""
     found = selectors.checkpoint_get(request.actor, checkpoint_id, Role.MEMBER)
-    values = body.model_dump(exclude={"expires"})
-    made: Any = shares.share_create(actor=request.actor, checkpoint=found, expires_at=body.expires, **values)
+    values = payload.model_dump(exclude={"expires"})
+    made: Any = shares.share_create(actor=request.actor, checkpoint=found, expires_at=payload.expires, **values)
     made.url = share_url(request, made)
     return Status(201, made)
 
 
 @router.get("/checkpoints/{checkpoint_id}/shares", response=SharePage, tags=["checkpoints"])
 def list_shares(
-    request: ApiRequest, checkpoint_id: str, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None
+    request: StudioRequest, checkpoint_id: str, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None
 ) -> dict[str, Any]:
     """The shares of a checkpoint that are open."""
     found = selectors.checkpoint_get(request.actor, checkpoint_id, Role.MEMBER)
@@ -242,7 +238,7 @@ def list_shares(
 
 
 @router.delete("/shares/{share_id}", response={204: None}, tags=["checkpoints"])
-def revoke_share(request: ApiRequest, share_id: str) -> Status[None]:
+def revoke_share(request: StudioRequest, share_id: str) -> Status[None]:
     """End a share at once."""
     shares.share_revoke(actor=request.actor, share_id=share_id)
     return Status(204, None)

@@ -115,6 +115,11 @@ class Checkpoint(models.Model):
         return [file for file in self.files if file["path"] not in state]
 
     @property
+    def download_bytes(self) -> int:
+        """What the files of a download add up to."""
+        return sum(file["size"] for file in self.download_files)
+
+    @property
     def key_metric(self) -> tuple[str, float] | None:
         """The one metric that a list shows."""
         name = next((name for name in KEY_METRICS if name in self.metrics), next(iter(self.metrics), None))

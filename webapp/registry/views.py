@@ -92,7 +92,7 @@ def _models_page(request: StudioRequest, *, form: ModelAddForm | None = None, st
         "may_change": actor.holds(Role.MEMBER, team.pk),
         "form": form or ModelAddForm(),
     }
-    template = "registry/_models.html" if request.htmx else "registry/models.html"  # type: ignore[attr-defined]
+    template = "registry/_models.html" if request.htmx else "registry/models.html"
     return render(request, template, context, status=status)
 
 
@@ -105,7 +105,7 @@ def _model_page(
         "may_change": found.team_id is not None and request.actor.holds(Role.MEMBER, found.team_id),
         "form": form or ModelNameForm(initial={"name": found.name}),
     }
-    template = "registry/_model.html" if request.htmx else "registry/model.html"  # type: ignore[attr-defined]
+    template = "registry/_model.html" if request.htmx else "registry/model.html"
     return render(request, template, context, status=status)
 
 

@@ -2,7 +2,8 @@
 
 import datetime
 import uuid
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import yaml
 from django.http import HttpRequest, HttpResponse
@@ -232,12 +233,26 @@ def run_clone(request: ActorRequest, run_id: str, payload: RunCloneIn | None = N
     return 201, services.run_clone(actor=request.actor, run=found, changes=changes.config, name=changes.name)
 
 
-@router.post("/runs/{run_id}/{action}", response=RunOut)
-def run_action(request: ActorRequest, run_id: str, action: Literal["stop", "pause", "resume"]) -> dict[str, Any]:
-    """Stop (keeps a final checkpoint), pause, or resume from the last checkpoint."""
-    found = selectors.run_get(request.actor, run_id, Role.MEMBER)
-    act = {"stop": services.run_stop, "pause": services.run_pause, "resume": services.run_resume}[action]
-    act(actor=request.actor, run=found)
+@router.post("/runs/{run_id}/stop", response=RunOut)
+def run_stop(request: ActorRequest, run_id: str) -> dict[str, Any]:
+    """End the run, keeping a final checkpoint."""
+    return _act(request, run_id, services.run_stop)
+
+
+@router.post("/runs/{run_id}/pause", response=RunOut)
+def run_pause(request: ActorRequest, run_id: str) -> dict[str, Any]:
+    """Checkpoint and make room."""
+    return _act(request, run_id, services.run_pause)
+
+
+@router.post("/runs/{run_id}/resume", response=RunOut)
+def run_resume(request: ActorRequest, run_id: str) -> dict[str, Any]:
+    """Go on from the last checkpoint."""
+    return _act(request, run_id, services.run_resume)
+
+
+def _act(request: ActorRequest, run_id: str, act: Callable[..., Run]) -> dict[str, Any]:
+    act(actor=request.actor, run=selectors.run_get(request.actor, run_id, Role.MEMBER))
     return _run(selectors.run_get(request.actor, run_id))
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from django.conf import settings
@@ -13,9 +14,9 @@ from webapp.studio.identity import stop_all
 from webapp.studio.leftovers import stop_leftovers
 from webapp.studio.listening import address, answers_health, free_port
 from webapp.studio.locks import Lock, LockHeld
+from webapp.studio.logs import tail
 from webapp.studio.plan import CannotStart, Plan, embedded_servers, programs, state_directory
 from webapp.studio.processes import Processes, Say, stop_orphans
-from webapp.studio.server import tail
 
 WATCH_SECONDS = 0.1
 HEALTH_SECONDS = 60.0
@@ -113,14 +114,18 @@ class Studio:
         time.sleep(WATCH_SECONDS)
 
     def _stop(self) -> None:
-        started = self._processes.descendants() if self._processes is not None else []
-        if self._processes is not None:
-            self._processes.stop(self._hurry)
-        if self._plan.role.works:
-            stop_leftovers(self._var, self._hurry)
-        stop_all(started, 0)  # a worker that had to be killed could not clear up after itself
-        for server in reversed(self._servers):
-            server.stop()
+        """Stop in the reverse order of the list below; what fails to stop does not save the rest."""
+        with ExitStack() as stack:
+            for server in self._servers:
+                stack.callback(server.stop)
+            if self._processes is not None:
+                # A worker that has to be killed cannot clear up after itself.
+                stack.callback(stop_all, self._processes.descendants(), 0)
+            if self._plan.role.works:
+                stack.callback(stop_leftovers, self._var, self._hurry)
+            if self._processes is not None:
+                self._say("Stopping. Ctrl-C again does not wait for checkpoints.")
+                stack.callback(self._processes.stop, self._hurry)
 
 
 def _already_running(note: str, var: Path) -> str:

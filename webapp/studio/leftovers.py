@@ -6,6 +6,8 @@ from webapp.studio.embedded import forkserver_socket
 from webapp.studio.identity import Hurry, Identity, never, stop_all
 from webapp.studio.server import remove_sockets
 
+# The directories in which each child of a worker has one of its own.
+WORKPLACES = ("runs", "preflights", "cache/prepare")
 # Asked to end, a training process writes a checkpoint first.
 CHECKPOINT_SECONDS = 20.0
 FORK_SERVER_SECONDS = 5.0
@@ -13,8 +15,8 @@ FORK_SERVER_SECONDS = 5.0
 
 def live_children(var: Path) -> list[Identity]:
     """The processes that workers have recorded as `child.json` in their working directories and that still run."""
-    recorded = (Identity.read(path) for path in var.glob("*/*/child.json"))
-    return [child for child in recorded if child is not None and child.alive()]
+    records = (path for place in WORKPLACES for path in (var / place).glob("*/child.json"))
+    return [child for child in map(Identity.read, records) if child is not None and child.alive()]
 
 
 def stop_leftovers(var: Path, hurry: Hurry = never) -> None:

@@ -15,6 +15,8 @@ from webapp.studio.server import EmbeddedServer
 from webapp.studio.valkey import Valkey
 
 QUEUES = "runs,light"
+# Light work waits for child processes most of its time; wake-ups that find nothing to do must not queue behind runs.
+THREADS = 8
 
 
 class CannotStart(Exception):
@@ -96,7 +98,8 @@ def _web(host: str, port: int) -> list[str]:
 
 
 def _worker(queue: str) -> list[str]:
-    return _celery("worker", "-Q", queue, "-n", f"{queue}@%h", "-P", "threads", "--without-gossip", "--without-mingle")
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+    return _celery("worker", "-Q", queue, "-n", f"{queue}@%h", "-P", "threads", "-c", str(THREADS), *quiet)
 
 
 def _celery(*arguments: str) -> list[str]:

@@ -10,12 +10,11 @@ from itertools import groupby
 from pathlib import Path
 
 from webapp.studio.identity import Hurry, Identity, descendants_of, never, session_of, stop_all
-from webapp.studio.server import tail
+from webapp.studio.logs import tail, trim
 
 QUICK_DEATH_SECONDS = 10.0
 MAX_QUICK_DEATHS = 5
 FIRST_DELAY_SECONDS = 0.5
-MAX_LOG_BYTES = 20 * 1024**2
 # The level stands near the start of a line; further in, the word is somebody's text.
 IMPORTANT = re.compile(r"^.{0,60}\b(WARNING|ERROR|CRITICAL)\b")
 
@@ -55,8 +54,6 @@ class _Child:
         self._shown = 0
 
     def start(self) -> None:
-        if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as log:
             self._shown = log.tell()
             self._process = subprocess.Popen(
@@ -99,7 +96,7 @@ class _Child:
         with self.log.open("rb") as file:
             file.seek(self._shown)
             text, newline, _ = file.read().rpartition(b"\n")
-        self._shown += len(text) + len(newline)
+        self._shown = 0 if trim(self.log) else self._shown + len(text) + len(newline)
         return text.decode(errors="replace").splitlines()
 
 

@@ -15,8 +15,10 @@ import psutil
 
 from webapp.studio.identity import POLL_SECONDS, Identity, stop_all, wait_until
 from webapp.studio.locks import Lock, LockHeld
+from webapp.studio.logs import tail, trim
 
-START_SECONDS = 30.0
+# Recovery after a kill replays what was written since the last checkpoint.
+START_SECONDS = 120.0
 RETRY_SECONDS = 2.0
 STOP_SECONDS = 20.0
 
@@ -205,6 +207,7 @@ class EmbeddedServer(ABC):
     def _spawn(self, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
         """Start the server in a session of its own, so that a Ctrl-C in the terminal does not reach it."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        trim(self.log)
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 command,
@@ -249,12 +252,3 @@ def private_directory(path: Path, mode: int = 0o700) -> None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise ServiceError(f"{path} is not a private directory of this user. Remove it, or set POLM_VAR elsewhere.")
     path.chmod(mode)
-
-
-def tail(path: Path, size: int = 2000) -> str:
-    """The last `size` bytes of a text file; empty when it is not there."""
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-        return file.read().decode(errors="replace")

@@ -17,7 +17,7 @@ ASSETS = {
 
 
 class PackageStorage(FileSystemStorage):
-    """Read access to `ASSETS` under their own names, as `collectstatic` and WhiteNoise ask for them."""
+    """Read access to `ASSETS` under their own names, as `collectstatic` and ServeStatic ask for them."""
 
     prefix = PREFIX
 

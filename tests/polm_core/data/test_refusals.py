@@ -37,6 +37,12 @@ def wide_parquet() -> bytes:
     return buffer.getvalue()
 
 
+def parquet_with_a_broken_name() -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"textual": ["a"]}), buffer, store_schema=False)
+    return buffer.getvalue().replace(b"textual", b"textua\xe1")
+
+
 def refused(report: PrepareReport, out: Path) -> dict[str, str]:
     """The error of an invalid report, once it is known that nothing half-written is left."""
     assert report.status == Status.INVALID
@@ -70,6 +76,7 @@ def refused(report: PrepareReport, out: Path) -> dict[str, str]:
         (jsonl(GOOD), "a.parquet", "data.kind", "it does not begin as Parquet does"),
         (b"PAR1....", "a.jsonl", "data.kind", "it is a Parquet file"),
         (b"PAR1 and no more", "a.parquet", "data.parquet", "The Parquet file cannot be read"),
+        (parquet_with_a_broken_name(), "a.parquet", "data.parquet", "The Parquet file cannot be read"),
         (b"prompt,completion\n1,2\n", "a.jsonl", "data.kind", "which is not JSON"),
         (b"just some words", "notes", "data.kind", "not clear which kind"),
         (b"a,b\r1,2\r", "a.csv", "data.encoding", "bare carriage return"),

@@ -70,7 +70,7 @@ def test_a_link_for_nobody_is_an_error(db: None) -> None:
         _run("sign_in_link", "nobody")
 
 
-EVERYWHERE = "0.0.0.0"  # noqa: S104
+EVERYWHERE = "0.0.0.0"
 
 
 @pytest.mark.parametrize(("host", "shown"), [(EVERYWHERE, "127.0.0.1"), ("studio.local", "studio.local")])

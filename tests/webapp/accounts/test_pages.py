@@ -75,7 +75,14 @@ def test_a_token_is_shown_once_works_and_can_be_revoked(pages: Client, member: U
     assert selectors.user_for_token(text) is None
 
 
-@pytest.mark.parametrize("values", [{"name": ""}, {"days": "100000"}, {"days": "soon"}, {"name": "x" * 101}])
+def test_a_token_may_last_until_it_is_revoked(pages: Client) -> None:
+    _shown_once(pages.post("/account/tokens", {"name": "nightly", "days": "forever"}))
+    assert ApiToken.objects.get().expires_at is None
+
+
+@pytest.mark.parametrize(
+    "values", [{"name": ""}, {"days": ""}, {"days": "100000"}, {"days": "soon"}, {"name": "x" * 101}]
+)
 def test_a_token_out_of_the_rules_is_not_made(pages: Client, values: dict[str, str]) -> None:
     answer = pages.post("/account/tokens", {"name": "nightly", "days": "30", **values})
     assert answer.status_code == 422

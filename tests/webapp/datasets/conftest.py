@@ -33,9 +33,7 @@ def make_dataset(actor: Actor, team: Team, upload: Callable[[bytes], Path]) -> M
     """Creates a dataset that no worker has looked at yet."""
 
     def make(content: bytes, filename: str = "rows.jsonl", name: str = "sums", **values: Any) -> Dataset:
-        return dataset_create(
-            actor=actor, team=team, file=upload(content), filename=filename, name=name, **values
-        )
+        return dataset_create(actor=actor, team=team, file=upload(content), filename=filename, name=name, **values)
 
     return make
 

@@ -40,10 +40,7 @@ def preferences(count: int = 20) -> bytes:
 
 def questions(count: int = 20) -> bytes:
     return jsonl(
-        [
-            {"question": f"What is {number} + 1?", "answer": f"One more.\n#### {number + 1}"}
-            for number in range(count)
-        ]
+        [{"question": f"What is {number} + 1?", "answer": f"One more.\n#### {number + 1}"} for number in range(count)]
     )
 
 

@@ -91,9 +91,7 @@ def test_names_are_unique_in_a_team_whatever_their_case(make_dataset: Make, outs
 def test_viewers_and_strangers_create_nothing(viewer: User, outsider: User, team: Team, upload: Any) -> None:
     for user, refusal in ((viewer, Forbidden), (outsider, NotFound)):
         with pytest.raises(refusal):
-            services.dataset_create(
-                actor=Actor(user), team=team, file=upload(b"{}"), filename="a.jsonl", name="a"
-            )
+            services.dataset_create(actor=Actor(user), team=team, file=upload(b"{}"), filename="a.jsonl", name="a")
     (Path(settings.UPLOADS_DIR) / "fixture.upload").unlink()
 
 

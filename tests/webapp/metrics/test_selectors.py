@@ -63,10 +63,10 @@ def test_any_view_of_any_series_holds_what_was_logged(run: Run, log: Log, stride
     log(run, {"loss": points.items()})
     last = max(points)
     windows: list[tuple[int | None, int | None]] = [(None, None), (last // 2, None), (last - 5, last + 99)]
-    windows += [(None, dice.randint(0, last)) for _ in range(3)]
-    windows += [(low := dice.randint(0, last), low + dice.randint(0, last)) for _ in range(5)]
+    windows += [(None, dice.randint(0, last)) for _ in range(2)]
+    windows += [(low := dice.randint(0, last), low + dice.randint(0, last)) for _ in range(3)]
     for low, high in windows:
-        for asked in (1, 7, 100, 5000):
+        for asked in (1, 7, 100):
             view = selectors.series_read(run, "loss", points=asked, low=low, high=high)
             assert len(view.columns.step) <= asked
             check(view, points)

@@ -181,7 +181,7 @@ def test_an_append_that_fails_stores_nothing_and_the_next_one_works(run: Run) ->
     writer = MetricWriter(run.pk)
     writer.append([line(1, loss=1.0)])
     MetricPoint.objects.create(series=MetricSeries.objects.get(run=run), step=2, wall="2026-01-01T00:00Z", value=0)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError), transaction.atomic():
         writer.append([line(2, loss=2.0, lr=1.0)])
     assert list(MetricSeries.objects.values_list("key", "count")) == [("loss", 1)]
     MetricPoint.objects.filter(step=2).delete()

@@ -1,6 +1,7 @@
 """Preparing models, with real child processes, and finding them on the disk."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from webapp.accounts.models import Team, User
 from webapp.accounts.services import HUB_TOKEN, secret_set
 from webapp.registry import services
 from webapp.registry.models import BaseModel, ModelStatus
+from webapp.studio.identity import Identity
 from workers import models, presence
 from workers.jobs import JobInterrupted, run_job
 
@@ -258,6 +260,17 @@ def test_a_job_is_killed_with_all_it_started(tmp_path: Path) -> None:
         time.sleep(0.1)
     else:
         pytest.fail("the grandchild lives on")
+
+
+def test_what_a_killed_worker_left_running_is_ended_first(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    orphan = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    identity = Identity.of(orphan.pid)
+    assert identity is not None
+    identity.write(log.with_suffix(".child.json"))
+    assert run_job(["true"], log=log, go_on=lambda: True, seconds=30) == 0
+    assert orphan.wait(10) == -signal.SIGKILL
+    assert not log.with_suffix(".child.json").exists()
 
 
 def test_a_job_that_takes_too_long_is_a_clear_error(tmp_path: Path) -> None:

@@ -245,10 +245,21 @@ def test_a_record_of_a_stranger_is_dropped_and_the_stranger_left_alone(tmp_path:
     assert not list(tmp_path.glob("*.json"))
 
 
-def test_a_log_that_has_grown_long_is_set_aside(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webapp.studio.processes.MAX_LOG_BYTES", 10)
-    (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "one.log").write_text("x" * 11)
-    start(program("one", SLEEP))
-    assert (tmp_path / "logs" / "one.log.1").read_text() == "x" * 11
-    assert (tmp_path / "logs" / "one.log").read_text() == ""
+def test_a_log_that_has_grown_long_is_set_aside_and_goes_on(
+    start: Start, tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.studio.logs.MAX_LOG_BYTES", 100)
+    log = tmp_path / "logs" / "talker.log"
+    go_on = tmp_path / "go-on"
+    code = (
+        "import pathlib, time\nprint('x' * 200, flush=True)\n"
+        f"while not pathlib.Path({str(go_on)!r}).exists(): time.sleep(0.01)\n"
+        "print('ERROR afterwards', flush=True)\n" + SLEEP
+    )
+    processes = start(program("talker", code))
+    watch_until(processes, lambda: (tmp_path / "logs" / "talker.log.1").exists())
+    go_on.touch()
+    watch_until(processes, lambda: bool(said))
+    assert said == ["talker: ERROR afterwards"]
+    assert (tmp_path / "logs" / "talker.log.1").read_text() == "x" * 200 + "\n"
+    assert log.read_text() == "ERROR afterwards\n"

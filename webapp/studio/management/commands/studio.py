@@ -3,8 +3,10 @@
 import os
 import signal
 from argparse import ArgumentParser, ArgumentTypeError
+from contextlib import suppress
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
@@ -15,6 +17,8 @@ from webapp.studio.launcher import Studio
 from webapp.studio.plan import CannotStart, Plan, Role
 from webapp.studio.processes import ProgramGaveUp
 from webapp.studio.server import ServiceError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Command(BaseCommand):
@@ -34,34 +38,44 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         plan = Plan(options["role"], not options["no_embedded"], options["host"], options["port"])
         try:
-            studio = Studio(plan, say=self._say, ready=self._ready)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, lambda *_: studio.ask_to_stop())
+            studio = Studio(plan, say=self._say, ready=lambda address: self._ready(address, plan.host))
+            stop_on_signals(studio)
             studio.run()
         except (CannotStart, ServiceError, ProgramGaveUp) as error:
             raise CommandError(str(error)) from None
 
     def _say(self, line: str) -> None:
-        self.stdout.write(line)
-        self.stdout.flush()
+        with suppress(OSError):  # a terminal that was closed must not keep anything from being stopped
+            self.stdout.write(line)
+            self.stdout.flush()
 
-    def _ready(self, address: str) -> None:
+    def _ready(self, address: str, host: str) -> None:
         if not address:
             self._say("PoLM Studio runs, without a web process here.")
             return
         self._say(f"PoLM Studio runs at {address}")
         link = first_sign_in(address)
         self._say(f"Sign in, once: {link}" if link else "A new sign-in link: python manage.py sign_in_link")
+        if host not in LOOPBACK:
+            self._say(f"Other machines must call it by a name in ALLOWED_HOSTS: {', '.join(settings.ALLOWED_HOSTS)}")
+
+
+def stop_on_signals(studio: Studio) -> None:
+    """Have the studio stop when it is told to, or when its terminal goes away, unless `nohup` says to outlive that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: studio.ask_to_stop())
 
 
 def first_sign_in(address: str) -> str:
     """A one-time sign-in link for the first admin; empty when somebody has signed in before."""
-    admin = first_admin()
-    if admin is None or User.objects.exclude(last_login=None).exists():
-        return ""
-    link = f"{address}/welcome/{sign_in_link_create(user=admin)}"
-    connection.close()
-    return link
+    try:
+        admin = first_admin()
+        if admin is None or User.objects.exclude(last_login=None).exists():
+            return ""
+        return f"{address}/welcome/{sign_in_link_create(user=admin)}"
+    finally:
+        connection.close()
 
 
 def _port(text: str) -> int:

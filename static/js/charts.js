@@ -1,0 +1,308 @@
+// Charts of time series. A board holds the charts of a page: they share the x axis, smoothing, hover and zoom.
+//
+//   const board = new Board({ axis: "step", smoothing: 0.6 });
+//   board.add(card, { title, load });
+//
+// `card` is templates/components/chart.html. `load({ points, from, to, lines })` resolves to lines
+// { id, name, colour, dash, series } with series as the API gives them, or null where there is nothing.
+// `lines` is what is shown already, so that a loader may fetch only what is new. Nothing is loaded or drawn
+// before the chart is in view.
+
+import { csv, picture, save } from "./chart-files.js";
+import { number } from "./format.js";
+import { cssColour, figure, shownValues } from "./plot.js";
+import { xValues } from "./series.js";
+
+const REDRAW_MS = 1_000;
+const MIN_POINTS = 200;
+const MAX_POINTS = 1_500;
+const CONFIG = { displayModeBar: false, responsive: false, doubleClick: false };
+
+let plotly;
+
+/** Plotly, loaded with the first chart that comes into view. */
+function loadPlotly() {
+  plotly ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = new URL("../vendor/plotly.min.js", import.meta.url);
+    script.addEventListener("load", () => resolve(window.Plotly));
+    script.addEventListener("error", () => reject(new Error("The chart library did not load.")));
+    document.head.append(script);
+  });
+  return plotly;
+}
+
+export class Board {
+  constructor(options = {}) {
+    this.options = { axis: "step", smoothing: 0, logX: false, logY: false, outliers: false, legend: true, ...options };
+    this.range = null;
+    this.hidden = new Set();
+    this.charts = new Set();
+    this.byElement = new WeakMap();
+    this.inView = new IntersectionObserver((entries) => entries.forEach((entry) => this.seen(entry)), { rootMargin: "200px" });
+    this.sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => this.byElement.get(target)?.resize()));
+    document.body.addEventListener("theme", () => this.redraw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.redraw());
+  }
+
+  add(card, options) {
+    const chart = new Chart(this, card, options);
+    this.charts.add(chart);
+    this.byElement.set(chart.plot, chart);
+    this.inView.observe(chart.plot);
+    this.sizes.observe(chart.plot);
+    return chart;
+  }
+
+  seen({ target, isIntersecting }) {
+    const chart = this.byElement.get(target);
+    chart.visible = isIntersecting;
+    if (isIntersecting) chart.catchUp();
+  }
+
+  /** Change what all charts share; `reload` when the numbers have to be fetched in another way. */
+  set(changes, { reload = false } = {}) {
+    Object.assign(this.options, changes);
+    if ("axis" in changes) this.range = null;
+    if (reload) this.reload();
+    else this.redraw();
+  }
+
+  redraw() {
+    for (const chart of this.charts) chart.redraw();
+  }
+
+  reload() {
+    for (const chart of this.charts) chart.reload();
+  }
+
+  /** There are new points: charts in view fetch them soon, the others when they come into view. */
+  grow() {
+    for (const chart of this.charts) chart.grow();
+  }
+
+  zoom(range) {
+    this.range = range;
+    this.reload();
+  }
+
+  toggle(id) {
+    if (!this.hidden.delete(id)) this.hidden.add(id);
+    this.redraw();
+  }
+
+  hover(from, x) {
+    for (const chart of this.charts) if (chart !== from) chart.hover(x);
+  }
+
+  unhover(from) {
+    for (const chart of this.charts) if (chart !== from) chart.unhover();
+  }
+}
+
+class Chart {
+  constructor(board, card, { title, load }) {
+    this.board = board;
+    this.card = card;
+    this.title = title;
+    this.load = load;
+    this.plot = card.querySelector(".chart");
+    this.plot.setAttribute("aria-label", title);
+    this.lines = [];
+    this.logY = null;
+    this.visible = false;
+    this.stale = "all";
+    this.undrawn = false;
+    this.drawnAt = 0;
+    card.addEventListener("click", (event) => this.click(event));
+  }
+
+  get options() {
+    return { ...this.board.options, range: this.board.range, logY: this.logY ?? this.board.options.logY };
+  }
+
+  get shownLines() {
+    return this.lines.filter((line) => !this.board.hidden.has(line.id));
+  }
+
+  reload() {
+    this.stale = "all";
+    this.catchUp();
+  }
+
+  grow() {
+    this.stale ||= "end";
+    this.catchUp();
+  }
+
+  redraw() {
+    this.undrawn = true;
+    this.catchUp();
+  }
+
+  /** Do what is due, if the chart is in view and not busy, and not more often than once a second. */
+  catchUp() {
+    if (!this.visible || this.busy || this.waiting || !(this.stale || this.undrawn)) return;
+    const wait = this.stale === "end" ? this.drawnAt + REDRAW_MS - Date.now() : 0;
+    if (wait > 0) {
+      this.waiting = setTimeout(() => {
+        this.waiting = undefined;
+        this.catchUp();
+      }, wait);
+      return;
+    }
+    this.busy = this.work().finally(() => {
+      this.busy = undefined;
+      this.catchUp();
+    });
+  }
+
+  async work() {
+    try {
+      if (this.stale) await this.fetch();
+      await this.draw();
+    } catch (error) {
+      this.stale = "";
+      this.undrawn = false;
+      this.note(error.message, true);
+    }
+  }
+
+  async fetch() {
+    const points = Math.round(Math.min(MAX_POINTS, Math.max(MIN_POINTS, this.plot.clientWidth)));
+    const lines = this.stale === "end" ? this.lines : [];
+    const window_ = this.window();
+    this.stale = "";
+    this.lines = await this.load({ points, lines, ...window_ });
+  }
+
+  /** The steps that the zoom covers, found in what is shown now. */
+  window() {
+    const { axis, range } = this.options;
+    if (!range) return {};
+    if (axis === "step") return { from: Math.max(0, Math.floor(range[0])), to: Math.ceil(range[1]) };
+    const within = this.lines.flatMap(({ series }) => {
+      const x = series ? xValues(series, axis) : [];
+      return x.flatMap((value, i) => (value >= range[0] && value <= range[1] ? [series.step[i], series.step[i] + series.width] : []));
+    });
+    return within.length ? { from: Math.min(...within), to: Math.max(...within) } : {};
+  }
+
+  async draw() {
+    const Plotly = await loadPlotly();
+    this.undrawn = false;
+    const hasPoints = this.lines.some((line) => line.series?.step.length);
+    this.card.classList.toggle("no-points", !hasPoints);
+    this.legend();
+    this.summary();
+    if (!hasPoints) {
+      this.note("Nothing logged yet.");
+      return;
+    }
+    this.figure = figure(this.shownLines, this.options);
+    await Plotly.react(this.plot, this.figure.data, this.figure.layout, CONFIG);
+    this.drawnAt = Date.now();
+    if (!this.bound) this.bind();
+  }
+
+  bind() {
+    this.bound = true;
+    this.plot.on("plotly_hover", ({ points }) => this.board.hover(this, points[0].x));
+    this.plot.on("plotly_unhover", () => this.board.unhover(this));
+    this.plot.on("plotly_doubleclick", () => {
+      window.Plotly.relayout(this.plot, { "yaxis.autorange": true });
+      this.board.zoom(null);
+    });
+    this.plot.on("plotly_relayout", (change) => {
+      if (!("xaxis.range[0]" in change)) return;
+      const ends = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
+      const { axis, logX } = this.options;
+      const asNumber = (end) => (axis === "wall" ? Date.parse(`${end}Z`.replace(" ", "T")) : logX ? 10 ** end : end);
+      this.board.zoom(ends.map(asNumber));
+    });
+  }
+
+  hover(x) {
+    if (this.visible && this.bound) window.Plotly.Fx.hover(this.plot, { xval: axisValue(x, this.options) }, "xy", true);
+  }
+
+  unhover() {
+    if (this.visible && this.bound) window.Plotly.Fx.unhover(this.plot);
+  }
+
+  resize() {
+    if (this.bound && this.visible) window.Plotly.Plots.resize(this.plot);
+    else this.undrawn = true;
+  }
+
+  legend() {
+    const list = this.card.querySelector(".legend");
+    if (!list || !this.board.options.legend) return;
+    list.replaceChildren(...this.lines.filter((line) => line.series).map((line) => this.legendEntry(line)));
+  }
+
+  legendEntry(line) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = `legend-entry run-${line.colour} ${line.dash ?? "solid"}`;
+    button.dataset.line = line.id;
+    button.setAttribute("aria-pressed", String(!this.board.hidden.has(line.id)));
+    const value = document.createElement("b");
+    value.textContent = number(lastOf(shownValues(line, this.options.smoothing)));
+    button.append(swatch(), line.name, value);
+    const entry = document.createElement("li");
+    entry.append(button);
+    return entry;
+  }
+
+  summary() {
+    const said = this.lines.filter((line) => line.series).map((line) => `${line.name} ${number(lastOf(line.series.mean))}`);
+    this.plot.setAttribute("aria-label", `${this.title}: ${said.slice(0, 10).join(", ") || "no values yet"}`);
+    const odd = this.lines.reduce((sum, { series }) => sum + (series?.not_finite ?? []).reduce((n, [, count]) => n + count, 0), 0);
+    this.note(odd ? `${number(odd)} value${odd === 1 ? " is" : "s are"} NaN or infinite (dotted lines).` : "");
+  }
+
+  note(text, isError = false) {
+    const place = this.card.querySelector(".chart-note");
+    place.textContent = text;
+    place.classList.toggle("errors", isError);
+  }
+
+  click(event) {
+    const button = event.target.closest("button");
+    if (!button) return;
+    if (button.dataset.line) this.board.toggle(button.dataset.line);
+    if ("chartLog" in button.dataset) {
+      this.logY = !this.options.logY;
+      button.setAttribute("aria-pressed", String(this.logY));
+      this.redraw();
+    }
+    if ("chartExpand" in button.dataset) button.setAttribute("aria-pressed", String(this.card.classList.toggle("expanded")));
+    if (button.dataset.chartSave) this.download(button.dataset.chartSave).catch((error) => this.note(error.message, true));
+  }
+
+  async download(format) {
+    const name = this.title.replace(/[^\w.-]+/g, "-").toLowerCase();
+    if (format === "csv") {
+      save(new Blob([csv(this.shownLines, this.options.axis)], { type: "text/csv" }), `${name}.csv`);
+    } else if (this.figure) {
+      const ground = cssColour("--surface");
+      save(await picture(await loadPlotly(), this.figure, { title: this.title, format, ground }), `${name}.${format}`);
+    }
+  }
+}
+
+function axisValue(x, { axis, logX }) {
+  if (axis === "wall") return Date.parse(`${x}Z`.replace(" ", "T")) || x;
+  return logX ? Math.log10(x) : x;
+}
+
+function swatch() {
+  const mark = document.createElement("i");
+  mark.setAttribute("aria-hidden", "true");
+  return mark;
+}
+
+function lastOf(values) {
+  return values.findLast((value) => value !== null && value !== undefined);
+}

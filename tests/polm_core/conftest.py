@@ -1,0 +1,77 @@
+"""A tiny model, canonical rows of each format, and runs on them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from polm_core.formats import Format
+from polm_core.run_dir import RunDir
+from tests.support import tiny
+
+MakeRun = Callable[..., RunDir]
+
+_ROWS = {
+    Format.CONVERSATION: tiny.conversations,
+    Format.PREFERENCE: tiny.preferences,
+    Format.TEXT: tiny.texts_of,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model to train."""
+    return tiny.build_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_model: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, tiny_model: Path) -> MakeRun:
+    """Write the run directory of a small run: `make_run("sft", max_steps=4)`.
+
+    `rows` and `format` choose the data, `spec` overrides other parts of `config.yaml`, the rest is the method's config.
+    """
+
+    def make(
+        method: str,
+        *,
+        name: str = "run",
+        format: Format = Format.CONVERSATION,
+        rows: list[Any] | None = None,
+        spec: dict[str, Any] | None = None,
+        **config: Any,
+    ) -> RunDir:
+        run_dir = RunDir(tmp_path / name)
+        run_dir.create()
+        data = tiny.write_rows(tmp_path / f"{name}.jsonl", _ROWS[format](24) if rows is None else rows)
+        defaults = {"batch_size": 4, "max_steps": 4, "learning_rate": 1e-3, "generation": {"max_new_tokens": 4}}
+        raw = {
+            "method": method,
+            "model": {"path": str(tiny_model), "name": "tiny"},
+            "dataset": {"path": str(data), "format": format.value},
+            "config": {**defaults, **config},
+            **(spec or {}),
+        }
+        run_dir.config.write_text(yaml.safe_dump(raw))
+        return run_dir
+
+    return make
+
+
+def points(run_dir: RunDir, key: str) -> dict[int, float]:
+    """The logged values of one metric by step."""
+    lines = [json.loads(line) for line in run_dir.metrics.read_text().splitlines()]
+    return {line["step"]: line["values"][key] for line in lines if key in line["values"]}
+
+
+def samples(run_dir: RunDir) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run_dir.samples.read_text().splitlines()]

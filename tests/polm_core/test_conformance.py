@@ -1,0 +1,155 @@
+"""What every row of the catalogue must do: describe itself, train, save what can be loaded, and resume exactly."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from polm_core.catalogue import METHODS, TAXONOMY
+from polm_core.formats import Format
+from polm_core.method import Method
+from polm_core.run import execute
+from polm_core.run_dir import Outcome, RunDir, verify_checkpoint
+from tests.polm_core.conftest import MakeRun, points, samples
+
+METHOD_CASES = [pytest.param(method, id=method.slug) for method in METHODS]
+every_method = pytest.mark.parametrize("method", METHOD_CASES)
+
+
+def test_slugs_are_unique() -> None:
+    assert len({method.slug for method in METHODS}) == len(METHODS)
+
+
+@every_method
+def test_describes_itself(method: Method) -> None:
+    for text in (method.title, method.summary, method.when, method.paper.title):
+        assert text
+        assert "\n" not in text
+    assert method.paper.url.startswith("https://arxiv.org/abs/")
+    assert (method.paradigm, method.branch) in {(branch.paradigm, branch.title) for branch in TAXONOMY}
+    assert method.formats
+    assert 5 <= len(method.main_fields) <= 7
+    for chart in method.charts:
+        assert chart.title
+        assert chart.keys
+        assert chart.how_to_read
+
+
+@every_method
+def test_settings_have_help_groups_and_defaults(method: Method) -> None:
+    leaves = dict(_leaves(method.config_schema()))
+    defaults = dict(_flat(method.default_config()))
+    assert set(method.main_fields) <= set(leaves)
+    for name, entry in leaves.items():
+        assert len(entry.get("description", "")) > 10, name
+        assert entry.get("group"), name
+        assert entry["default"] == defaults[name], name
+
+
+@every_method
+def test_default_settings_are_valid_and_written_settings_parse_back(method: Method) -> None:
+    written = method.default_config()
+    assert method.parse(written).model_dump(mode="json") == written
+
+
+@every_method
+def test_numbers_are_bounded(method: Method) -> None:
+    for name, entry in _leaves(method.config_schema()):
+        if entry.get("type") in {"integer", "number"}:
+            assert {"minimum", "exclusiveMinimum"} & entry.keys(), name
+            assert {"maximum", "exclusiveMaximum"} & entry.keys(), name
+
+
+@pytest.mark.train
+@pytest.mark.filterwarnings("default")
+@every_method
+def test_trains_saves_and_resumes_exactly(method: Method, make_run: MakeRun, tiny_model: Path) -> None:
+    settings = {"save_steps": 2, "eval_steps": 2, "format": method.formats[0], **_small_text(method)}
+    run_dir = make_run(method.slug, **settings)
+    assert execute(run_dir.root) == 0
+
+    result = run_dir.read_result()
+    assert result is not None
+    assert result.outcome is Outcome.SUCCEEDED
+    assert result.metrics
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert sorted(points(run_dir, "loss")) == [1, 2, 3, 4]
+    assert sorted(points(run_dir, "eval/loss")) == [0, 2, 4]
+    missing = [key for key in method.charts[0].keys if not points(run_dir, key)]
+    assert not missing
+    assert {sample["step"] for sample in samples(run_dir)} == {0, 2, 4}
+    progress = run_dir.read_progress()
+    assert progress is not None
+    assert (progress.step, progress.total_steps, progress.phase) == (4, 4, "done")
+    assert progress.tokens > 0
+
+    checkpoints = list(run_dir.complete_checkpoints())
+    assert [manifest.step for _, manifest in checkpoints] == [2, 4]
+    assert not (run_dir.checkpoints / ".draft").exists()
+    folder, manifest = checkpoints[-1]
+    assert verify_checkpoint(folder) == manifest
+    assert (manifest.method, manifest.base_model) == (method.slug, "tiny")
+    assert "loss" in manifest.metrics
+    assert {"optimizer.pt", "trainer_state.json"} <= set(manifest.trainer_state)
+    assert _answers(folder, tiny_model)
+
+    resumed = make_run(method.slug, name="resumed", spec={"resume": str(checkpoints[0][0])}, **settings)
+    assert execute(resumed.root) == 0
+    assert sorted(points(resumed, "loss")) == [3, 4]
+    assert points(resumed, "num_tokens")[4] == points(run_dir, "num_tokens")[4]
+    assert _weights(resumed) == _weights(run_dir)
+
+
+def _small_text(method: Method) -> dict[str, Any]:
+    """Plain text is packed, so the few short rows need short sequences."""
+    return {"max_length": 64, "batch_size": 2} if method.formats[0] is Format.TEXT else {}
+
+
+def _answers(folder: Path, base: Path) -> str:
+    """What the checkpoint says, loaded as anyone would load it."""
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    is_adapter = (folder / "adapter_config.json").is_file()
+    loader = AutoPeftModelForCausalLM if is_adapter else AutoModelForCausalLM
+    model = loader.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is 1 + 1?"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    output = model.generate(**prompt, max_new_tokens=4, min_new_tokens=4, do_sample=False)
+    return str(tokenizer.decode(output[0]))
+
+
+def _weights(run_dir: RunDir) -> dict[str, str]:
+    """Digests of the final weights."""
+    folder = run_dir.last_checkpoint()
+    assert folder is not None
+    files = verify_checkpoint(folder).files
+    return {file.path: file.sha256 for file in files if file.path.endswith(".safetensors")}
+
+
+def _leaves(schema: dict[str, Any], above: str = "") -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for name, entry in schema["properties"].items():
+        path = f"{above}{name}"
+        found += _leaves(entry, f"{path}.") if "properties" in entry else [(path, entry)]
+    return found
+
+
+def _flat(values: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for name, value in values.items():
+        path = f"{above}{name}"
+        found += _flat(value, f"{path}.") if isinstance(value, dict) else [(path, value)]
+    return found
+
+
+def test_no_class_of_settings_lacks_a_docstring() -> None:
+    seen: set[type[BaseModel]] = {method.config for method in METHODS}
+    assert all(config.__doc__ for config in seen)

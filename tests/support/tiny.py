@@ -1,0 +1,118 @@
+"""A language model small enough to train in a test: two random Llama layers and a tokenizer of a few hundred tokens.
+
+The chat template is ChatML without generation marks and with a default system turn, as SmolLM2's is.
+"""
+
+import json
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nBe helpful.<|im_end|>\n' }}{% endif %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def build_tokenizer() -> Any:
+    """A byte-level BPE tokenizer trained on the rows of this module; pad and end token are the same, as SmolLM2's."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    texts = [json.dumps(row) for row in [*conversations(50), *preferences(50), *texts_of(50)]]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=_SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_model(folder: Path, *, seed: int = 0) -> Path:
+    """Write the model and its tokenizer into `folder` and return it."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = build_tokenizer()
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            tie_word_embeddings=True,
+        )
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def conversations(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Sums as a user's question and the assistant's answer; every second one goes on for another turn."""
+    draw = random.Random(seed)
+    rows = []
+    for index in range(count):
+        messages = _sum(draw)
+        if index % 2:
+            messages += _sum(draw)
+        rows.append({"messages": messages})
+    return rows
+
+
+def preferences(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Sums with a right and a wrong answer."""
+    draw = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        question, answer = _sum(draw)
+        wrong = {"role": "assistant", "content": f"Who knows, {draw.randint(0, 99)}?"}
+        rows.append({"prompt": [question], "chosen": [answer], "rejected": [wrong]})
+    return rows
+
+
+def texts_of(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Plain sentences about sums."""
+    draw = random.Random(seed)
+    return [{"text": " ".join(turn["content"] for turn in _sum(draw) + _sum(draw))} for _ in range(count)]
+
+
+def _sum(draw: random.Random) -> list[dict[str, str]]:
+    a, b = draw.randint(1, 99), draw.randint(1, 99)
+    return [
+        {"role": "user", "content": f"What is {a} + {b}?"},
+        {"role": "assistant", "content": f"{a} + {b} = {a + b}."},
+    ]
+
+
+def write_rows(path: Path, rows: Iterable[Any]) -> Path:
+    """Write canonical rows as JSON Lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path

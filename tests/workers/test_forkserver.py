@@ -1,0 +1,130 @@
+"""Training processes forked from the warm server: recorded, reaped, and never two in one place."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from django.conf import settings
+
+from workers import children
+
+pytestmark = pytest.mark.train
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _stop_the_server_at_the_end() -> Iterator[None]:
+    yield
+    process = _server()
+    process.terminate()
+    psutil.wait_procs([process], timeout=10)
+
+
+@pytest.fixture
+def server() -> psutil.Process:
+    children.ensure_fork_server()
+    return _server()
+
+
+def _server() -> psutil.Process:
+    return psutil.Process(json.loads((settings.VAR_DIR / "forkserver.pid").read_text())["pid"])
+
+
+def wait_until(check: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def folder_with(tmp_path: Path, config: str) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(config)
+    return folder
+
+
+def hanging_child(tmp_path: Path) -> children.Child:
+    """A child that waits for somebody to write into its configuration."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    os.mkfifo(folder / "config.yaml")
+    child = children.start("run", folder, folder)
+    wait_until(child.alive)
+    return child
+
+
+def test_a_child_runs_and_its_end_is_recorded(server: psutil.Process, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "method: nonsense\n")
+    child = children.start("run", folder, folder)
+    wait_until(lambda: child.exit_code() is not None)
+    assert child.exit_code() == 2
+    assert json.loads((folder / "result.json").read_text())["outcome"] == "failed"
+    assert "nonsense" in (folder / "log.txt").read_text() or (folder / "log.txt").read_text()
+    wait_until(lambda: not child.alive())
+
+
+def test_a_second_server_leaves_the_first_alone(server: psutil.Process) -> None:
+    second = children._launch()
+    assert second.wait(30) == 0
+    assert server.is_running()
+    children.ensure_fork_server()
+
+
+def test_a_killed_child_is_recorded_with_its_signal(server: psutil.Process, tmp_path: Path) -> None:
+    child = hanging_child(tmp_path)
+    assert child.keeper is not None
+    psutil.Process(child.keeper.pid).children()[0].kill()
+    wait_until(lambda: child.exit_code() is not None)
+    assert child.exit_code() == -signal.SIGKILL
+
+
+def test_a_killed_keeper_takes_its_child_along(server: psutil.Process, tmp_path: Path) -> None:
+    child = hanging_child(tmp_path)
+    assert child.keeper is not None
+    trainer = psutil.Process(child.keeper.pid).children()[0]
+    os.kill(child.keeper.pid, signal.SIGKILL)
+    wait_until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE)
+    assert not child.alive()
+    assert child.exit_code() is None
+
+
+def test_a_folder_never_has_two_children(server: psutil.Process, tmp_path: Path) -> None:
+    child = hanging_child(tmp_path)
+    keeper = child.keeper
+    assert children.start("run", child.folder, child.folder).keeper == keeper
+    child.kill()
+    wait_until(lambda: not child.alive())
+
+
+def test_a_child_outlives_the_server(server: psutil.Process, tmp_path: Path) -> None:
+    child = hanging_child(tmp_path)
+    server.kill()
+    server.wait(10)
+    assert child.alive()
+    child.signal(signal.SIGKILL)
+    wait_until(lambda: not child.alive())
+
+
+def test_only_known_entries_are_started(server: psutil.Process, tmp_path: Path) -> None:
+    with pytest.raises(children.ForkServerDown):
+        children.start("os:system", tmp_path, tmp_path)
+    assert server.is_running()
+    children.ensure_fork_server()
+
+
+def test_children_do_not_see_the_studios_secrets(
+    server: psutil.Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", "x")
+    server.kill()
+    server.wait(10)
+    child = hanging_child(tmp_path)
+    assert child.keeper is not None
+    environment = psutil.Process(child.keeper.pid).children()[0].environ()
+    assert not {"SECRET_KEY", "DATABASE_URL", "BROKER_URL"} & set(environment)
+    child.kill()
