@@ -6,11 +6,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import cast
 
 from polm_core import catalogue
-from polm_core.blocks import TrainConfig
-from polm_core.context import RunSpec, dump_spec, load_spec
+from polm_core.context import dump_spec, load_spec
 from polm_core.errors import ConfigError, PolmError
 from polm_core.method import PARADIGMS
 from polm_core.run_dir import RunDir, write_atomic
@@ -53,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     spec = load_spec(options.config)
-    config = cast(TrainConfig, catalogue.get(spec.method).parse(spec.config))
+    config = catalogue.get(spec.method).parse(spec.config)
     out: Path = options.out or Path(f"run-{spec.method}-{time.strftime('%Y%m%d-%H%M%S')}")
     run_dir = RunDir(out.resolve())
     resume = _last_checkpoint(run_dir) if options.resume else spec.resume
@@ -63,8 +61,8 @@ def _run(options: argparse.Namespace) -> int:
     run_dir.result.unlink(missing_ok=True)
     resolved = spec.model_copy(update={"config": config.model_dump(mode="json"), "resume": resume})
     write_atomic(run_dir.config, dump_spec(resolved))
-    print(f"The run is in {out}")
-    return _start(run_dir, resolved, config)
+    print(f"The run is in {out}", flush=True)
+    return _start(run_dir)
 
 
 def _last_checkpoint(run_dir: RunDir) -> Path:
@@ -74,15 +72,13 @@ def _last_checkpoint(run_dir: RunDir) -> Path:
     return checkpoint
 
 
-def _start(run_dir: RunDir, spec: RunSpec, config: TrainConfig) -> int:
-    """Run here with everything printed going to the terminal and the run's log, or start several processes."""
-    from polm_core.run import execute, launch_command
+def _start(run_dir: RunDir) -> int:
+    """Run here, with everything printed going both to the terminal and to the run's log."""
+    from polm_core.run import execute
 
     tee = subprocess.Popen(["tee", "-a", str(run_dir.log)], stdin=subprocess.PIPE, start_new_session=True)  # noqa: S607
     if tee.stdin is None:
         raise RuntimeError("tee was started without a pipe")
-    if config.processes > 1:
-        return subprocess.call(launch_command(run_dir.root, config), stdout=tee.stdin, stderr=subprocess.STDOUT)
     os.dup2(tee.stdin.fileno(), sys.stdout.fileno())
     os.dup2(tee.stdin.fileno(), sys.stderr.fileno())
     return execute(run_dir.root)

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from polm_core.errors import ConfigError
 from polm_core.method import Method, Paradigm, near
-from polm_core.methods import efficiency
 from polm_core.methods.alignment import dpo, dpo_presets
+from polm_core.methods.efficiency import adapters
 from polm_core.methods.fine_tuning import sft
 from polm_core.methods.integration import continued_pretraining
 
@@ -13,7 +13,7 @@ METHODS: tuple[Method, ...] = (
     sft.METHOD,
     dpo.METHOD,
     *dpo_presets.METHODS,
-    *efficiency.METHODS,
+    *adapters.METHODS,
     continued_pretraining.METHOD,
 )
 

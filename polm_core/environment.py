@@ -23,3 +23,10 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
     # It warns of an optional kernel package that is not wanted: its kernels are downloaded code.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def hide_progress_bars() -> None:
+    """Keep transformers' bars for loading and saving out of logs; its own setting for that is not in the environment."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()

@@ -3,23 +3,28 @@
 import logging
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import cast
 
+from polm_core import catalogue
 from polm_core.blocks import TrainConfig
-from polm_core.context import PREEMPTED, Ending, InterruptedRun, RunContext, finite, load_spec
+from polm_core.context import PREEMPTED, Ending, InterruptedRun, RunContext, RunSpec, finite, load_spec
 from polm_core.environment import set_environment
-from polm_core.errors import ConfigError, PolmError
+from polm_core.errors import PolmError
+from polm_core.method import Method
 from polm_core.run_dir import Outcome, Result, RunDir
 
 EXIT_OK = 0
 EXIT_CRASHED = 1
 EXIT_FAILED = 2
+
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def preload() -> None:
@@ -28,32 +33,21 @@ def preload() -> None:
     import bitsandbytes  # noqa: F401
     import datasets  # noqa: F401
     import peft  # noqa: F401
-    import torch._dynamo
+    import torch._dynamo  # noqa: F401
     import transformers  # noqa: F401
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
     from trl import DPOTrainer, SFTTrainer  # noqa: F401
 
-    import polm_core.catalogue
     import polm_core.training.reporting  # noqa: F401
-
-
-def launch_command(run_dir: Path, config: TrainConfig) -> list[str]:
-    """The command that runs `run_dir` in a process of its own, or in as many as the run asks for."""
-    module = ["polm_core.run", str(run_dir)]
-    if config.processes == 1:
-        return [sys.executable, "-m", *module]
-    hardware = ["--cpu"] if config.devices == "cpu" else []
-    processes = ["--num_processes", str(config.processes), "--num_machines", "1", "--mixed_precision", "no"]
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", *hardware, *processes, "--dynamo_backend", "no"]
-    return [*launcher, "--module", *module]
 
 
 def execute(run_dir: Path) -> int:
     """Run what `run_dir/config.yaml` describes and leave a `result.json`, whatever happens.
 
-    SIGTERM has the run saved and paused, SIGINT saved and stopped. What is printed goes to the process's own output:
-    the caller points that at the run's log. Returns 0 when the run succeeded, stopped or paused, 2 when it failed
-    for a reason the result tells, 1 when it crashed (the traceback is printed).
+    A run of several processes is started as such, and waited for. SIGTERM has the run saved and paused, SIGINT saved
+    and stopped. What is printed goes to the process's own output: the caller points that at the run's log. Returns 0
+    when the run succeeded, stopped or paused, 2 when it failed for a reason the result tells, 1 when it crashed (the
+    traceback is printed).
     """
     directory = RunDir(run_dir)
     directory.create()
@@ -61,7 +55,12 @@ def execute(run_dir: Path) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("polm_core").setLevel(logging.INFO)
     try:
-        result, code = _run(directory)
+        spec = load_spec(directory.config)
+        method = catalogue.get(spec.method)
+        config = cast(TrainConfig, method.parse(spec.config))
+        if config.processes > 1 and "WORLD_SIZE" not in os.environ:
+            return _launch(directory, config.processes)
+        result, code = _run(directory, spec, method, config), EXIT_OK
     except BaseException as error:  # noqa: BLE001 - the last word on the run is written whatever went wrong
         result, code = _fault(error)
     if os.environ.get("RANK", "0") == "0":
@@ -69,32 +68,31 @@ def execute(run_dir: Path) -> int:
     return code
 
 
-def _run(directory: RunDir) -> tuple[Result, int]:
-    from polm_core import catalogue
-
-    spec = load_spec(directory.config)
-    method = catalogue.get(spec.method)
-    config = method.parse(spec.config)
-    _check_processes(config)
+def _run(directory: RunDir, spec: RunSpec, method: Method, config: TrainConfig) -> Result:
     with RunContext(directory, spec) as context, _signals(context):
         try:
             metrics = method.run(config, context)
         except InterruptedRun:
             metrics = {}
         ending = context.ending or Ending(Outcome.SUCCEEDED)
-    return Result(outcome=ending.outcome, metrics=finite(metrics), error=ending.error), EXIT_OK
+    return Result(outcome=ending.outcome, metrics=finite(metrics), error=ending.error)
 
 
-def _check_processes(config: Any) -> None:
-    """A run of several processes needs all of them: this one alone would train something else."""
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started != config.processes:
-        problem = f"must be {started}, the number of processes that were started"
-        raise ConfigError(
-            f"processes {problem}.",
-            fields={"config.processes": [problem]},
-            advice="`python -m polm_core run` starts as many as the config asks for.",
-        )
+def _launch(directory: RunDir, processes: int) -> int:
+    """Run in `processes` processes, of which the first leaves the result; its exit code stands for all."""
+    directory.result.unlink(missing_ok=True)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    started = subprocess.Popen([sys.executable, *launcher, "-m", "polm_core.run", str(directory.root)])
+    before = [(number, signal.signal(number, lambda n, _: started.send_signal(n))) for number in _ENDING_SIGNALS]
+    try:
+        code = started.wait()
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+    result = directory.read_result()
+    if result is None:
+        raise RuntimeError(f"the training processes ended with code {code} and left no result")
+    return {Outcome.FAILED: EXIT_FAILED, Outcome.CRASHED: EXIT_CRASHED}.get(result.outcome, EXIT_OK)
 
 
 def _fault(error: BaseException) -> tuple[Result, int]:
@@ -119,15 +117,13 @@ def _signals(context: RunContext) -> Iterator[None]:
         context.ask(Ending(Outcome.STOPPED))
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before: dict[int, Any] = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, on_terminate),
-        signal.SIGINT: signal.signal(signal.SIGINT, on_interrupt),
-    }
+    handlers = zip(_ENDING_SIGNALS, (on_terminate, on_interrupt), strict=True)
+    before = [(number, signal.signal(number, handler)) for number, handler in handlers]
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before:
+            signal.signal(number, previous)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from polm_core.environment import hide_progress_bars, set_environment
 from polm_core.errors import ModelError
 from polm_core.run_dir import write_atomic
 
@@ -74,9 +75,11 @@ def _progress_file(folder: Path) -> Tell:
 
 def _convert(source: Path, draft: Path, tell: Tell) -> None:
     tell("importing torch", 0.0)
+    set_environment()
     import torch
     from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+    hide_progress_bars()
     tell("converting the tokenizer", 0.25)
     _tokenizer(source).save_pretrained(draft)
     tell("widening the weights", 0.35)

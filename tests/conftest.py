@@ -8,6 +8,8 @@ from django.conf import settings
 
 from tests.support.services import Services, session_services
 
+pytest_plugins = ["tests.support.browser"]
+
 
 @pytest.fixture(scope="session")
 def services() -> Iterator[Services]:

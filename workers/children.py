@@ -16,6 +16,7 @@ from django.conf import settings
 
 from webapp.studio.embedded import forkserver_socket
 from webapp.studio.identity import Identity
+from webapp.studio.server import make_socket_dir
 from workers.jobs import child_environment
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def ensure_fork_server() -> None:
 def socket_path() -> Path:
     """Where the fork server of this studio listens."""
     path = forkserver_socket(settings.VAR_DIR)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_socket_dir(path.parent, settings.VAR_DIR)
     return path
 
 

@@ -5,6 +5,7 @@ The job is a `HubJob`; the answer is written as a `HubAnswer` to `answer.json` b
 huggingface_hub defines it (`HF_ENDPOINT`, `HF_TOKEN`).
 """
 
+import errno
 import shutil
 import sys
 from pathlib import Path
@@ -57,6 +58,8 @@ def fetch(job: HubJob, tell: Path) -> str:
         write_atomic(tell, HubProgress(bytes_total=total).model_dump_json())
         names = [file.rfilename for file in wanted]
         snapshot_download(job.hub_id, revision=info.sha, allow_patterns=names, local_dir=job.folder)
+    except PolmError:
+        raise
     except Exception as error:
         raise _explained(job, error) from error
     for file in wanted:
@@ -118,6 +121,8 @@ def _explained(job: HubJob, error: Exception) -> Exception:
             code="model.missing",
             advice="Check the spelling; for a private model set the team's hub token on the Team page.",
         )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return ResourceError("The disk is full.", code="resource.disk", advice="Make room, then try again.")
     if isinstance(error, OSError | errors.HfHubHTTPError) or type(error).__module__.split(".")[0] == "httpx":
         reason = " ".join(str(error).split())[:200]
         return ModelError(

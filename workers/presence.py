@@ -92,6 +92,7 @@ def system() -> dict[str, Any]:
         "memory_used": memory.total - memory.available,
         "memory_total": memory.total,
         "disk_free": shutil.disk_usage("/").free,
+        "disk_total": shutil.disk_usage("/").total,
         "cpus": os.cpu_count(),
     }
 

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from webapp import tasks
 from webapp.datasets.leases import versions_to_wake
+from webapp.playground.selectors import generations_wait
 from webapp.registry.selectors import models_to_wake
 from webapp.runs.models import ACTIVE, Run, Status, Worker
 
@@ -27,4 +28,6 @@ def reap() -> None:
         tasks.send(tasks.DATASETS_PROCESS, version_id)
     for model_id in models_to_wake():
         tasks.send(tasks.MODELS_PREPARE, model_id)
+    if generations_wait():
+        tasks.send(tasks.GENERATE)
     Worker.objects.filter(heartbeat_at__lt=now - GONE_AFTER, runs=None).delete()

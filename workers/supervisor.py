@@ -15,6 +15,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
+from django.utils import timezone
 
 from polm_core.context import DatasetSpec, ModelSpec, RunSpec, dump_spec
 from polm_core.errors import PolmError
@@ -101,9 +102,21 @@ class Supervisor:
             self.run_dir.create()
             self.tailer.start_fresh()
             self._fetch_checkpoint(run)
+        resume = self.run_dir.last_checkpoint()
+        self._note_restart(resume)
         self.child.forget()
-        write_atomic(self.run_dir.config, dump_spec(run_spec(run, resume=self.run_dir.last_checkpoint())))
+        write_atomic(self.run_dir.config, dump_spec(run_spec(run, resume=resume)))
         children.start("run", self.run_dir.root, self.run_dir.root)
+
+    def _note_restart(self, resume: Path | None) -> None:
+        """Say in the run's own log how the process before ended and where the next one goes on."""
+        if not self.run_dir.log.exists():
+            return
+        code = self.child.exit_code()
+        ended = f"The training process was ended by signal {-code}. " if code is not None and code < 0 else ""
+        onward = f"Resuming from {resume.name}." if resume else "Starting from the beginning: there is no checkpoint."
+        with self.run_dir.log.open("a") as log:
+            log.write(f"{timezone.now():%Y-%m-%d %H:%M:%S} {ended}{onward}\n")
 
     @contextmanager
     def _keeping_the_lease(self) -> Iterator[None]:

@@ -45,6 +45,7 @@ def training_arguments(config: TrainConfig, run_dir: RunDir) -> dict[str, Any]:
         "save_strategy": "no",
         # Kept in the trainer's state, so that the count goes on after a resume.
         "include_num_input_tokens_seen": "non_padding",
+        "ddp_find_unused_parameters": False,
         "report_to": [],
         "disable_tqdm": True,
     }

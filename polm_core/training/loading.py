@@ -9,6 +9,7 @@ from typing import Any
 
 from polm_core.blocks import AdapterType, TrainConfig
 from polm_core.context import ModelSpec
+from polm_core.environment import hide_progress_bars
 from polm_core.errors import ConfigError, ModelError, ResourceError
 from polm_core.training.adapters import continue_adapter
 from polm_core.training.encoding import ensure_chat_template
@@ -42,6 +43,7 @@ def load_model(model: ModelSpec, config: TrainConfig) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
+    hide_progress_bars()
     check_folder(model)
     options = _options(model) | {"dtype": weight_dtype(config), "use_safetensors": True}
     if config.adapter.type is AdapterType.QLORA:

@@ -40,7 +40,8 @@ def train(trainer: Any, context: RunContext, config: TrainConfig, split: Split) 
     except AlreadyComplete:
         logger.info("The checkpoint is that of the last step: there is nothing left to train.")
     finally:
-        shutil.rmtree(draft_dir(context.run_dir), ignore_errors=True)
+        if context.is_main:
+            shutil.rmtree(draft_dir(context.run_dir), ignore_errors=True)
     context.phase("done")
     return dict(context.latest)
 

@@ -11,7 +11,7 @@ import psutil
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from polm_core.blocks import TrainConfig
-from polm_core.context import PREEMPTED, RunContext, finite, numbers
+from polm_core.context import PREEMPTED, Ending, RunContext, finite, numbers
 from polm_core.run_dir import Manifest
 from polm_core.training.encoding import Messages, plain_text
 from polm_core.training.sampling import generate, render_prompts
@@ -68,13 +68,13 @@ class RunCallback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.meter.end_step()
         step, last = state.global_step, state.global_step >= state.max_steps
-        ending = None if last else self.context.poll()
+        ending = None if last else _agreed(self.context)
         control.should_training_stop = last or ending is not None
         control.should_log = control.should_training_stop or _due(step, self.config.logging_steps)
         control.should_save = control.should_training_stop or _due(step, self.config.save_steps)
         # Whoever preempts a run waits only briefly, so there is no evaluation then.
         control.should_evaluate = (
-            self.evaluates and ending is not PREEMPTED and (last or _due(step, self.config.eval_steps))
+            self.evaluates and ending != PREEMPTED and (last or _due(step, self.config.eval_steps))
         )
         self.context.progress(
             step=step,
@@ -93,7 +93,8 @@ class RunCallback(TrainerCallback):
         values = metric_values(logs)
         if not values:
             return
-        logger.info("step %d of %d: %s", state.global_step, state.max_steps, _readable(values))
+        if self.context.is_main:
+            logger.info("step %d of %d: %s", state.global_step, state.max_steps, _readable(values))
         if "learning_rate" in values:
             values |= {"epoch": state.epoch, "num_tokens": float(state.num_input_tokens_seen)}
             values |= self.meter.read(state.num_input_tokens_seen)
@@ -106,6 +107,7 @@ class RunCallback(TrainerCallback):
         self.context.phase("saving" if control.should_save else "training")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        _wait_for_others()
         if self.context.is_main:
             self.context.phase("saving")
             draft = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -114,7 +116,14 @@ class RunCallback(TrainerCallback):
 
     def _answer(self, model: Any, tokenizer: Any, step: int) -> None:
         texts = render_prompts(tokenizer, [item.prompt for item in self.prompts])
-        answers = generate(model, tokenizer, texts, self.config.generation, seed=self.config.seed + step)
+        answers = generate(
+            model,
+            tokenizer,
+            texts,
+            self.config.generation,
+            longest=self.config.max_length,
+            seed=self.config.seed + step,
+        )
         for item, answer in zip(self.prompts, answers, strict=True):
             self.context.log_sample(step, plain_text(item.prompt), answer, reference=item.reference, row=item.row)
 
@@ -155,6 +164,26 @@ def complete_checkpoint(context: RunContext, draft: Path, step: int) -> None:
             trainer_state=state,
         )
     )
+
+
+def _agreed(context: RunContext) -> Ending | None:
+    """Whether the run is to end; in a run of several processes the first one decides for all at the same step."""
+    from torch import distributed
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return context.poll()
+    answer = [context.poll() if context.is_main else None]
+    distributed.broadcast_object_list(answer, src=0)
+    context.ending = answer[0]
+    return context.ending
+
+
+def _wait_for_others() -> None:
+    """In a run of several processes each writes its part of a checkpoint: go on when all have."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
 
 
 class _Meter:

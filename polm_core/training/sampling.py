@@ -15,8 +15,10 @@ def render_prompts(tokenizer: Any, prompts: Sequence[str | Messages]) -> list[st
     ]
 
 
-def generate(model: Any, tokenizer: Any, texts: Sequence[str], config: GenerationConfig, *, seed: int) -> list[str]:
-    """One answer to each text, without special tokens.
+def generate(
+    model: Any, tokenizer: Any, texts: Sequence[str], config: GenerationConfig, *, longest: int, seed: int
+) -> list[str]:
+    """One answer to each text, without special tokens. Of a text over `longest` tokens the beginning is cut off.
 
     The random state of training is put back afterwards, so that generating changes nothing about the run.
     """
@@ -24,19 +26,26 @@ def generate(model: Any, tokenizer: Any, texts: Sequence[str], config: Generatio
 
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        batch = _left_padded(tokenizer, texts).to(model.device)
+        batch = _left_padded(tokenizer, texts, longest).to(model.device)
         output = model.generate(**batch, generation_config=generation_options(model, tokenizer, config))
     answers: list[str] = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     return answers
 
 
-def _left_padded(tokenizer: Any, texts: Sequence[str]) -> Any:
-    side = tokenizer.padding_side
-    tokenizer.padding_side = "left"
+def _left_padded(tokenizer: Any, texts: Sequence[str], longest: int) -> Any:
+    sides = tokenizer.padding_side, tokenizer.truncation_side
+    tokenizer.padding_side = tokenizer.truncation_side = "left"
     try:
-        return tokenizer(list(texts), return_tensors="pt", padding=True, add_special_tokens=False)
+        return tokenizer(
+            list(texts),
+            return_tensors="pt",
+            padding=True,
+            truncation=True,
+            max_length=longest,
+            add_special_tokens=False,
+        )
     finally:
-        tokenizer.padding_side = side
+        tokenizer.padding_side, tokenizer.truncation_side = sides
 
 
 def generation_options(model: Any, tokenizer: Any, config: GenerationConfig) -> Any:

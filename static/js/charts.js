@@ -16,7 +16,7 @@ import { xValues } from "./series.js";
 const REDRAW_MS = 1_000;
 const MIN_POINTS = 200;
 const MAX_POINTS = 1_500;
-const CONFIG = { displayModeBar: false, responsive: false, doubleClick: false };
+const CONFIG = { displayModeBar: false, responsive: false, doubleClick: false, showTips: false };
 
 let plotly;
 
@@ -62,8 +62,9 @@ export class Board {
 
   /** Change what all charts share; `reload` when the numbers have to be fetched in another way. */
   set(changes, { reload = false } = {}) {
+    // A stretch of one axis means nothing on another.
+    if ("axis" in changes && changes.axis !== this.options.axis) this.range = null;
     Object.assign(this.options, changes);
-    if ("axis" in changes) this.range = null;
     if (reload) this.reload();
     else this.redraw();
   }
@@ -108,6 +109,7 @@ class Chart {
     this.load = load;
     this.plot = card.querySelector(".chart");
     this.plot.setAttribute("aria-label", title);
+    if (!board.options.legend) card.querySelector(".legend").remove();
     this.lines = [];
     this.logY = null;
     this.visible = false;
@@ -180,7 +182,11 @@ class Chart {
   window() {
     const { axis, range } = this.options;
     if (!range) return {};
-    if (axis === "step") return { from: Math.max(0, Math.floor(range[0])), to: Math.ceil(range[1]) };
+    if (axis === "step") {
+      // Smoothing needs what came before.
+      const before = (range[1] - range[0]) / 2;
+      return { from: Math.max(0, Math.floor(range[0] - before)), to: Math.max(0, Math.ceil(range[1])) };
+    }
     const within = this.lines.flatMap(({ series }) => {
       const x = series ? xValues(series, axis) : [];
       return x.flatMap((value, i) => (value >= range[0] && value <= range[1] ? [series.step[i], series.step[i] + series.width] : []));
@@ -237,7 +243,7 @@ class Chart {
 
   legend() {
     const list = this.card.querySelector(".legend");
-    if (!list || !this.board.options.legend) return;
+    if (!list) return;
     list.replaceChildren(...this.lines.filter((line) => line.series).map((line) => this.legendEntry(line)));
   }
 

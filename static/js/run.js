@@ -1,62 +1,83 @@
-// The charts of a run's page: the method's own set, then everything else the run has logged, growing while it trains.
+// A run's page: charts that grow while it trains, and a log that follows what is printed.
 
+import { openTab } from "./app.js";
 import { metricsOfRun } from "./chart-data.js";
 import { Board } from "./charts.js";
+import { holdWhileAsking } from "./hold.js";
 import { getJSON } from "./http.js";
 
 const LIST_MS = 10_000;
+const STORE = "run-charts";
+const MOST_LOG = 1_000_000;
+
+// --- charts -----------------------------------------------------------------------------------------------------------
+
+/** What the toolbars show, for all panels and for the next run one looks at. */
+const options = { axis: "step", smoothing: 0, logY: false, outliers: false, ...remembered() };
+
+function remembered() {
+  try {
+    return JSON.parse(localStorage.getItem(STORE));
+  } catch {
+    return null;
+  }
+}
+
+function remember() {
+  try {
+    localStorage.setItem(STORE, JSON.stringify(options));
+  } catch {
+    // The choice holds for this page.
+  }
+}
 
 class RunCharts {
-  constructor(section) {
-    this.section = section;
-    this.run = section.dataset.run;
-    this.prefix = section.dataset.prefix ?? "";
-    this.board = new Board({ smoothing: this.smoothing });
+  constructor(panel) {
+    this.panel = panel;
+    this.run = panel.dataset.run;
+    this.prefix = panel.dataset.prefix ?? "";
+    this.board = new Board(options);
     this.shown = new Set();
-    this.logged = this.readKeys();
-    for (const card of section.querySelectorAll("[data-chart]")) this.add(card, card.dataset.keys.split(" "));
-    section.addEventListener("input", (event) => this.control(event.target));
-    this.addOthers();
+    this.listedAt = 0;
+    for (const card of panel.querySelectorAll("[data-chart]")) this.add(card, card.dataset.keys.split(" "));
+    panel.addEventListener("tab-open", () => this.list());
+    this.showOptions();
+    this.list();
   }
 
-  get smoothing() {
-    return Number(this.section.querySelector("[data-chart-smoothing]")?.value ?? 0);
-  }
-
-  control({ dataset, value, checked }) {
-    if ("chartX" in dataset) this.board.set({ axis: value }, { reload: true });
-    if ("chartSmoothing" in dataset) this.board.set({ smoothing: Number(value) });
-    if ("chartLog" in dataset) this.board.set({ logY: checked });
-    if ("chartOutliers" in dataset) this.board.set({ outliers: checked });
+  showOptions() {
+    for (const input of this.panel.querySelectorAll("[data-chart-option]")) {
+      const value = options[input.dataset.chartOption];
+      if (input.type === "checkbox") input.checked = value;
+      else input.value = value;
+    }
   }
 
   add(card, keys) {
     for (const key of keys) this.shown.add(key);
-    this.board.add(card, { title: card.querySelector("[data-chart-title]").textContent.trim(), load: metricsOfRun(this.run, keys, () => this.logged) });
-  }
-
-  async readKeys() {
-    this.listedAt = Date.now();
-    const { items } = await getJSON(`/api/v1/runs/${this.run}/metrics`);
-    return new Set(items.map(({ key }) => key));
+    this.board.add(card, { title: card.querySelector("[data-chart-title]").textContent.trim(), load: metricsOfRun(this.run, keys) });
   }
 
   /** Cards for what the run has logged and no chart shows yet; a metric and its `eval/` twin share one. */
-  async addOthers() {
-    const groups = new Map();
-    for (const key of await this.logged) {
-      if (this.shown.has(key) || !key.startsWith(this.prefix) || (!this.prefix && key.startsWith("system/"))) continue;
-      const base = key.replace(/^eval\//, "");
-      groups.set(base, [...(groups.get(base) ?? []), key]);
-    }
-    const place = this.section.querySelector("[data-all-charts]");
-    for (const [base, keys] of groups) place.append(this.newCard(base, keys));
-    this.section.querySelector("[data-no-others]").hidden = place.children.length > 0;
+  async list() {
+    if (this.panel.hidden || Date.now() - this.listedAt < LIST_MS) return;
+    this.listedAt = Date.now();
+    const { items } = await getJSON(`/api/v1/runs/${this.run}/metrics`);
+    const groups = Map.groupBy(items.map(({ key }) => key).filter((key) => this.isNew(key)), baseOf);
+    const cards = [...groups].map(([base, keys]) => this.newCard(base, keys));
+    this.panel.querySelector("[data-all-charts]").append(...cards);
+    this.panel.querySelector("[data-others]")?.toggleAttribute("hidden", !this.panel.querySelector("[data-all-charts] > *"));
+    this.panel.querySelector("[data-no-charts]")?.toggleAttribute("hidden", this.shown.size > 0);
   }
 
-  newCard(title, keys) {
+  isNew(key) {
+    const belongs = this.prefix ? key.startsWith(this.prefix) : !key.startsWith("system/");
+    return belongs && !this.shown.has(key);
+  }
+
+  newCard(base, keys) {
     const card = document.getElementById("chart-card").content.firstElementChild.cloneNode(true);
-    card.querySelector("[data-chart-title]").textContent = title.slice(this.prefix.length).replaceAll("_", " ");
+    card.querySelector("[data-chart-title]").textContent = base.slice(this.prefix.length).replaceAll("_", " ");
     this.add(card, keys);
     return card;
   }
@@ -65,22 +86,69 @@ class RunCharts {
     if (topic !== `run:${this.run}`) return;
     if (resync) this.board.reload();
     else this.board.grow();
-    if (!resync && Date.now() - this.listedAt < LIST_MS) return;
-    this.logged = this.readKeys();
-    this.addOthers();
+    this.list();
   }
 }
 
-const sections = [...document.querySelectorAll("[data-run-charts]")].map((section) => new RunCharts(section));
-document.body.addEventListener("live:metrics", ({ detail }) => sections.forEach((section) => section.follow(detail)));
-// A run that starts again may repeat steps: what is shown may no longer be what is stored.
-document.body.addEventListener("live:status", ({ detail }) => sections.forEach((section) => section.follow({ ...detail, resync: true })));
+const baseOf = (key) => key.replace(/^eval\//, "");
+const panels = [...document.querySelectorAll("[data-run-charts]")].map((panel) => new RunCharts(panel));
 
-// The log is read from its end.
-function scrollLog() {
-  const log = document.querySelector("[data-log]");
-  if (log) log.scrollTop = log.scrollHeight;
-}
-document.body.addEventListener("htmx:afterSettle", ({ target }) => {
-  if (target.id === "log-tail") scrollLog();
+document.addEventListener("input", ({ target }) => {
+  const name = target.dataset.chartOption;
+  if (!name) return;
+  options[name] = target.type === "checkbox" ? target.checked : target.type === "range" ? Number(target.value) : target.value;
+  remember();
+  for (const panel of panels) {
+    panel.showOptions();
+    panel.board.set({ [name]: options[name] }, { reload: name === "axis" });
+  }
 });
+document.body.addEventListener("live:metrics", ({ detail }) => panels.forEach((panel) => panel.follow(detail)));
+// A run that starts again may repeat steps: what is shown may no longer be what is stored.
+document.body.addEventListener("live:status", ({ detail }) => panels.forEach((panel) => panel.follow({ ...detail, resync: true })));
+
+// --- log --------------------------------------------------------------------------------------------------------------
+
+let reading = false;
+
+/** Add what was printed since; the view stays at the end if it was there. */
+async function growLog() {
+  const log = document.querySelector("[data-log]:not([data-still])");
+  if (!log || reading) return;
+  reading = true;
+  try {
+    for (let more = true; more && log.isConnected; ) {
+      const { text, end } = await getJSON(`/api/v1/runs/${log.dataset.log}/logs?start=${log.dataset.end}`);
+      more = text !== "";
+      log.dataset.end = end;
+      if (more) append(log, text);
+    }
+  } finally {
+    reading = false;
+  }
+}
+
+function append(log, text) {
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+  log.classList.remove("blank");
+  log.append(text);
+  while (log.textContent.length > MOST_LOG && log.childNodes.length > 1) log.firstChild.remove();
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}
+
+document.body.addEventListener("live:log", growLog);
+document.body.addEventListener("htmx:afterSettle", ({ target }) => {
+  const log = target.id === "log-tail" && document.querySelector("[data-log]");
+  if (!log) return;
+  log.scrollTop = log.scrollHeight;
+  growLog();
+});
+
+// --- the rest ---------------------------------------------------------------------------------------------------------
+
+document.addEventListener("click", (event) => {
+  const name = event.target.closest("[data-open-tab]")?.dataset.openTab;
+  if (name) openTab(document.getElementById(`tab-${name}`), true);
+});
+
+holdWhileAsking();

@@ -36,7 +36,7 @@ function average(values, weight, age, points) {
     if (!Number.isFinite(value)) return null;
     const share = (1 - weight ** points(index)) / (1 - weight);
     mass = mass * weight ** age(index) + share;
-    mean += ((value - mean) * share) / mass;
+    mean += (value - mean) * (share / mass);
     return mean;
   });
 }

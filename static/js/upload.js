@@ -63,7 +63,7 @@ function add(files) {
 
 function refusal(file) {
   if (!file.size) return "The file is empty, or it is a folder.";
-  if (file.size > Number(area.dataset.maxBytes)) return `The file is larger than ${area.dataset.max}. Compress it with gzip, or split it.`;
+  if (file.size > Number(area.dataset.maxBytes)) return `The file is larger than ${area.dataset.maxSize}. Compress it with gzip, or split it.`;
   return "";
 }
 

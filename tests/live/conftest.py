@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.studio import RunningStudio
-from tests.support.tiny import build_tiny_model
+from tests.support.tiny import build_model
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def studio() -> Iterator[RunningStudio]:
 def tiny(studio: RunningStudio) -> str:
     """The id of a model of a few thousand weights."""
     folder = studio.var / "models" / "tiny"
-    build_tiny_model(folder)
+    build_model(folder)
     return studio.add_model(folder, "tiny")
 
 

@@ -1,6 +1,7 @@
 """Whole runs: how they end, and what they leave."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -134,7 +135,6 @@ def test_a_checkpoint_of_another_method_is_not_resumed(make_run: MakeRun) -> Non
         ({"rows": []}, "data.empty"),
         ({"rows": [{"text": "a"}], "format": Format.TEXT}, "data.format"),
         ({"max_length": 8}, "data.untrained"),
-        ({"processes": 2}, "config.invalid"),
         ({"devices": "gpu"}, "resource.device"),
         ({"spec": {"model": {"path": "/nowhere"}}}, "model.missing"),
     ],
@@ -193,6 +193,17 @@ def test_a_full_disk_fails_the_run_and_leaves_no_half_checkpoint(make_run: MakeR
     assert list(run_dir.checkpoints.iterdir()) == []
 
 
+def test_two_processes_train_as_one(make_run: MakeRun) -> None:
+    one = make_run("sft", name="one", batch_size=4, devices="cpu")
+    two = make_run("sft", name="two", batch_size=2, devices="cpu", processes=2)
+    assert execute(one.root) == execute(two.root) == 0
+    assert result_of(two).outcome is Outcome.SUCCEEDED
+    assert points(two, "loss") == pytest.approx(points(one, "loss"), abs=1e-3)
+    assert points(two, "num_tokens") == points(one, "num_tokens")
+    (_, manifest) = next(two.complete_checkpoints())
+    assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(manifest.trainer_state)
+
+
 def test_epochs_decide_when_no_steps_are_given(make_run: MakeRun) -> None:
     run_dir = make_run("sft", max_steps=0, epochs=2, spec={"held_out": 0})
     assert execute(run_dir.root) == 0
@@ -234,6 +245,33 @@ def test_sampling_changes_nothing_about_the_training(make_run: MakeRun) -> None:
     talking = make_run("sft", name="talking", generation={"samples": 4, "max_new_tokens": 4, "do_sample": True})
     assert execute(quiet.root) == execute(talking.root) == 0
     assert points(quiet, "loss") == points(talking, "loss")
+
+
+def test_long_prompts_are_answered_from_their_end(make_run: MakeRun) -> None:
+    turns = [{"role": "user", "content": "7 " * 2000}, {"role": "assistant", "content": "no"}]
+    run_dir = make_run(
+        "sft", rows=tiny.conversations(20), spec={"eval_dataset": eval_set(make_run, [{"messages": turns}])}
+    )
+    assert execute(run_dir.root) == 0
+    assert {sample["step"] for sample in samples(run_dir)} == {0, 4}
+
+
+def eval_set(make_run: MakeRun, rows: list[Any]) -> dict[str, str]:
+    path = make_run("sft", name="held-out", rows=rows).root.parent / "held-out.jsonl"
+    return {"path": str(path), "format": "conversation"}
+
+
+def test_a_loss_that_is_not_a_number_is_told_as_such(make_run: MakeRun, tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.model.layers[0].mlp.up_proj.weight.data.fill_(math.nan)
+    model.save_pretrained(tmp_path / "nan")
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(tmp_path / "nan")
+    run_dir = make_run("sft", spec={"model": {"path": str(tmp_path / "nan")}})
+    assert execute(run_dir.root) == 0
+    assert all(math.isnan(loss) for loss in points(run_dir, "loss").values())
+    assert "loss" not in result_of(run_dir).metrics
 
 
 def test_learning_shows_on_held_out_rows(make_run: MakeRun) -> None:

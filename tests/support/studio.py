@@ -1,5 +1,6 @@
 """A real studio in a process of its own: `manage.py studio` with a state directory, driven over HTTP."""
 
+import logging
 import os
 import signal
 import socket
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+# One line for each poll would bury what a failed test has to say.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 90
@@ -77,7 +81,7 @@ class RunningStudio:
                 raise AssertionError(f"the studio ended:\n{self.log_end()}")
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited {seconds} s for {what}:\n{self.log_end()}")
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def log_end(self) -> str:
         """The last lines of every log."""
@@ -135,15 +139,20 @@ class RunningStudio:
         wanted = statuses or ("succeeded", "failed", "stopped")
 
         def there() -> dict[str, Any] | None:
-            run = self.run(pk)
-            if run["status"] in ("failed",) and "failed" not in wanted:
-                raise AssertionError(f"the run failed: {run['error']}\n{self.log_end()}")
+            run = self._going(pk, wanted)
             return run if run["status"] in wanted else None
 
         return self.wait_for(there, seconds, f"run {pk} to be {' or '.join(wanted)}")  # type: ignore[no-any-return]
 
     def wait_for_step(self, pk: str, step: int, seconds: float = 120) -> None:
-        self.wait_for(lambda: self.run(pk)["step"] >= step, seconds, f"run {pk} to reach step {step}")
+        self.wait_for(lambda: self._going(pk)["step"] >= step, seconds, f"run {pk} to reach step {step}")
+
+    def _going(self, pk: str, wanted: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The run; fails at once when it has failed and nobody waits for that."""
+        run = self.run(pk)
+        if run["status"] == "failed" and "failed" not in wanted:
+            raise AssertionError(f"the run failed: {run['error']}\n{self.log_end()}")
+        return run
 
     def points(self, pk: str, key: str) -> dict[str, Any]:
         return self.api.get(f"/runs/{pk}/metrics/{key}", params={"points": 5000}).json()  # type: ignore[no-any-return]

@@ -29,7 +29,7 @@ class World:
     """A team's things and people. Nobody but the team may see or change any of it."""
 
     team: Team
-    people: dict[str, User | None]
+    people: dict[str, User]
     project: Project
     dataset: Dataset
     version: DatasetVersion
@@ -83,16 +83,10 @@ class World:
 
 
 def make_world() -> World:
-    """Builds the world. Its callers: viewer, member and admin of the team; a guest, who is viewer there and admin
-    elsewhere; an outsider, who is only admin elsewhere; a loner without a team; and a stranger without an account.
-    """
-    team, elsewhere = factories.make_team(MARK), factories.make_team("Elsewhere")
-    people: dict[str, User | None] = {role.value: factories.make_user(role.value, team, role) for role in Role}
-    people |= {"guest": factories.make_user("guest", elsewhere, Role.ADMIN), "loner": factories.make_user("loner")}
-    people |= {"outsider": factories.make_user("outsider", elsewhere, Role.ADMIN), "stranger": None}
-    Membership.objects.create(team=team, user=people["guest"], role=Role.VIEWER)
-    admin, member = Actor(people["admin"]), Actor(people["member"])  # type: ignore[arg-type]
-
+    """Builds the world and its people: see `_people`."""
+    team = factories.make_team(MARK)
+    people = _people(team)
+    admin, member = Actor(people["admin"]), Actor(people["member"])
     BaseModel.objects.create(name="starter", source=ModelSource.STARTER)
     version = factories.make_version(team, f"{MARK} rows")
     model = make_base_model(team, f"{MARK} model")
@@ -116,6 +110,20 @@ def make_world() -> World:
         token=services.token_create(actor=member, name=f"{MARK} token")[0],
         worker=Worker.objects.create(name="worker", host="host", heartbeat_at=timezone.now()),
     )
+
+
+def _people(team: Team) -> dict[str, User]:
+    """Viewer, member and admin of the team; a bystander, who is one more member; a guest, who is viewer there and
+    admin elsewhere; an outsider, who is only admin elsewhere; and a loner without a team.
+    """
+    elsewhere = factories.make_team("Elsewhere")
+    people = {role.value: factories.make_user(role.value, team, role) for role in Role}
+    people["bystander"] = factories.make_user("bystander", team)
+    people["guest"] = factories.make_user("guest", team, Role.VIEWER)
+    people["outsider"] = factories.make_user("outsider", elsewhere, Role.ADMIN)
+    people["loner"] = factories.make_user("loner")
+    Membership.objects.create(team=elsewhere, user=people["guest"], role=Role.ADMIN)
+    return people
 
 
 def _results(run: Run) -> Checkpoint:

@@ -187,7 +187,6 @@ def dataset_delete(*, actor: Actor, dataset: Dataset) -> None:
             target=dataset,
             detail={"name": dataset.name, "rows": max((version.rows for version in versions), default=0)},
         )
-        publish(f"dataset:{dataset.pk}", "status", {"status": "deleted"})
         publish(f"team:{dataset.team_id}", "status", {"dataset": str(dataset.pk), "status": "deleted"})
         try:
             dataset.delete()

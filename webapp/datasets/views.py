@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
+from polm_core.data.limits import human_bytes
 from polm_core.formats import Format
 from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
@@ -41,6 +42,8 @@ def datasets(request: StudioRequest) -> HttpResponse:
         "team": team,
         "may_change": request.actor.holds(Role.MEMBER, team.pk),
         "max_bytes": settings.MAX_UPLOAD_BYTES,
+        "max_size": human_bytes(settings.MAX_UPLOAD_BYTES),
+        "busy": any(entry.latest.status == VersionStatus.PROCESSING for entry in entries),
     }
     template = "datasets/_datasets.html" if request.htmx else "datasets/datasets.html"
     return render(request, template, context)
@@ -80,7 +83,7 @@ def dataset_mapping(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
         remap = partial(_remap, request, found, form)
         if form.attempt(remap) is not None:
             messages.success(request, "The file is being read with the new mapping.")
-            return redirect("dataset", pk)
+            return redirect(reverse("dataset", args=[pk]) + "#rows")
         return _dataset_page(request, found, version, form=form, status=422)
     form = pages.mapping_form(version, request.GET)
     if not request.htmx:

@@ -114,7 +114,7 @@ class Hub:
                         self._resync()
                     async for notification in connection.notifies():
                         self._deliver(notification.payload.encode())
-            except (psycopg.OperationalError, OSError) as error:
+            except (psycopg.Error, OSError) as error:
                 logger.warning("Live updates: the database does not answer (%s); trying again.", error)
             missed = True
             self._listening.clear()

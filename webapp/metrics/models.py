@@ -9,6 +9,7 @@ written once and never updated, and what is still open can be read from the leve
 
 from django.db import models
 
+from webapp.metrics.keys import MAX_KEY_LENGTH
 from webapp.runs.models import Run
 
 
@@ -21,7 +22,7 @@ class MetricSeries(models.Model):
 
     id = models.AutoField(primary_key=True)
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="series")
-    key = models.CharField(max_length=200)
+    key = models.CharField(max_length=MAX_KEY_LENGTH)
     shift = models.SmallIntegerField(default=0)
     count = models.BigIntegerField(default=0)
     not_finite = models.BigIntegerField(default=0)

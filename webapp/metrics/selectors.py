@@ -12,6 +12,7 @@ from django.db.models.functions import RowNumber
 
 from webapp.errors import NotFound
 from webapp.metrics import reading
+from webapp.metrics.keys import is_usable
 from webapp.metrics.models import IngestPosition, MetricSeries
 from webapp.metrics.reading import Columns
 from webapp.runs.models import Run
@@ -50,7 +51,7 @@ def series_read(
     run: Run, key: str, *, points: int = 1000, low: int | None = None, high: int | None = None
 ) -> SeriesView:
     """One series, or its steps `low` to `high`, in at most `points` buckets. Raises NotFound."""
-    series = MetricSeries.objects.filter(run=run, key=key).first()
+    series = _series_of([run.pk], [key]).get(run.pk, {}).get(key)
     if series is None:
         raise NotFound(f"The run has logged nothing as {key}.")
     window = reading.window_of(series, points, low, high)
@@ -138,7 +139,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _series_of(run_ids: Iterable[uuid.UUID], keys: Sequence[str]) -> dict[uuid.UUID, dict[str, MetricSeries]]:
     found: dict[uuid.UUID, dict[str, MetricSeries]] = {}
-    for series in MetricSeries.objects.filter(run__in=list(run_ids), key__in=keys):
+    for series in MetricSeries.objects.filter(run__in=list(run_ids), key__in=filter(is_usable, keys)):
         found.setdefault(series.run_id, {})[series.key] = series
     return found
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from django.db import transaction
 
 from webapp.metrics import storage
+from webapp.metrics.keys import is_usable
 from webapp.metrics.models import MetricSeries
 from webapp.metrics.rollup import MAX_STEP, Bucket, Cascade, shift_for
 from webapp.metrics.storage import Point, SeriesState
 
 MAX_KEYS = 2_000
-MAX_KEY_LENGTH = 200
 # A value beyond this is stored as infinity: the sum of a bucket must stay within what a float holds.
 MAX_VALUE = 1e300
 
@@ -110,7 +110,7 @@ class MetricWriter:
                 new = fresh.get(key)
                 if new is None:
                     state = states.get(key)
-                    if state is None and (room <= 0 or not _usable(key)):
+                    if state is None and (room <= 0 or not is_usable(key)):
                         refused += 1
                         continue
                     room -= state is None
@@ -167,7 +167,3 @@ def _number(value: Any) -> float | None:
     if abs(value) > MAX_VALUE:
         return math.copysign(math.inf, value)
     return float(value)
-
-
-def _usable(key: object) -> bool:
-    return isinstance(key, str) and 0 < len(key) <= MAX_KEY_LENGTH and key.isprintable()

@@ -120,10 +120,16 @@ class Checkpoint(models.Model):
         return sum(file["size"] for file in self.download_files)
 
     @property
+    def metrics_by_weight(self) -> list[tuple[str, float]]:
+        """The metrics of the model, those that matter most first; what they say of the machine is left out."""
+        rank = {name: place for place, name in enumerate(KEY_METRICS)}
+        told = [(name, value) for name, value in self.metrics.items() if not name.startswith("system/")]
+        return sorted(told, key=lambda metric: (rank.get(metric[0], len(rank)), metric[0]))
+
+    @property
     def key_metric(self) -> tuple[str, float] | None:
         """The one metric that a list shows."""
-        name = next((name for name in KEY_METRICS if name in self.metrics), next(iter(self.metrics), None))
-        return None if name is None else (name, self.metrics[name])
+        return next(iter(self.metrics_by_weight), None)
 
 
 class ShareKind(models.TextChoices):

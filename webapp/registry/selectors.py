@@ -18,11 +18,12 @@ MAX_DESCENDANTS = 50
 
 
 def models_visible(actor: Actor, team_id: uuid.UUID | None = None) -> QuerySet[BaseModel]:
-    """The starter and the models of the actor's teams, or of that one team."""
+    """The starter and the models of the actor's teams, or of that one team; `run_count` is of those teams' runs."""
+    teams = _teams(actor, team_id)
     return (
-        BaseModel.objects.filter(Q(team__isnull=True) | Q(team_id__in=_teams(actor, team_id)))
+        BaseModel.objects.filter(Q(team__isnull=True) | Q(team_id__in=teams))
         .select_related("team", "created_by", "checkpoint")
-        .annotate(run_count=Count("runs", distinct=True))
+        .annotate(run_count=Count("runs", filter=Q(runs__team_id__in=teams)))
     )
 
 

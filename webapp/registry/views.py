@@ -102,6 +102,7 @@ def _model_page(
     context = {
         "model": found,
         "checkpoints": selectors.checkpoints_visible(request.actor).filter(base_model=found).order_by("-pk")[:PAGE],
+        "own_teams": request.actor.team_ids(),
         "may_change": found.team_id is not None and request.actor.holds(Role.MEMBER, found.team_id),
         "form": form or ModelNameForm(initial={"name": found.name}),
     }

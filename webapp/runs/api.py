@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 from django.http import HttpRequest, HttpResponse
-from ninja import Router, Schema
+from ninja import Router, Schema, Status
 from pydantic import ConfigDict, Field
 
 from polm_core import catalogue
@@ -171,9 +171,9 @@ def run_preflight(request: ActorRequest, payload: RunIn) -> dict[str, Any]:
 
 
 @router.post("/runs", response={201: RunCreated})
-def run_create(request: ActorRequest, payload: RunCreateIn) -> tuple[int, Run]:
+def run_create(request: ActorRequest, payload: RunCreateIn) -> Status[Run]:
     """Queue a run. The same `request_id` twice gives the same run."""
-    return 201, services.run_create(actor=request.actor, **payload.dict())
+    return Status(201, services.run_create(actor=request.actor, **payload.dict()))
 
 
 @router.get("/runs", response=RunsOut)
@@ -219,18 +219,18 @@ def run_update(request: ActorRequest, run_id: str, payload: RunUpdateIn) -> dict
 
 
 @router.delete("/runs/{run_id}", response={204: None})
-def run_delete(request: ActorRequest, run_id: str) -> tuple[int, None]:
+def run_delete(request: ActorRequest, run_id: str) -> Status[None]:
     """Delete a run that is not being worked on."""
     services.run_delete(actor=request.actor, run=selectors.run_get(request.actor, run_id, Role.MEMBER))
-    return 204, None
+    return Status(204, None)
 
 
 @router.post("/runs/{run_id}/clone", response={201: RunCreated})
-def run_clone(request: ActorRequest, run_id: str, payload: RunCloneIn | None = None) -> tuple[int, Run]:
+def run_clone(request: ActorRequest, run_id: str, payload: RunCloneIn | None = None) -> Status[Run]:
     """Queue a run like this one, with the given settings changed."""
     found = selectors.run_get(request.actor, run_id, Role.MEMBER)
     changes = payload or RunCloneIn(name="")
-    return 201, services.run_clone(actor=request.actor, run=found, changes=changes.config, name=changes.name)
+    return Status(201, services.run_clone(actor=request.actor, run=found, changes=changes.config, name=changes.name))
 
 
 @router.post("/runs/{run_id}/stop", response=RunOut)

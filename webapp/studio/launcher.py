@@ -18,7 +18,7 @@ from webapp.studio.logs import tail
 from webapp.studio.plan import CannotStart, Plan, embedded_servers, programs, state_directory
 from webapp.studio.processes import Processes, Say, stop_orphans
 
-WATCH_SECONDS = 0.1
+WATCH_SECONDS = 0.25
 HEALTH_SECONDS = 60.0
 ORPHAN_SECONDS = 10.0
 

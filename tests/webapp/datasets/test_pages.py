@@ -105,7 +105,7 @@ def test_a_dataset_at_work(pages: Client, make_dataset: Make) -> None:
             files.jsonl(
                 [{"prompt": f"p{n}", "completions": ["one", "two"], "labels": [True, False]} for n in range(9)]
             ),
-            ["Step 1", "Step 2"],
+            ["step 1, right", "step 2, wrong"],
         ),
     ],
 )

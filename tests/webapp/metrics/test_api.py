@@ -3,6 +3,7 @@
 import math
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -86,13 +87,21 @@ def test_only_the_team_may_read(
     assert api_of(viewer).get(f"/runs/nonsense{path}").status_code == 404
 
 
-def test_an_unknown_key(api: ApiClient, run: Run) -> None:
-    answer = api.get(f"/runs/{run.pk}/metrics/lose")
+@pytest.mark.parametrize("key", ["lose", "a%00b", "k" * 1000, "..%2f..%2fetc", "%ed%a0%80"])
+def test_an_unknown_key(api: ApiClient, team: Team, run: Run, key: str) -> None:
+    answer = api.get(f"/runs/{run.pk}/metrics/{key}")
     assert answer.status_code == 404
-    assert "lose" in answer.json()["error"]["message"]
+    assert "has logged nothing" in answer.json()["error"]["message"]
+    compared = compare(api, run, make_run(team, "other"), key=key, x=key)
+    assert [one["step"] for one in compared.json()["runs"]] == [[], []]
 
 
-def compare(api: ApiClient, *runs: object, **query: object) -> object:
+def test_a_key_with_a_slash_may_be_encoded(api: ApiClient, run: Run, log: Log) -> None:
+    log(run, {"reward/the length, in %": [(1, 1.0)]})
+    assert api.get(f"/runs/{run.pk}/metrics/reward%2Fthe%20length%2C%20in%20%25").json()["total_points"] == 1
+
+
+def compare(api: ApiClient, *runs: object, **query: object) -> Any:
     ids = "&".join(f"run={getattr(run, 'pk', run)}" for run in runs)
     return api.get(f"/compare?{ids}&" + "&".join(f"{name}={value}" for name, value in query.items()))
 
@@ -114,9 +123,7 @@ def test_comparing_runs(api: ApiClient, team: Team, run: Run, log: Log) -> None:
     assert body["runs"][1] | {"id": str(run.pk), "method": "sft", "status": "queued"} == body["runs"][1]
 
 
-def test_comparing_is_bounded_and_guarded(
-    api: ApiClient, team: Team, other_team: Team, run: Run, django_assert_max_num_queries: Callable[[int], object]
-) -> None:
+def test_comparing_is_bounded_and_guarded(api: ApiClient, team: Team, other_team: Team, run: Run) -> None:
     other = make_run(team, "other")
     foreign = make_run(other_team, "foreign")
     assert compare(api, run, key="loss").status_code == 422
@@ -127,3 +134,21 @@ def test_comparing_is_bounded_and_guarded(
     assert compare(api, run, foreign, key="loss").status_code == 404
     assert compare(api, run, "nonsense", key="loss").status_code == 404
     assert compare(api, run, other, key="loss").status_code == 200
+
+
+def test_comparing_a_hundred_runs_costs_as_many_queries_as_two(
+    api: ApiClient, team: Team, run: Run, log: Log, django_assert_max_num_queries: Callable[[int], Any]
+) -> None:
+    runs = [make_run(team, f"r{number}") for number in range(100)]
+    for one in runs[::10]:
+        log(one, {"loss": [(1, 1.0), (2, 2.0)]})
+    with django_assert_max_num_queries(6):
+        assert compare(api, *runs, key="loss").status_code == 200
+
+
+def test_the_documentation_lists_the_operations(api: ApiClient) -> None:
+    schema = api.get("/openapi.json").json()
+    reading = schema["paths"]["/api/v1/runs/{run_id}/metrics/{key}"]["get"]
+    assert {one["name"] for one in reading["parameters"]} == {"run_id", "key", "points", "from", "to"}
+    stream = schema["paths"]["/api/v1/runs/{run_id}/events"]["get"]
+    assert "text/event-stream" in stream["responses"]["200"]["content"]

@@ -16,7 +16,7 @@ from webapp.accounts.models import Team, User
 from webapp.errors import Conflict, Forbidden, Invalid, NotFound
 from webapp.registry import selectors, services
 from webapp.registry.models import BaseModel, Checkpoint
-from webapp.runs.models import RunCheckpoint
+from webapp.runs.models import Run, RunCheckpoint
 
 SHA = "0" * 64
 
@@ -181,7 +181,7 @@ def test_deleting_takes_files_shares_and_unused_registrations(
 def test_a_checkpoint_that_a_run_started_from_stays(actor: Actor, team: Team, checkpoint: Checkpoint) -> None:
     model = services.checkpoint_register(actor=actor, checkpoint=checkpoint, team=team)
     run = make_run(team)
-    type(run).objects.filter(pk=run.pk).update(model=model)
+    Run.objects.filter(pk=run.pk).update(model=model)
     with pytest.raises(Conflict) as caught:
         services.checkpoint_delete(actor=actor, checkpoint=checkpoint)
     assert caught.value.fields["used_by"] == [str(run.pk)]

@@ -10,10 +10,10 @@ from tests.support.checkpoints import make_checkpoint
 from tests.support.runs import make_run
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, User
-from webapp.registry import services
+from webapp.registry import selectors, services
 from webapp.registry.models import BaseModel, Checkpoint, Share
 from webapp.registry.shares import share_create
-from webapp.runs.models import RunCheckpoint
+from webapp.runs.models import Run, RunCheckpoint
 
 HTMX = {"HX-Request": "true"}
 
@@ -83,6 +83,23 @@ def test_a_model_is_renamed_retried_and_deleted(pages: Client, actor: Actor, tea
     pages.post(f"{path}/retry")
     pages.post(f"{path}/delete")
     assert not BaseModel.objects.filter(pk=model.pk).exists()
+
+
+def test_a_models_page_shows_what_was_trained_from_it(pages: Client, team: Team, other_team: Team) -> None:
+    run = make_run(team, "our run")
+    checkpoint = make_checkpoint(team, "our run @ 20", base_model=run.model)
+    RunCheckpoint.objects.create(run=run, checkpoint=checkpoint, step=20)
+    shown = text(pages.get(f"/models/{run.model_id}"))
+    assert reverse("run", args=[run.pk]) in shown
+    assert reverse("checkpoint", args=[checkpoint.pk]) in shown
+    assert "shared by" not in shown
+
+
+def test_runs_of_other_teams_are_not_counted(actor: Actor, team: Team, other_team: Team) -> None:
+    starter = services.model_ensure_starter()
+    for owner in (team, other_team):
+        Run.objects.filter(pk=make_run(owner).pk).update(model=starter)
+    assert selectors.model_get(actor, "starter").run_count == 1  # type: ignore[attr-defined]
 
 
 def test_names_are_shown_as_text(pages: Client, actor: Actor, team: Team) -> None:

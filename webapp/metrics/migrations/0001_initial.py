@@ -5,85 +5,126 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('runs', '0001_initial'),
+        ("runs", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='IngestPosition',
+            name="IngestPosition",
             fields=[
-                ('run', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='ingest', serialize=False, to='runs.run')),
-                ('metrics_offset', models.BigIntegerField(default=0)),
-                ('metrics_lines', models.BigIntegerField(default=0)),
-                ('bad_lines', models.BigIntegerField(default=0)),
-                ('refused_values', models.BigIntegerField(default=0)),
-                ('samples_base', models.BigIntegerField(default=0)),
-                ('samples_offset', models.BigIntegerField(default=0)),
-                ('log_base', models.BigIntegerField(default=0)),
-                ('log_offset', models.BigIntegerField(default=0)),
+                (
+                    "run",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="ingest",
+                        serialize=False,
+                        to="runs.run",
+                    ),
+                ),
+                ("metrics_offset", models.BigIntegerField(default=0)),
+                ("metrics_lines", models.BigIntegerField(default=0)),
+                ("bad_lines", models.BigIntegerField(default=0)),
+                ("refused_values", models.BigIntegerField(default=0)),
+                ("samples_base", models.BigIntegerField(default=0)),
+                ("samples_offset", models.BigIntegerField(default=0)),
+                ("log_base", models.BigIntegerField(default=0)),
+                ("log_offset", models.BigIntegerField(default=0)),
             ],
             options={
-                'db_table': 'metric_ingest_position',
+                "db_table": "metric_ingest_position",
             },
         ),
         migrations.CreateModel(
-            name='MetricSeries',
+            name="MetricSeries",
             fields=[
-                ('id', models.AutoField(primary_key=True, serialize=False)),
-                ('key', models.CharField(max_length=200)),
-                ('shift', models.SmallIntegerField(default=0)),
-                ('count', models.BigIntegerField(default=0)),
-                ('not_finite', models.BigIntegerField(default=0)),
-                ('first_step', models.BigIntegerField(null=True)),
-                ('last_step', models.BigIntegerField(null=True)),
-                ('first_wall', models.DateTimeField(null=True)),
-                ('last_wall', models.DateTimeField(null=True)),
-                ('last', models.FloatField(null=True)),
-                ('min', models.FloatField(null=True)),
-                ('max', models.FloatField(null=True)),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='series', to='runs.run')),
+                ("id", models.AutoField(primary_key=True, serialize=False)),
+                ("key", models.CharField(max_length=200)),
+                ("shift", models.SmallIntegerField(default=0)),
+                ("count", models.BigIntegerField(default=0)),
+                ("not_finite", models.BigIntegerField(default=0)),
+                ("first_step", models.BigIntegerField(null=True)),
+                ("last_step", models.BigIntegerField(null=True)),
+                ("first_wall", models.DateTimeField(null=True)),
+                ("last_wall", models.DateTimeField(null=True)),
+                ("last", models.FloatField(null=True)),
+                ("min", models.FloatField(null=True)),
+                ("max", models.FloatField(null=True)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="series", to="runs.run"
+                    ),
+                ),
             ],
             options={
-                'db_table': 'metric_series',
+                "db_table": "metric_series",
             },
         ),
         migrations.CreateModel(
-            name='MetricPoint',
+            name="MetricPoint",
             fields=[
-                ('pk', models.CompositePrimaryKey('series', 'step', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('step', models.BigIntegerField()),
-                ('wall', models.DateTimeField()),
-                ('value', models.FloatField()),
-                ('series', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='points', to='metrics.metricseries')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "series", "step", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("step", models.BigIntegerField()),
+                ("wall", models.DateTimeField()),
+                ("value", models.FloatField()),
+                (
+                    "series",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="points",
+                        to="metrics.metricseries",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'metric_point',
+                "db_table": "metric_point",
             },
         ),
         migrations.CreateModel(
-            name='MetricBucket',
+            name="MetricBucket",
             fields=[
-                ('pk', models.CompositePrimaryKey('series', 'level', 'bucket', blank=True, editable=False, primary_key=True, serialize=False)),
-                ('level', models.SmallIntegerField()),
-                ('bucket', models.BigIntegerField()),
-                ('finite', models.IntegerField()),
-                ('not_finite', models.IntegerField(default=0)),
-                ('vmin', models.FloatField(null=True)),
-                ('vmax', models.FloatField(null=True)),
-                ('vsum', models.FloatField()),
-                ('wlast', models.DateTimeField()),
-                ('series', models.ForeignKey(db_constraint=False, db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='buckets', to='metrics.metricseries')),
+                (
+                    "pk",
+                    models.CompositePrimaryKey(
+                        "series", "level", "bucket", blank=True, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("level", models.SmallIntegerField()),
+                ("bucket", models.BigIntegerField()),
+                ("finite", models.IntegerField()),
+                ("not_finite", models.IntegerField(default=0)),
+                ("vmin", models.FloatField(null=True)),
+                ("vmax", models.FloatField(null=True)),
+                ("vsum", models.FloatField()),
+                ("wlast", models.DateTimeField()),
+                (
+                    "series",
+                    models.ForeignKey(
+                        db_constraint=False,
+                        db_index=False,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="buckets",
+                        to="metrics.metricseries",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'metric_bucket',
+                "db_table": "metric_bucket",
             },
         ),
         migrations.AddConstraint(
-            model_name='metricseries',
-            constraint=models.UniqueConstraint(fields=('run', 'key'), name='metric_series_unique'),
+            model_name="metricseries",
+            constraint=models.UniqueConstraint(fields=("run", "key"), name="metric_series_unique"),
         ),
     ]

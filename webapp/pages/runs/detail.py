@@ -1,7 +1,8 @@
-"""A run's page and the fragments on it."""
+"""A run's page: its head, which follows the run live, and what people do with the run."""
 
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -12,20 +13,18 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from polm_core import catalogue
-from polm_core.method import Method
+from polm_core.method import ChartSpec, Method
 from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
-from webapp.errors import NotFound
+from webapp.errors import Invalid, NotFound
+from webapp.pages.lists import back_to
 from webapp.pages.runs.health import advice_for
-from webapp.pages.runs.listing import back
 from webapp.runs import selectors, services
-from webapp.runs.api import config_yaml
-from webapp.runs.models import ACTIVE, FINISHED, Run, RunLog, Status
+from webapp.runs.models import ACTIVE, FINISHED, Run, Status
 
-SAMPLES = 30
-LOG_LINES = 1_000
-CHECKPOINTS = 200
+RELATIVES = 20
+HEADLINES = 2
 _ACTIONS: dict[str, Callable[..., Run]] = {
     "stop": services.run_stop,
     "pause": services.run_pause,
@@ -33,33 +32,56 @@ _ACTIONS: dict[str, Callable[..., Run]] = {
 }
 
 
+@dataclass(frozen=True)
+class Headline:
+    """The newest values of one of the method's charts, on training rows and on held-out ones."""
+
+    title: str
+    trained: float | None
+    held_out: float | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting that is not the same in two configs, by its dotted name."""
+
+    name: str
+    before: Any
+    after: Any
+
+
 @requires(Role.VIEWER)
 @require_safe
 def run(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
-    """A run's page; as a fragment, its head, which follows the run live."""
+    """A run's page; as a fragment, its head."""
     found = selectors.run_get(request.actor, pk)
     context = _head(request, found)
     if request.htmx:
         return render(request, "runs/_head.html", context)
-    method = _method_of(found)
+    method = context["method"]
     context |= {
-        "method": method,
         "charts": method.charts if method else (),
         "config_yaml": yaml.safe_dump(found.config, sort_keys=False, allow_unicode=True),
-        "config_diff": _difference(found.parent.config, found.config) if found.parent else [],
-        "children": found.children.order_by("-id")[:20],
-        "checkpoint_count": found.run_checkpoints.count(),
+        "changed_from": "parent" if found.parent else "defaults",
+        "differences": _differences(found, method),
+        "children": found.children.order_by("-id")[:RELATIVES],
+        "successors": Run.objects.filter(model__checkpoint__run_checkpoint__run=found, team=found.team_id)[:RELATIVES],
+        "newest": found.run_checkpoints.select_related("checkpoint").order_by("-step")[:RELATIVES],
     }
     return render(request, "runs/run.html", context)
 
 
 def _head(request: StudioRequest, run: Run) -> dict[str, Any]:
+    method = next((one for one in catalogue.METHODS if one.slug == run.method), None)
     may_act = request.actor.holds(Role.MEMBER, run.team_id)
     return {
         "run": run,
+        "method": method,
+        "headlines": _headlines(run, method),
         "eta": selectors.eta_seconds(run),
         "seconds": selectors.seconds_spent(run),
         "active": run.status in ACTIVE,
+        "checkpoint_count": run.run_checkpoints.count(),
         "may_stop": may_act and run.status not in (*FINISHED, Status.STOPPING),
         "may_pause": may_act and run.status in (Status.QUEUED, Status.STARTING, Status.RUNNING),
         "may_resume": may_act and run.status in (Status.PAUSED, Status.STOPPED, Status.FAILED),
@@ -68,6 +90,20 @@ def _head(request: StudioRequest, run: Run) -> dict[str, Any]:
         "waiting": selectors.waiting_of(run) if run.status == Status.QUEUED else None,
         "advice": advice_for(run),
     }
+
+
+def _headlines(run: Run, method: Method | None) -> list[Headline]:
+    """The figures a glance should catch: those of the method's first charts."""
+    charts = method.charts[:HEADLINES] if method else ()
+    keys = [key for chart in charts for key in chart.keys]
+    last = dict(run.series.filter(key__in=keys).values_list("key", "last"))
+    found = [_headline(chart, last) for chart in charts]
+    return [one for one in found if one.trained is not None or one.held_out is not None]
+
+
+def _headline(chart: ChartSpec, last: dict[str, float | None]) -> Headline:
+    trained = next((key for key in chart.keys if not key.startswith("eval/")), "")
+    return Headline(chart.title, last.get(trained), last.get(f"eval/{trained}"))
 
 
 @requires(Role.MEMBER)
@@ -80,104 +116,48 @@ def action(request: StudioRequest, pk: uuid.UUID, action: str) -> HttpResponse:
     act(actor=request.actor, run=selectors.run_get(request.actor, pk, Role.MEMBER))
     if request.htmx:
         return render(request, "runs/_head.html", _head(request, selectors.run_get(request.actor, pk)))
-    return redirect(back(request, reverse("run", args=[pk])))
+    return redirect(back_to(request, reverse("run", args=[pk])))
 
 
 @requires(Role.MEMBER)
 @require_POST
 def edit(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """Name, notes and tags."""
-    services.run_update(
-        actor=request.actor,
-        run=selectors.run_get(request.actor, pk, Role.MEMBER),
-        name=request.POST.get("name"),
-        notes=request.POST.get("notes"),
-        tags=request.POST["tags"].split(",") if "tags" in request.POST else None,
-    )
-    messages.success(request, "Saved.")
+    try:
+        services.run_update(
+            actor=request.actor,
+            run=selectors.run_get(request.actor, pk, Role.MEMBER),
+            name=request.POST.get("name"),
+            notes=request.POST.get("notes"),
+            tags=request.POST["tags"].split(",") if "tags" in request.POST else None,
+        )
+    except Invalid as error:
+        problems = [f"{name} {problem}" for name, found in error.fields.items() for problem in found]
+        messages.error(request, f"{error.message} {'; '.join(problems)}.".capitalize())
+    else:
+        messages.success(request, "Saved.")
     return redirect("run", pk)
 
 
 @requires(Role.MEMBER)
 @require_POST
 def delete(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """Delete the run and what it left."""
     found = selectors.run_get(request.actor, pk, Role.MEMBER)
     services.run_delete(actor=request.actor, run=found)
     messages.success(request, f"{found.name} is deleted.")
     return redirect("runs")
 
 
-@requires(Role.VIEWER)
-@require_safe
-def samples(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
-    """Fragment: what the model generated on held-out prompts at one step, beside what it said at first."""
-    found = selectors.run_get(request.actor, pk)
-    steps = selectors.sample_steps(found)
-    asked = request.GET.get("step", "")
-    step = int(asked) if asked.isdigit() else (steps[-1] if steps else None)
-    first = steps[0] if steps else None
-    before = {one.prompt: one.completion for one in selectors.run_samples(found, step=first)[:SAMPLES]}
-    shown = selectors.run_samples(found, step=step)[:SAMPLES] if step is not None else []
-    context = {
-        "run": found,
-        "steps": steps,
-        "step": step,
-        "first_step": first,
-        "pinned": asked.isdigit(),
-        "samples": [(one, before.get(one.prompt, "") if step != first else "") for one in shown],
-    }
-    return render(request, "runs/_samples.html", context)
-
-
-@requires(Role.VIEWER)
-@require_safe
-def log(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
-    """Fragment: the end of the log, or those of its lines that hold a word."""
-    found = selectors.run_get(request.actor, pk)
-    text, _ = selectors.run_log(found, tail=LOG_LINES)
-    word = request.GET.get("q", "").strip()
-    if word:
-        text = "".join(line for line in text.splitlines(keepends=True) if word.lower() in line.lower())
-    return render(request, "runs/_log.html", {"run": found, "text": text, "word": word})
-
-
-@requires(Role.VIEWER)
-@require_safe
-def log_file(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
-    """The whole log as a file; what is kept of it is bounded."""
-    found = selectors.run_get(request.actor, pk)
-    pieces = RunLog.objects.filter(run=found).order_by("offset").values_list("text", flat=True)
-    headers = {"Content-Disposition": f'attachment; filename="run-{found.pk}.txt"'}
-    return HttpResponse("".join(pieces), content_type="text/plain; charset=utf-8", headers=headers)
-
-
-@requires(Role.VIEWER)
-@require_safe
-def config_file(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
-    """The settings as `python -m polm_core run` takes them."""
-    found = selectors.run_get(request.actor, pk)
-    headers = {"Content-Disposition": f'attachment; filename="run-{found.pk}.yaml"'}
-    return HttpResponse(config_yaml(found), content_type="application/yaml", headers=headers)
-
-
-@requires(Role.VIEWER)
-@require_safe
-def checkpoints(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
-    """Fragment: the stored checkpoints, newest first."""
-    found = selectors.run_get(request.actor, pk)
-    links = found.run_checkpoints.select_related("checkpoint").order_by("-step")[:CHECKPOINTS]
-    return render(request, "runs/_checkpoints.html", {"run": found, "links": links})
-
-
-def _method_of(run: Run) -> Method | None:
-    return next((method for method in catalogue.METHODS if method.slug == run.method), None)
-
-
-def _difference(before: dict[str, Any], after: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """The settings in which two runs differ, by dotted name."""
-    old, new = dict(_flat(before)), dict(_flat(after))
+def _differences(run: Run, method: Method | None) -> list[Difference]:
+    """What the run does differently from the one it was cloned from, else from its method's defaults."""
+    if run.parent:
+        before = run.parent.config
+    else:
+        before = method.default_config() if method else run.config
+    old, new = dict(_flat(before)), dict(_flat(run.config))
     names = sorted(old.keys() | new.keys())
-    return [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
+    return [Difference(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
 
 
 def _flat(config: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

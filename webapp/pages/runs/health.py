@@ -1,16 +1,48 @@
-"""Advice on a run: rules that look at its metrics' totals and say what to try, with the evidence."""
+"""Advice on a run: rules that look at its curves and say what is the matter, what shows it and what to try."""
 
-import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from statistics import fmean, median
 
 from django.utils import timezone
 
+from webapp.metrics import reading
 from webapp.metrics.models import MetricSeries
+from webapp.runs.leases import LEASE
 from webapp.runs.models import ACTIVE, Run
 
-SILENT_AFTER = datetime.timedelta(seconds=60)
+# A curve is judged in this many buckets, and only once it has that many points.
+BUCKETS = 40
+ENOUGH = 20
+
+SILENT_AFTER = timedelta(seconds=60)
 RISE = 1.2
+# A rise counts when it takes back this share of what was gained: a loss near 0 doubles by chance.
+REGAINED = 0.1
+SPIKE = 10.0
+UNLEARNED = 0.1
+# Nats of divergence from the reference, beyond which rewards stop meaning quality (Gao et al., arXiv 2210.10760).
+KL_BOUNDS = {"kl": 1.0, "objective/kl": 10.0}
+LONGER = 1.5
+FLAT = 0.1
+CLIPPED = 0.5
+COLLAPSED = 0.2
+DISK_FREE = 0.1
+
+WATCHED = (
+    "loss",
+    "eval/loss",
+    "grad_norm",
+    "logps/chosen",
+    "rewards/margins",
+    "reward",
+    "reward_std",
+    "entropy",
+    "completions/mean_length",
+    "completions/clipped_ratio",
+    *KL_BOUNDS,
+)
 
 
 @dataclass(frozen=True)
@@ -22,69 +54,256 @@ class Advice:
     remedy: str
 
 
-Rule = Callable[[Run, dict[str, MetricSeries]], Advice | None]
+@dataclass(frozen=True)
+class Curve:
+    """The finite values of a metric in at most `BUCKETS` means by step, with the largest value of each bucket."""
+
+    points: int
+    means: list[float]
+    peaks: list[float]
+
+    @property
+    def span(self) -> int:
+        """How many buckets a trend is told from: a fifth of them."""
+        return max(1, len(self.means) // 5)
+
+    @property
+    def start(self) -> float:
+        return fmean(self.means[: self.span])
+
+    @property
+    def now(self) -> float:
+        return fmean(self.means[-self.span :])
+
+    @property
+    def best(self) -> float:
+        """The lowest mean over a span."""
+        return min(fmean(self.means[i : i + self.span]) for i in range(len(self.means) - self.span + 1))
+
+    @property
+    def spread(self) -> float:
+        return max(self.means) - min(self.means)
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What the rules look at. `curves` holds those metrics of which at least one value is finite."""
+
+    run: Run
+    totals: Mapping[str, MetricSeries]
+    curves: Mapping[str, Curve]
+
+    def trend(self, key: str) -> Curve | None:
+        """The curve of a metric that has enough points for a trend."""
+        curve = self.curves.get(key)
+        return curve if curve is not None and curve.points >= ENOUGH else None
+
+
+Rule = Callable[[Signs], Advice | None]
 
 
 def advice_for(run: Run) -> list[Advice]:
-    """The rules that fire for a run that has logged something."""
-    series = {one.key: one for one in run.series.all()}
-    return [advice for rule in RULES if (advice := rule(run, series)) is not None]
+    """What the rules have to say about a run."""
+    signs = _read(run)
+    return [advice for rule in RULES if (advice := rule(signs)) is not None]
 
 
-def _loss_not_finite(run: Run, series: dict[str, MetricSeries]) -> Advice | None:
-    bad = [one for key, one in series.items() if key in {"loss", "grad_norm", "eval/loss"} and one.not_finite]
+def _read(run: Run) -> Signs:
+    totals = {series.key: series for series in run.series.filter(key__in=WATCHED)}
+    windows = {key: window for key, one in totals.items() if (window := reading.window_of(one, BUCKETS))}
+    columns = reading.read_windows(list(windows.values()))
+    curves = {}
+    for key, window in windows.items():
+        found = columns[window.series_id]
+        known = [(mean, peak) for mean, peak in zip(found.mean, found.max, strict=True) if None not in (mean, peak)]
+        if known:
+            means, peaks = zip(*known, strict=True)
+            curves[key] = Curve(totals[key].count, list(means), list(peaks))
+    return Signs(run, totals, curves)
+
+
+def _loss_not_finite(signs: Signs) -> Advice | None:
+    bad = [one for key in ("loss", "eval/loss", "grad_norm") if (one := signs.totals.get(key)) and one.not_finite]
     if not bad:
         return None
+    evidence = ", ".join(f"{one.key}: {one.not_finite:,} of {one.count:,} points are NaN or infinite" for one in bad)
+    if any(one.count == one.not_finite for one in bad):
+        remedy = "It never was one: most often no token of a row is trained on. Raise max_length, or see the preflight."
+        return Advice("The loss is not a number", evidence, remedy)
     return Advice(
         "The loss is no longer a number",
-        ", ".join(f"{one.key}: {one.not_finite} of {one.count} points are NaN or infinite" for one in bad),
+        evidence,
         "Lower the learning rate, set max_grad_norm to 1 or less, or train in fp32 or bf16.",
     )
 
 
-def _loss_zero(run: Run, series: dict[str, MetricSeries]) -> Advice | None:
-    loss = series.get("loss")
+def _loss_zero(signs: Signs) -> Advice | None:
+    loss = signs.totals.get("loss")
     if loss is None or loss.count < 3 or loss.last != 0 or loss.min != 0:
         return None
     return Advice(
         "The loss is exactly 0",
-        "Nothing is being learned: most often no token of the rows is trained on.",
-        "Look at the first example on the launch page: raise max_length, or train on all tokens.",
+        "nothing is being learned: most often no token of the rows is trained on",
+        "Look at the first row in the preflight: raise max_length, or train on all tokens.",
     )
 
 
-def _loss_rises(run: Run, series: dict[str, MetricSeries]) -> Advice | None:
-    loss = series.get("loss")
-    if loss is None or loss.count < 20 or loss.last is None or loss.min is None or loss.min <= 0:
+def _loss_rises(signs: Signs) -> Advice | None:
+    loss = signs.trend("loss")
+    if loss is None or loss.best <= 0 or loss.now < RISE * loss.best:
         return None
-    if loss.last < loss.min * RISE * 2:
+    if loss.now - loss.best < REGAINED * (loss.start - loss.best):
         return None
     return Advice(
         "The loss has risen from its best",
-        f"best {loss.min:.4g}, now {loss.last:.4g}",
-        "Lower the learning rate or lengthen the warm-up; if only the last batch is hard, this passes.",
+        f"it was {loss.best:.4g} and is {loss.now:.4g} now, averaged over a fifth of the run",
+        "Lower the learning rate or lengthen the warm-up; an earlier checkpoint may be the better one.",
     )
 
 
-def _held_out_worse(run: Run, series: dict[str, MetricSeries]) -> Advice | None:
-    loss = series.get("eval/loss")
-    if loss is None or loss.count < 3 or loss.last is None or loss.min is None or loss.last < loss.min * RISE:
+def _gradient_spikes(signs: Signs) -> Advice | None:
+    norm = signs.trend("grad_norm")
+    if norm is None:
+        return None
+    # Large gradients in the first steps are what a warm-up is for.
+    peak, usual = max(norm.peaks[norm.span :], default=0.0), median(norm.means)
+    if peak < SPIKE * usual or usual <= 0:
         return None
     return Advice(
-        "The held-out loss is worse than it was",
-        f"best {loss.min:.4g}, now {loss.last:.4g}",
-        "The model learns the training rows by heart: stop earlier, use more rows, or a smaller adapter.",
+        "The gradient spikes",
+        f"its norm reaches {peak:.4g} and is usually {usual:.4g}",
+        "Lower max_grad_norm or the learning rate, and look for rows unlike the others.",
     )
 
 
-def _silent(run: Run, series: dict[str, MetricSeries]) -> Advice | None:
-    if run.status not in ACTIVE or run.lease_until is None or run.lease_until > timezone.now() - SILENT_AFTER:
+def _chosen_unlearned(signs: Signs) -> Advice | None:
+    chosen, margin = signs.trend("logps/chosen"), signs.trend("rewards/margins")
+    if chosen is None or margin is None or margin.now <= margin.start:
+        return None
+    if chosen.now > chosen.start - UNLEARNED * abs(chosen.start):
+        return None
+    return Advice(
+        "The chosen answers become unlikely too",
+        f"their log-probability fell from {chosen.start:.4g} to {chosen.now:.4g} as the margin grew to {margin.now:.4g}",
+        "Raise beta, lower the learning rate, or add sft to the losses so that chosen answers stay likely.",
+    )
+
+
+def _far_from_reference(signs: Signs) -> Advice | None:
+    for key, bound in KL_BOUNDS.items():
+        curve = signs.curves.get(key)
+        if curve is not None and curve.now > bound:
+            return Advice(
+                "The model has drifted far from its reference",
+                f"{key} is {curve.now:.4g} and should stay below {bound:g}",
+                "Raise beta or lower the learning rate; rewards won beyond this rarely mean better answers.",
+            )
+    return None
+
+
+def _no_signal(signs: Signs) -> Advice | None:
+    spread = signs.trend("reward_std")
+    if spread is None or spread.now > 0:
+        return None
+    return Advice(
+        "The rewards give no signal",
+        "every answer of a group gets the same reward, so no answer is preferred",
+        "Take prompts of other difficulty, raise the temperature or the group size, or grade rewards more finely.",
+    )
+
+
+def _length_hacking(signs: Signs) -> Advice | None:
+    length, reward = signs.trend("completions/mean_length"), signs.trend("reward")
+    if length is None or reward is None or length.now < LONGER * length.start:
+        return None
+    if reward.now - reward.start > FLAT * reward.spread:
+        return None
+    return Advice(
+        "Answers grow longer and not better",
+        f"from {length.start:.4g} to {length.now:.4g} tokens, with the reward at {reward.now:.4g}",
+        "Put a length penalty among the rewards, or normalise the loss by length as dr-grpo does.",
+    )
+
+
+def _clipped(signs: Signs) -> Advice | None:
+    clipped = signs.curves.get("completions/clipped_ratio")
+    if clipped is None or clipped.now <= CLIPPED:
+        return None
+    return Advice(
+        "Most answers are cut off",
+        f"{clipped.now:.0%} of them reach the length limit, so their end is never rewarded",
+        "Raise the longest completion, or ask for shorter answers in the prompt.",
+    )
+
+
+def _entropy_collapse(signs: Signs) -> Advice | None:
+    entropy = signs.trend("entropy")
+    if entropy is None or "reward" not in signs.totals or entropy.now > COLLAPSED * entropy.start:
+        return None
+    return Advice(
+        "The entropy has collapsed",
+        f"it fell from {entropy.start:.4g} to {entropy.now:.4g}: the model hardly tries anything new",
+        "Raise the temperature or the KL weight, or lower the learning rate.",
+    )
+
+
+def _held_out_worse(signs: Signs) -> Advice | None:
+    loss = signs.curves.get("eval/loss")
+    if loss is None or len(loss.means) < 3:
+        return None
+    first, best, last = loss.means[0], min(loss.means), loss.means[-1]
+    if last > first:
+        title, evidence = "The held-out loss is worse than at the start", f"it was {first:.4g} and is {last:.4g} now"
+    elif best > 0 and last >= RISE * best and last - best >= REGAINED * (first - best):
+        title, evidence = "The held-out loss is past its best", f"it was {best:.4g} and is {last:.4g} now"
+    else:
+        return None
+    return Advice(
+        title,
+        evidence,
+        "The training rows are learned by heart: stop earlier, lower the learning rate, or use more rows.",
+    )
+
+
+def _silent(signs: Signs) -> Advice | None:
+    run = signs.run
+    if run.status not in ACTIVE or run.lease_until is None:
+        return None
+    silence = timezone.now() - (run.lease_until - LEASE)
+    if silence < SILENT_AFTER:
         return None
     return Advice(
         "Its worker has not been heard of",
-        f"last sign of life due {run.lease_until:%H:%M:%S} UTC",
-        "Another worker takes the run over from its last checkpoint; see the queue for workers that are alive.",
+        f"no sign of life for {silence.total_seconds():.0f} s",
+        "Another worker takes the run over from its last checkpoint; the queue shows which workers are alive.",
     )
 
 
-RULES: tuple[Rule, ...] = (_loss_not_finite, _loss_zero, _loss_rises, _held_out_worse, _silent)
+def _disk_full(signs: Signs) -> Advice | None:
+    run = signs.run
+    system = run.worker.system if run.worker is not None and run.status in ACTIVE else {}
+    free, total = system.get("disk_free"), system.get("disk_total")
+    if not total or free is None or free >= DISK_FREE * total:
+        return None
+    return Advice(
+        "The worker's disk is almost full",
+        f"{free / total:.0%} of it is free",
+        "Delete runs or checkpoints that nobody needs, or save less often: without room a checkpoint is lost.",
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    _loss_not_finite,
+    _loss_zero,
+    _loss_rises,
+    _held_out_worse,
+    _gradient_spikes,
+    _chosen_unlearned,
+    _far_from_reference,
+    _no_signal,
+    _length_hacking,
+    _clipped,
+    _entropy_collapse,
+    _silent,
+    _disk_full,
+)

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from webapp.pages.runs import detail, launch, listing, queue
+from webapp.pages.runs import detail, launch, listing, parts, queue
 
 urlpatterns = [
     path("", listing.runs, name="runs"),
@@ -13,10 +13,10 @@ urlpatterns = [
     path("<uuid:pk>/edit", detail.edit, name="run-edit"),
     path("<uuid:pk>/priority", queue.priority, name="run-priority"),
     path("<uuid:pk>/delete", detail.delete, name="run-delete"),
-    path("<uuid:pk>/samples", detail.samples, name="run-samples"),
-    path("<uuid:pk>/log", detail.log, name="run-log"),
-    path("<uuid:pk>/log.txt", detail.log_file, name="run-log-file"),
-    path("<uuid:pk>/config.yaml", detail.config_file, name="run-config"),
-    path("<uuid:pk>/checkpoints", detail.checkpoints, name="run-checkpoints"),
+    path("<uuid:pk>/samples", parts.samples, name="run-samples"),
+    path("<uuid:pk>/log", parts.log, name="run-log"),
+    path("<uuid:pk>/log.txt", parts.log_file, name="run-log-file"),
+    path("<uuid:pk>/config.yaml", parts.config_file, name="run-config"),
+    path("<uuid:pk>/checkpoints", parts.checkpoints, name="run-checkpoints"),
     path("<uuid:pk>/<str:action>", detail.action, name="run-action"),
 ]

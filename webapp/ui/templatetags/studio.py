@@ -13,6 +13,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from lucide.templatetags.lucide import lucide
 
+from webapp.ui.forms import as_text
+
 register = template.Library()
 
 NOTHING = "–"  # noqa: RUF001 (an en dash, what a table shows where there is no value)
@@ -154,7 +156,7 @@ def status(state: str, label: str = "") -> SafeString:
     """A state as a chip with a shape and a colour of its own."""
     shape, tone = _STATES.get(str(state), ("ring", "idle"))
     return format_html(
-        '<span class="status {} {}"><svg class="shape" viewBox="0 0 12 12" aria-hidden="true">{}</svg>{}</span>',
+        '<span class="status {} shape-{}"><svg class="shape" viewBox="0 0 12 12" aria-hidden="true">{}</svg>{}</span>',
         tone,
         shape,
         mark_safe(_SHAPES[shape]),  # noqa: S308 (a constant)
@@ -236,3 +238,9 @@ def code_marks(text: str) -> SafeString:
         return format_html("{}", text)
     marked = (format_html("<code>{}</code>", piece) if index % 2 else piece for index, piece in enumerate(pieces))
     return format_html_join("", "{}", ((piece,) for piece in marked))
+
+
+@register.filter
+def setting_text(value: Any) -> str:
+    """A setting's value as it is typed, a dash where it is not set."""
+    return as_text(value) or NOTHING

@@ -1,0 +1,141 @@
+"""What hangs on a run's page: samples, the log, its settings as a file, checkpoints."""
+
+import re
+import uuid
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from webapp.accounts.access import requires
+from webapp.accounts.middleware import StudioRequest
+from webapp.accounts.models import Role
+from webapp.runs import selectors
+from webapp.runs.api import config_yaml
+from webapp.runs.models import Run, RunLog, RunSample
+
+SAMPLES = 30
+LOG_LINES = 1_000
+CHECKPOINTS = 200
+# Comparing words takes time that grows with the square of their number.
+MARKED_WORDS = 500
+ALIKE = 0.2
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of an answer; `is_new` when the answer before did not have it."""
+
+    text: str
+    is_new: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said to a prompt at one step, and what it had said to it before."""
+
+    sample: RunSample
+    before: RunSample | None
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def figures(self) -> list[tuple[str, float]]:
+        """Rewards and the like, that a method logs beside its rollouts."""
+        return [(name, value) for name, value in self.sample.data.items() if isinstance(value, float)]
+
+
+@requires(Role.VIEWER)
+@require_safe
+def samples(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """Fragment: the answers of one step beside those of the first, or those to one prompt (`like`) at every step."""
+    found = selectors.run_get(request.actor, pk)
+    like = request.GET.get("like", "")
+    if like.isdigit():
+        return render(request, "runs/_samples_of_prompt.html", _across_steps(found, int(like)))
+    return render(request, "runs/_samples.html", _at_step(found, request.GET.get("step", "")))
+
+
+def _at_step(run: Run, asked: str) -> dict[str, object]:
+    steps = selectors.sample_steps(run)
+    first, newest = (steps[0], steps[-1]) if steps else (None, None)
+    step = int(asked) if asked.isdigit() and int(asked) in steps else newest
+    before = {one.prompt: one for one in selectors.run_samples(run, step=first)[:SAMPLES]} if step != first else {}
+    shown = selectors.run_samples(run, step=step)[:SAMPLES] if step is not None else []
+    return {
+        "run": run,
+        "steps": steps,
+        "step": step,
+        "first_step": first,
+        "follows": step == newest,
+        "answers": [_answer(one, before.get(one.prompt)) for one in shown],
+    }
+
+
+def _across_steps(run: Run, sample_id: int) -> dict[str, object]:
+    one = selectors.run_samples(run).filter(pk=sample_id).first()
+    said = list(selectors.run_samples(run).filter(prompt=one.prompt).order_by("step", "id")[:SAMPLES]) if one else []
+    pairs = zip(said, [None, *said], strict=False)
+    return {"run": run, "sample": one, "answers": [_answer(now, before) for now, before in pairs][::-1]}
+
+
+def _answer(sample: RunSample, before: RunSample | None) -> Answer:
+    return Answer(sample, before, _pieces(before.completion if before else "", sample.completion))
+
+
+def _pieces(before: str, after: str) -> list[Piece]:
+    """`after` with the words marked that are not in `before`; unmarked where nearly all of it is new."""
+    old, new = re.split(r"(\s+)", before), re.split(r"(\s+)", after)
+    if not before or len(old) + len(new) > 2 * MARKED_WORDS:
+        return [Piece(after)]
+    matcher = SequenceMatcher(None, old, new, autojunk=False)
+    if matcher.ratio() < ALIKE:
+        return [Piece(after)]
+    return [
+        Piece("".join(new[start:end]), kind != "equal")
+        for kind, _, _, start, end in matcher.get_opcodes()
+        if end > start
+    ]
+
+
+@requires(Role.VIEWER)
+@require_safe
+def log(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """Fragment: the end of the log, or those of its lines that hold a word (`q`)."""
+    found = selectors.run_get(request.actor, pk)
+    text, end = selectors.run_log(found, tail=LOG_LINES)
+    word = request.GET.get("q", "").strip()
+    if word:
+        text = "".join(line for line in text.splitlines(keepends=True) if word.lower() in line.lower())
+    context = {"run": found, "text": text, "end": end, "word": word, "most": LOG_LINES}
+    return render(request, "runs/_log.html", context)
+
+
+@requires(Role.VIEWER)
+@require_safe
+def log_file(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """The whole log as a file; what is kept of it is bounded."""
+    found = selectors.run_get(request.actor, pk)
+    pieces = RunLog.objects.filter(run=found).order_by("offset").values_list("text", flat=True)
+    headers = {"Content-Disposition": f'attachment; filename="run-{found.pk}.txt"'}
+    return HttpResponse("".join(pieces), content_type="text/plain; charset=utf-8", headers=headers)
+
+
+@requires(Role.VIEWER)
+@require_safe
+def config_file(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """The settings as `python -m polm_core run` takes them."""
+    found = selectors.run_get(request.actor, pk)
+    headers = {"Content-Disposition": f'attachment; filename="run-{found.pk}.yaml"'}
+    return HttpResponse(config_yaml(found), content_type="application/yaml", headers=headers)
+
+
+@requires(Role.VIEWER)
+@require_safe
+def checkpoints(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """Fragment: the stored checkpoints, newest first."""
+    found = selectors.run_get(request.actor, pk)
+    links = found.run_checkpoints.select_related("checkpoint").order_by("-step")[:CHECKPOINTS]
+    may_use = request.actor.holds(Role.MEMBER, found.team_id)
+    return render(request, "runs/_checkpoints.html", {"run": found, "links": links, "may_use": may_use})
