@@ -26,7 +26,7 @@ def set_environment() -> None:
 
 
 def hide_progress_bars() -> None:
-    """Keep transformers' bars for loading and saving out of logs; its own setting for that is not in the environment."""
+    """Keep transformers' bars for loading and saving out of logs, which no environment variable does."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

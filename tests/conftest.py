@@ -1,12 +1,16 @@
 """Fixtures of every test. Postgres and the broker start with the first test that asks for them."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 
+from tests.support.lookalikes import alpaca
 from tests.support.services import Services, session_services
+from tests.support.studio import RunningStudio
 
 pytest_plugins = ["tests.support.browser"]
 
@@ -21,3 +25,33 @@ def services() -> Iterator[Services]:
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(services: Services) -> None:
     """Have Postgres up before pytest-django creates the test database."""
+
+
+# --- one real studio for all live and browser tests ---
+@pytest.fixture(scope="session")
+def studio() -> Iterator[RunningStudio]:
+    var = Path(tempfile.mkdtemp(prefix="polm-live-"))
+    var.chmod(0o711)
+    running = RunningStudio(var)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(var, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tiny(studio: RunningStudio) -> str:
+    """The id of a model of a few thousand weights."""
+    from tests.support.tiny import build_model
+
+    folder = studio.var / "models" / "tiny"
+    build_model(folder)
+    return studio.add_model(folder, "tiny")
+
+
+@pytest.fixture(scope="session")
+def conversations(studio: RunningStudio) -> str:
+    """The id of a small dataset of instructions."""
+    return studio.upload("instructions", "instructions.json", alpaca(120))["id"]  # type: ignore[no-any-return]

@@ -161,7 +161,8 @@ LOGIN_URL = "/sign-in"
 LOGIN_REDIRECT_URL = "/"
 DATABASES = {
     "default": {
-        **dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True),
+        # A connection per request: under ASGI each request has a thread of its own, so none could be kept.
+        **dj_database_url.parse(DATABASE_URL),
         "TEST": {"NAME": f"test_{os.environ.get('POLM_TEST_DB', 'studio')}"},
     }
 }

@@ -52,11 +52,20 @@ def prepare(model_id: str) -> None:
         model_ready(model=model, parameters=parameters, context_length=context_length, revision=prepared.revision)
     except JobInterrupted:
         model_release(model=model)
+        _clean_up_deleted(model)
         return
     except PolmError as error:
         model_fail(model=model, error=error)
     if model.source == ModelSource.HUB:
         shutil.rmtree(_workplace(model), ignore_errors=True)
+
+
+def _clean_up_deleted(model: BaseModel) -> None:
+    """Remove what was fetched and stored of a model that somebody deleted meanwhile."""
+    key = model_key(model)
+    if key and not BaseModel.objects.filter(pk=model.pk).exists():
+        shutil.rmtree(_workplace(model), ignore_errors=True)
+        artifacts.delete(key)
 
 
 def local_path(model: BaseModel) -> tuple[Path, Path | None]:

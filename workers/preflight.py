@@ -25,7 +25,7 @@ SECONDS = 40.0
 
 def answer(preflight_id: str) -> None:
     """Work out one preflight and store the report, or the error with its advice."""
-    preflight = Preflight.objects.filter(pk=preflight_id, report=None, error=None).first()
+    preflight = Preflight.objects.filter(pk=preflight_id, report__isnull=True, error__isnull=True).first()
     if preflight is None:
         return
     folder = settings.VAR_DIR / "preflights" / uuid.uuid4().hex

@@ -209,6 +209,12 @@ function refreshTimes() {
   for (const time of document.querySelectorAll("time[data-ago]")) time.textContent = ago(new Date(time.dateTime));
 }
 
+// A dialog whose form was refused comes back open within the page: show it above the page.
+for (const dialog of document.querySelectorAll("dialog.dialog[open]")) {
+  dialog.close();
+  dialog.showModal();
+}
+
 watchToasts();
 openTabOfAddress();
 setInterval(refreshTimes, 10_000);

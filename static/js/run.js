@@ -6,7 +6,7 @@ import { Board } from "./charts.js";
 import { holdWhileAsking } from "./hold.js";
 import { getJSON } from "./http.js";
 
-const LIST_MS = 10_000;
+const KEYS_MS = 5_000;
 const STORE = "run-charts";
 const MOST_LOG = 1_000_000;
 
@@ -38,7 +38,7 @@ class RunCharts {
     this.prefix = panel.dataset.prefix ?? "";
     this.board = new Board(options);
     this.shown = new Set();
-    this.listedAt = 0;
+    this.keysAt = 0;
     for (const card of panel.querySelectorAll("[data-chart]")) this.add(card, card.dataset.keys.split(" "));
     panel.addEventListener("tab-open", () => this.list());
     this.showOptions();
@@ -53,21 +53,30 @@ class RunCharts {
     }
   }
 
+  /** What the run has logged, as of a few seconds ago at most. */
+  keys() {
+    if (Date.now() - this.keysAt >= KEYS_MS) {
+      this.keysAt = Date.now();
+      this.known = getJSON(`/api/v1/runs/${this.run}/metrics`).then(({ items }) => new Set(items.map(({ key }) => key)));
+    }
+    return this.known;
+  }
+
   add(card, keys) {
     for (const key of keys) this.shown.add(key);
-    this.board.add(card, { title: card.querySelector("[data-chart-title]").textContent.trim(), load: metricsOfRun(this.run, keys) });
+    const title = card.querySelector("[data-chart-title]").textContent.trim();
+    this.board.add(card, { title, load: metricsOfRun(this.run, keys, () => this.keys()) });
   }
 
   /** Cards for what the run has logged and no chart shows yet; a metric and its `eval/` twin share one. */
   async list() {
-    if (this.panel.hidden || Date.now() - this.listedAt < LIST_MS) return;
-    this.listedAt = Date.now();
-    const { items } = await getJSON(`/api/v1/runs/${this.run}/metrics`);
-    const groups = Map.groupBy(items.map(({ key }) => key).filter((key) => this.isNew(key)), baseOf);
-    const cards = [...groups].map(([base, keys]) => this.newCard(base, keys));
-    this.panel.querySelector("[data-all-charts]").append(...cards);
-    this.panel.querySelector("[data-others]")?.toggleAttribute("hidden", !this.panel.querySelector("[data-all-charts] > *"));
-    this.panel.querySelector("[data-no-charts]")?.toggleAttribute("hidden", this.shown.size > 0);
+    if (this.panel.hidden) return;
+    const keys = [...(await this.keys())];
+    const groups = Map.groupBy(keys.filter((key) => this.isNew(key)), baseOf);
+    const place = this.panel.querySelector("[data-all-charts]");
+    place.append(...[...groups].map(([base, twins]) => this.newCard(base, twins)));
+    this.panel.querySelector("[data-others]")?.toggleAttribute("hidden", !place.children.length);
+    if (keys.length) delete this.panel.dataset.blank;
   }
 
   isNew(key) {
@@ -77,19 +86,24 @@ class RunCharts {
 
   newCard(base, keys) {
     const card = document.getElementById("chart-card").content.firstElementChild.cloneNode(true);
-    card.querySelector("[data-chart-title]").textContent = base.slice(this.prefix.length).replaceAll("_", " ");
+    card.querySelector("[data-chart-title]").textContent = words(base.slice(this.prefix.length));
     this.add(card, keys);
     return card;
   }
 
   follow({ topic, resync }) {
     if (topic !== `run:${this.run}`) return;
-    if (resync) this.board.reload();
-    else this.board.grow();
-    this.list();
+    if (resync) {
+      this.keysAt = 0;
+      this.board.reload();
+    } else {
+      this.board.grow();
+    }
+    this.list().catch(() => {});
   }
 }
 
+const words = (key) => key.replaceAll("_", " ").replace(/\b(cpu|gpu|rss|kl)\b/g, (short) => short.toUpperCase());
 const baseOf = (key) => key.replace(/^eval\//, "");
 const panels = [...document.querySelectorAll("[data-run-charts]")].map((panel) => new RunCharts(panel));
 

@@ -249,9 +249,8 @@ def test_sampling_changes_nothing_about_the_training(make_run: MakeRun) -> None:
 
 def test_long_prompts_are_answered_from_their_end(make_run: MakeRun) -> None:
     turns = [{"role": "user", "content": "7 " * 2000}, {"role": "assistant", "content": "no"}]
-    run_dir = make_run(
-        "sft", rows=tiny.conversations(20), spec={"eval_dataset": eval_set(make_run, [{"messages": turns}])}
-    )
+    held_out = eval_set(make_run, [{"messages": turns}, *tiny.conversations(1)])
+    run_dir = make_run("sft", max_length=128, spec={"eval_dataset": held_out})
     assert execute(run_dir.root) == 0
     assert {sample["step"] for sample in samples(run_dir)} == {0, 4}
 

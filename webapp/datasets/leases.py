@@ -23,7 +23,7 @@ from webapp.tasks import DATASETS_PROCESS, wake
 LEASE = datetime.timedelta(seconds=60)
 MAX_ATTEMPTS = 3
 # How long a message may be under way, or wait behind others, before the reaper sends another.
-REWAKE_AFTER = datetime.timedelta(minutes=2)
+REWAKE_AFTER = datetime.timedelta(seconds=30)
 
 
 class LeaseLost(Exception):

@@ -1,5 +1,6 @@
 """A person's word on how a file is to be read: format and column mapping, checked before a worker sees it."""
 
+import json
 from collections.abc import Mapping as MappingType
 from typing import Any
 
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from polm_core.data.mapping import SHAPES, Mapping
 from polm_core.formats import Format
+from webapp.datasets.texts import is_storable
 from webapp.errors import Invalid
 
 
@@ -40,7 +42,10 @@ def clean_mapping(mapping: MappingType[str, Any] | None, *, format: str = "") ->
             "Format and mapping contradict each other.",
             fields={"format": [f"is '{format}', but the mapping is to '{Format(cleaned.format)}'"]},
         )
-    return cleaned.model_dump(mode="json", exclude_defaults=True)
+    stored = cleaned.model_dump(mode="json", exclude_defaults=True)
+    if not is_storable(json.dumps(stored, ensure_ascii=False).replace("\\u0000", "\0")):
+        raise Invalid("The mapping is not accepted.", fields={"mapping": ["holds a NUL or half a character"]})
+    return stored
 
 
 def check_columns(mapping: MappingType[str, Any] | None, report: MappingType[str, Any]) -> None:

@@ -18,7 +18,8 @@ from webapp.accounts.models import Role, Team
 from webapp.datasets.mappings import clean_mapping
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
 from webapp.datasets.services import head_folder
-from webapp.errors import Conflict, NotFound
+from webapp.datasets.texts import is_storable
+from webapp.errors import Conflict, Invalid, NotFound
 from webapp.pagination import DEFAULT_LIMIT, page
 
 MAX_ROWS = 200
@@ -73,7 +74,7 @@ def datasets_page(
     if team is not None:
         queryset = queryset.filter(team=team)
     if q.strip():
-        queryset = queryset.filter(name__icontains=q.strip())
+        queryset = queryset.filter(name__icontains=q.strip()) if is_storable(q) else queryset.none()
     items, next_cursor = page(_with_uses(queryset), limit, cursor)
     return _entries(items), next_cursor
 
@@ -120,13 +121,18 @@ def report_of(version: DatasetVersion) -> PrepareReport | None:
 def version_preview(version: DatasetVersion, mapping: dict[str, Any] | None = None, *, limit: int = 20) -> Preview:
     """The first rows of the uploaded file under `mapping`, or under the detected one.
 
-    Raises Conflict before the file was looked at and Invalid or DataError for a mapping that does not fit its columns.
+    Raises Conflict before the file was looked at, Invalid when no row could be read or for a mapping that makes no
+    sense, and DataError for one whose columns the file does not have.
     """
     if version.status == VersionStatus.PROCESSING:
         raise Conflict("The dataset is still being processed.", advice="Its columns are known when it is done.")
     cleaned = clean_mapping(mapping)
-    folder = artifacts.local_folder(head_folder(version.pk))
-    return preview_head(folder, Mapping.model_validate(cleaned) if cleaned else None, limit)
+    folder = head_folder(version.pk)
+    if not artifacts.exists(folder):
+        raise Invalid(
+            "No row could be read from the file.", code="data.no-head", advice="See the problems of the dataset."
+        )
+    return preview_head(artifacts.local_folder(folder), Mapping.model_validate(cleaned) if cleaned else None, limit)
 
 
 def rows_page(version: DatasetVersion, *, offset: int = 0, limit: int = DEFAULT_LIMIT) -> RowsPage:

@@ -18,6 +18,7 @@ from webapp.accounts.models import Role, Team
 from webapp.accounts.services import audit
 from webapp.datasets.mappings import check_columns, clean_format, clean_mapping
 from webapp.datasets.models import Dataset, DatasetVersion, Origin, VersionStatus
+from webapp.datasets.texts import is_storable
 from webapp.errors import Conflict, Invalid
 from webapp.live.notify import publish
 from webapp.tasks import DATASETS_PROCESS, wake
@@ -248,10 +249,10 @@ def _clean_origin(origin: str) -> str:
 
 
 def _clean_text(field: str, text: str, length: int) -> str:
-    if len(text) > length or "\0" in text:
-        raise Invalid(
-            "The text is not accepted.", fields={field: [f"must have at most {length:,} characters and no NUL"]}
-        )
+    if len(text) > length:
+        raise Invalid("The text is too long.", fields={field: [f"must have at most {length:,} characters"]})
+    if not is_storable(text):
+        raise Invalid("The text is not accepted.", fields={field: ["holds a NUL or half a character"]})
     return text.strip()
 
 

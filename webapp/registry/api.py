@@ -106,7 +106,7 @@ class CheckpointDetail(CheckpointOut):
 
 
 class ShareAsk(Body):
-    """Exactly one of a team (slug or id), a user (username or id) and `link: true`.
+    """Exactly one of a team (name, slug or id), a user (username or id) and `link: true`.
 
     `expires` is a time with its zone; a link that has none ends after 7 days.
     """

@@ -61,7 +61,7 @@ class ShareForm(StudioForm):
         label="Team or person",
         required=False,
         max_length=150,
-        help_text="The team's slug or the person's username; empty for a link.",
+        help_text="The team's name or the person's username; empty for a link.",
         widget=forms.TextInput(attrs=_PLAIN),
     )
     days = forms.TypedChoiceField(

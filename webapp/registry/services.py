@@ -1,11 +1,11 @@
 """What people do to models and checkpoints, and how workers tell that one is ready.
 
-Sharing is in `shares`, which this module builds on.
+Sharing them is in `shares`.
 """
 
 import math
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -30,6 +30,8 @@ from webapp.tasks import MODELS_PREPARE, wake
 STARTER_NAME = "SmolLM2-135M-Instruct"
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3
+# How many users of something in use a refusal names.
+MAX_NAMED = 10
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -107,7 +109,7 @@ def model_delete(*, actor: Actor, model: BaseModel) -> None:
     with transaction.atomic():
         audit(actor=actor, team_id=model.team_id, verb="model.delete", target=model, detail={"name": model.name})
         _announce(model, status="deleted")
-        _delete_unused(model)
+        _delete_unused(model, model.team_id)
         if key:
             transaction.on_commit(partial(artifacts.delete, key), robust=True)
 
@@ -267,7 +269,7 @@ def checkpoint_delete_all(checkpoints: Iterable[Checkpoint]) -> None:
     """
     for checkpoint in checkpoints:
         publish(f"team:{checkpoint.team_id}", "checkpoint", {"checkpoint": str(checkpoint.pk), "deleted": True})
-        _delete_unused(checkpoint)
+        _delete_unused(checkpoint, checkpoint.team_id)
         transaction.on_commit(partial(artifacts.delete, checkpoint.key), robust=True)
 
 
@@ -354,20 +356,23 @@ def _check_stored(key: str, size: int) -> None:
         raise Invalid(f"{key} is not whole in the artifact store.", advice="Store every file before the checkpoint.")
 
 
-def _delete_unused(found: Model) -> None:
+def _delete_unused(found: Model, team_id: uuid.UUID | None) -> None:
     try:
         found.delete()
     except ProtectedError as error:
-        raise _in_use(list(error.protected_objects)) from None
+        raise _in_use(error.protected_objects, team_id) from None
 
 
-def _in_use(users: Sequence[Model]) -> Conflict:
-    named = [f"{user._meta.verbose_name} {user.pk}" for user in users[:10]]
-    more = f" and {len(users) - 10} more" if len(users) > 10 else ""
+def _in_use(users: Collection[Any], team_id: uuid.UUID | None) -> Conflict:
+    """The refusal to delete what runs and checkpoints started from; those of other teams are only counted."""
+    own = [user for user in users if user.team_id == team_id]
+    named = [f"{user._meta.verbose_name} {user.pk}" for user in own[:MAX_NAMED]]
+    if len(users) > len(named):
+        named.append(f"{len(users) - len(named)} more")
     return Conflict(
-        f"{len(users)} runs or checkpoints started from it: {', '.join(named)}{more}.",
-        advice="Delete them first, or keep this.",
-        fields={"used_by": [str(user.pk) for user in users[:10]]},
+        f"Something started from it: {', '.join(named)}.",
+        advice="Delete that first, or keep this.",
+        fields={"used_by": [str(user.pk) for user in own[:MAX_NAMED]]},
     )
 
 

@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Q
@@ -27,7 +28,7 @@ def share_create(
     link: bool = False,
     expires_at: datetime | None = None,
 ) -> Share:
-    """Share a checkpoint with a team (slug or id), a person (username or id), or by a link; exactly one of them.
+    """Share a checkpoint with a team (name, slug or id), a person (username or id), or by a link; exactly one of them.
 
     Sharing again with the same team or person changes the end of the open share. A link ends after 7 days unless
     told otherwise. Raises Invalid for an unknown receiver or an end that is past or more than a year away.
@@ -36,21 +37,12 @@ def share_create(
     if [bool(team), bool(user), link].count(True) != 1:
         raise Invalid("Say whom to share with.", fields={"team": ["Give exactly one of team, user and link."]})
     _check_end(expires_at)
-    receiver: dict[str, Team | User] = {}
-    if team:
-        receiver = {"team": _team(team, checkpoint)}
-    elif user:
-        receiver = {"user": _user(user)}
+    receiver = _receiver(checkpoint, team, user)
     with transaction.atomic():
         Checkpoint.objects.select_for_update(of=("self",)).get(pk=checkpoint.pk)  # one share per receiver
-        if link:
-            share = Share(checkpoint=checkpoint, kind=ShareKind.LINK)
-            expires_at = expires_at or timezone.now() + LINK_LIFETIME
-        else:
-            kind = ShareKind.TEAM if team else ShareKind.USER
-            open_share = Share.objects.active().filter(checkpoint=checkpoint, **receiver).first()
-            share = open_share or Share(checkpoint=checkpoint, kind=kind, **receiver)
-        share.expires_at = expires_at
+        known = None if link else Share.objects.active().filter(checkpoint=checkpoint, **receiver).first()
+        share = known or Share(checkpoint=checkpoint, **receiver)
+        share.expires_at = timezone.now() + LINK_LIFETIME if link and expires_at is None else expires_at
         share.created_by = actor.user
         share.save()
         audit(
@@ -61,8 +53,8 @@ def share_create(
             detail={
                 "share": str(share.pk),
                 "kind": share.kind,
-                "with": str(next(iter(receiver.values()), "")),
-                "expires_at": expires_at.isoformat() if expires_at else None,
+                "with": str(share.team or share.user or ""),
+                "expires_at": share.expires_at.isoformat() if share.expires_at else None,
             },
         )
     return share
@@ -99,13 +91,26 @@ def _check_end(expires_at: datetime | None) -> None:
         raise Invalid("The end is not accepted.", fields={"expires": ["Give a time from now to a year ahead."]})
 
 
+def _receiver(checkpoint: Checkpoint, team: str | None, user: str | None) -> dict[str, Any]:
+    """The fields of a share that say whom it is for."""
+    if team:
+        return {"kind": ShareKind.TEAM, "team": _team(team, checkpoint)}
+    if user:
+        return {"kind": ShareKind.USER, "user": _user(user)}
+    return {"kind": ShareKind.LINK}
+
+
 def _team(ref: str, checkpoint: Checkpoint) -> Team:
-    found = Team.objects.filter(_id_or(ref, slug=ref)).first() if ref.isprintable() else None
-    if found is None:
-        raise Invalid("There is no such team.", fields={"team": ["Give the team's slug; its admins see it on Team."]})
-    if found.pk == checkpoint.team_id:
+    found: list[Team] = []
+    if ref.isprintable():
+        found = list(Team.objects.filter(_id_or(ref, slug=ref))) or list(Team.objects.filter(name__iexact=ref)[:2])
+    if not found:
+        raise Invalid("There is no such team.", fields={"team": ["Give the team's name as its members see it."]})
+    if len(found) > 1:
+        raise Invalid("Several teams have this name.", fields={"team": ["Ask them for the team's id, and give that."]})
+    if found[0].pk == checkpoint.team_id:
         raise Invalid("The checkpoint is this team's own.", fields={"team": ["Name another team."]})
-    return found
+    return found[0]
 
 
 def _user(ref: str) -> User:

@@ -51,10 +51,6 @@ class RunRequest:
     ) -> None:
         self.method: Method = catalogue.get(method)
         self.config = self.method.parse(config or {}).model_dump(mode="json")
-        if self.config.get("processes", 1) > 1:
-            raise Invalid(
-                "Runs over several processes are not offered yet.", fields={"config.processes": ["must be 1"]}
-            )
         self.dataset_version = self._version(actor, dataset, "dataset")
         self.eval_dataset_version = self._version(actor, eval_dataset, "eval_dataset") if eval_dataset else None
         self.team: Team = self.dataset_version.dataset.team
@@ -121,6 +117,7 @@ def run_create(
         return known
     try:
         with transaction.atomic():
+            _keep(request.dataset_version, request.eval_dataset_version)
             run = Run.objects.create(
                 team=team,
                 project=project_for(actor=actor, team=team, ref=project),
@@ -146,6 +143,14 @@ def run_create(
             raise
         return Run.objects.get(team=team, request_id=request_id)
     return run
+
+
+def _keep(*versions: DatasetVersion | None) -> None:
+    """Hold the rows of a run against a deletion at the same moment. Raises Conflict when they are gone."""
+    wanted = {version.pk for version in versions if version is not None}
+    held = DatasetVersion.objects.select_for_update(no_key=True, of=("self",)).filter(pk__in=wanted)
+    if len(held) != len(wanted):
+        raise Conflict("The dataset has just been deleted.", advice="Choose another one.")
 
 
 def run_clone(*, actor: Actor, run: Run, changes: Mapping[str, Any] | None = None, name: str = "") -> Run:

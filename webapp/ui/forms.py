@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.http import QueryDict
 from pydantic import BaseModel
 
 from polm_core.errors import ConfigError
@@ -78,7 +79,7 @@ class MethodForm:
     """The settings of `method`: with what was posted, with the values of another run, or with the defaults."""
 
     def __init__(
-        self, method: Method, *, posted: Mapping[str, Any] | None = None, values: Mapping[str, Any] | None = None
+        self, method: Method, *, posted: QueryDict | None = None, values: Mapping[str, Any] | None = None
     ) -> None:
         self.method = method
         self.settings = {setting.path: setting for setting in settings_of(method)}
@@ -175,7 +176,7 @@ def _flatten(schema: Mapping[str, Any], above: str, group: str, main: tuple[str,
             label=_label(path, alone=path in main or name == "type"),
             help=entry.get("description", ""),
             group=group if own_group == MAIN and group else own_group,
-            unit=entry.get("unit", ""),
+            unit="" if name.endswith(entry.get("unit", "")) else entry["unit"],
             source=entry.get("source", ""),
             step=entry.get("step"),
             default=entry["default"],
@@ -227,13 +228,14 @@ def _group_title(name: str) -> str:
     return "Basics" if name == MAIN else name.replace("_", " ").capitalize()
 
 
-def _posted(setting: Setting, posted: Mapping[str, Any]) -> Any:
+def _posted(setting: Setting, posted: QueryDict) -> Any:
     """The posted value, or the default when the input was left empty or not sent at all.
 
-    Text that is not of the field's kind is passed on as it is, for the method to say what would be right.
+    Text that is not of the field's kind is passed on as it is, for the method to say what would be right. An option
+    that the field does not have comes from the method that was chosen before, and is let go of.
     """
-    raw = [text.strip() for text in posted.getlist(setting.name)] if hasattr(posted, "getlist") else []
-    texts = [text for text in raw if text]
+    texts = [text.strip() for text in posted.getlist(setting.name)]
+    texts = [text for text in texts if text and (not setting.options or text in setting.options)]
     if not texts:
         return setting.default
     if setting.kind == "choices":

@@ -252,3 +252,26 @@ def test_the_team_is_chosen_by_id_or_slug(api: ApiClient, team: Team, member: Us
         created = send(api, files.conversations(), name=f"n{number}", team=ref).json()
         assert api.get(f"/datasets/{created['id']}").json()["team"] == str(wanted.pk)
     assert len(api.get("/datasets", {"team": "blue"}).json()["items"]) == 2
+
+
+def test_a_preview_needs_rows(api: ApiClient, make_dataset: Any, make_prepared: MakePrepared) -> None:
+    waiting = make_dataset(files.conversations(), name="waiting").pk
+    junk = make_prepared(bytes(range(256)) * 9, name="junk").dataset_id
+    for pk, status, said in ((waiting, 409, "still being processed"), (junk, 422, "No row could be read")):
+        answer = api.get(f"/datasets/{pk}/preview")
+        assert answer.status_code == status
+        assert said in answer.json()["error"]["message"]
+
+
+def test_texts_that_no_database_holds_are_refused(api: ApiClient, make_prepared: MakePrepared) -> None:
+    path = f"/datasets/{make_prepared(files.conversations()).dataset_id}"
+    for odd in ("a\0b", "half \ud83d"):
+        for field in ("name", "description", "origin_model"):
+            answer = api.patch(path, {field: odd})
+            assert (answer.status_code, list(answer.json()["error"]["fields"])) == (422, [field])
+        mapping = {"format": "text", "columns": {"text": odd}}
+        assert api.post(f"{path}/remap", {"mapping": mapping}).status_code == 422
+        assert api.get(f"{path}/preview", {"mapping": json.dumps(mapping)}).status_code == 422
+    tags = {"format": "conversation", "columns": {"messages": "messages"}, "options": {"roles": {"a\0": "user"}}}
+    assert api.post(f"{path}/remap", {"mapping": tags}).status_code == 422
+    assert api.get("/datasets", {"q": "a\0"}).json()["items"] == []

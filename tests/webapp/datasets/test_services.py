@@ -1,18 +1,21 @@
 """What people do to datasets."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connection
 
 from tests.support.runs import make_run
 from tests.webapp.datasets import files
 from webapp import artifacts
 from webapp.accounts.access import Actor
 from webapp.accounts.models import AuditEvent, Team, User
-from webapp.datasets import services
+from webapp.datasets import selectors, services
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
 from webapp.errors import Conflict, Forbidden, Invalid, NotFound
 from workers.datasets import process
@@ -160,3 +163,49 @@ def test_delete_names_the_runs_that_used_it(
     assert refusal.value.fields["runs"] == sorted(str(run.pk) for run in runs)
     assert artifacts.exists(version.rows_key)
     assert not AuditEvent.objects.filter(verb="dataset.delete").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_uploads_under_one_name_one_wins(actor: Actor, team: Team) -> None:
+    uploads = [Path(settings.UPLOADS_DIR) / f"{number}.upload" for number in range(4)]
+    for path in uploads:
+        path.write_bytes(files.conversations(1))
+    before = len(stored_files())
+    together = threading.Barrier(len(uploads))
+
+    def create(path: Path) -> bool:
+        try:
+            together.wait(10)
+            services.dataset_create(actor=actor, team=team, file=path, filename="a.jsonl", name="Same")
+        except Invalid as refusal:
+            return "name" not in refusal.fields
+        finally:
+            connection.close()
+            path.unlink(missing_ok=True)
+        return True
+
+    with ThreadPoolExecutor(len(uploads)) as pool:
+        assert sorted(pool.map(create, uploads)) == [False, False, False, True]
+    assert Dataset.objects.count() == 1
+    assert len(stored_files()) == before + 1
+
+
+def test_a_file_from_another_disk_is_moved_too(actor: Actor, team: Team, tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere.jsonl"
+    path.write_bytes(files.conversations(2))
+    dataset = services.dataset_create(actor=actor, team=team, file=path, filename="a.jsonl", name="moved")
+    assert artifacts.open_read(dataset.versions.get().source_key).read() == files.conversations(2)
+    assert not path.exists()
+
+
+def test_a_store_that_is_no_disk(
+    make_prepared: MakePrepared, actor: Actor, settings: Any, django_capture_on_commit_callbacks: Any
+) -> None:
+    settings.ARTIFACT_URL = "memory://datasets-test"
+    version = make_prepared(files.preferences())
+    assert (version.status, version.rows) == (VersionStatus.READY, 20)
+    assert selectors.rows_page(version, offset=19).items[0]["chosen"][0]["content"] == "19 + 1 = 20."
+    assert len(selectors.version_preview(version, limit=5).rows) == 5
+    with django_capture_on_commit_callbacks(execute=True):
+        services.dataset_delete(actor=actor, dataset=version.dataset)
+    assert not artifacts.exists(services.version_folder(version.pk))

@@ -16,6 +16,7 @@ from webapp.accounts.models import Team, User
 from webapp.errors import Conflict, Forbidden, Invalid, NotFound
 from webapp.registry import selectors, services
 from webapp.registry.models import BaseModel, Checkpoint
+from webapp.registry.shares import share_create
 from webapp.runs.models import Run, RunCheckpoint
 
 SHA = "0" * 64
@@ -186,6 +187,18 @@ def test_a_checkpoint_that_a_run_started_from_stays(actor: Actor, team: Team, ch
         services.checkpoint_delete(actor=actor, checkpoint=checkpoint)
     assert caught.value.fields["used_by"] == [str(run.pk)]
     assert artifacts.exists(f"{checkpoint.key}/config.json")
+
+
+def test_other_teams_runs_are_counted_but_not_named(
+    actor: Actor, other_actor: Actor, other_team: Team, checkpoint: Checkpoint
+) -> None:
+    share_create(actor=actor, checkpoint=checkpoint, team="blue")
+    model = services.model_resolve_for_run(other_actor, str(checkpoint.pk))
+    run = make_run(other_team, model=model)
+    with pytest.raises(Conflict, match="1 more") as caught:
+        services.checkpoint_delete(actor=actor, checkpoint=checkpoint)
+    assert caught.value.fields["used_by"] == []
+    assert str(run.pk) not in caught.value.message
 
 
 # --- the API ----------------------------------------------------------------------------------------------------------

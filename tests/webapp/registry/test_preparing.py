@@ -161,6 +161,30 @@ def test_a_worker_that_shuts_down_gives_the_model_back(
     assert (model.status, model.attempts, model.lease_until) == ("preparing", 0, None)
 
 
+def test_a_model_that_is_deleted_meanwhile_leaves_nothing(
+    actor: Actor, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = artifacts.put_verified
+
+    def put_and_delete(source: Path, key: str, sha256: str) -> None:
+        put(source, key, sha256)
+        time.sleep(0.7)  # until the worker looks at its claim again
+
+    monkeypatch.setattr(artifacts, "put_verified", put_and_delete)
+    told = models.model_progress
+
+    def delete_while_storing(**values: Any) -> bool:
+        if values["phase"] == "storing":
+            BaseModel.objects.filter(pk=values["model"].pk).delete()
+        return told(**values)
+
+    monkeypatch.setattr(models, "model_progress", delete_while_storing)
+    model = services.model_add(actor=actor, team=actor.current_team, hub_id="owner/tiny")
+    models.prepare(str(model.pk))
+    assert not artifacts.exists(f"models/{model.pk}")
+    assert not models._workplace(model).exists()
+
+
 # --- from a folder ----------------------------------------------------------------------------------------------------
 def test_a_folder_is_checked_and_used_where_it_is(actor: Actor, root: Path) -> None:
     folder = write_model(root / "tiny")

@@ -79,6 +79,18 @@ def test_sharing_again_moves_the_end(actor: Actor, other_team: Team, checkpoint:
     assert share_create(actor=actor, checkpoint=checkpoint, team="blue").pk != first.pk
 
 
+def test_a_team_is_named_by_name_slug_or_id(actor: Actor, other_team: Team, checkpoint: Checkpoint) -> None:
+    shares = {
+        share_create(actor=actor, checkpoint=checkpoint, team=ref).pk
+        for ref in ("Blue", "BLUE", other_team.slug, str(other_team.pk))
+    }
+    assert len(shares) == 1
+    namesake = Team.objects.create(name="blue", slug="blue-2")
+    with pytest.raises(Invalid, match="Several"):
+        share_create(actor=actor, checkpoint=checkpoint, team="Blue")
+    assert share_create(actor=actor, checkpoint=checkpoint, team=str(namesake.pk)).team == namesake
+
+
 def test_a_link_ends_by_itself(actor: Actor, checkpoint: Checkpoint) -> None:
     share = share_create(actor=actor, checkpoint=checkpoint, link=True)
     assert share.expires_at is not None

@@ -58,7 +58,6 @@ def test_the_same_request_id_gives_the_same_run(actor: Actor, body: dict[str, An
         ({"method": "dop"}, ConfigError, "method"),
         ({"config": {"max_steps": -1}}, ConfigError, "config.max_steps"),
         ({"config": {"learning_rat": 1}}, ConfigError, "config.learning_rat"),
-        ({"config": {"processes": 2}}, (ConfigError, Invalid), "config.processes"),
         ({"method": "dpo"}, Invalid, "dataset"),
         ({"dataset": "nonsense"}, Invalid, "dataset"),
         ({"model": "nonsense"}, Invalid, "model"),

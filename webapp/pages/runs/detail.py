@@ -12,33 +12,23 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from polm_core import catalogue
-from polm_core.method import ChartSpec, Method
+from polm_core.method import Method
 from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.errors import Invalid, NotFound
 from webapp.pages.lists import back_to
+from webapp.pages.runs.figures import Headline, headline_charts, headlines, method_of
 from webapp.pages.runs.health import advice_for
 from webapp.runs import selectors, services
 from webapp.runs.models import ACTIVE, FINISHED, Run, Status
 
 RELATIVES = 20
-HEADLINES = 2
 _ACTIONS: dict[str, Callable[..., Run]] = {
     "stop": services.run_stop,
     "pause": services.run_pause,
     "resume": services.run_resume,
 }
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The newest values of one of the method's charts, on training rows and on held-out ones."""
-
-    title: str
-    trained: float | None
-    held_out: float | None
 
 
 @dataclass(frozen=True)
@@ -61,6 +51,7 @@ def run(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     method = context["method"]
     context |= {
         "charts": method.charts if method else (),
+        "has_metrics": found.series.exists(),
         "config_yaml": yaml.safe_dump(found.config, sort_keys=False, allow_unicode=True),
         "changed_from": "parent" if found.parent else "defaults",
         "differences": _differences(found, method),
@@ -72,7 +63,7 @@ def run(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 def _head(request: StudioRequest, run: Run) -> dict[str, Any]:
-    method = next((one for one in catalogue.METHODS if one.slug == run.method), None)
+    method = method_of(run.method)
     may_act = request.actor.holds(Role.MEMBER, run.team_id)
     return {
         "run": run,
@@ -90,20 +81,6 @@ def _head(request: StudioRequest, run: Run) -> dict[str, Any]:
         "waiting": selectors.waiting_of(run) if run.status == Status.QUEUED else None,
         "advice": advice_for(run),
     }
-
-
-def _headlines(run: Run, method: Method | None) -> list[Headline]:
-    """The figures a glance should catch: those of the method's first charts."""
-    charts = method.charts[:HEADLINES] if method else ()
-    keys = [key for chart in charts for key in chart.keys]
-    last = dict(run.series.filter(key__in=keys).values_list("key", "last"))
-    found = [_headline(chart, last) for chart in charts]
-    return [one for one in found if one.trained is not None or one.held_out is not None]
-
-
-def _headline(chart: ChartSpec, last: dict[str, float | None]) -> Headline:
-    trained = next((key for key in chart.keys if not key.startswith("eval/")), "")
-    return Headline(chart.title, last.get(trained), last.get(f"eval/{trained}"))
 
 
 @requires(Role.MEMBER)
@@ -149,13 +126,16 @@ def delete(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     return redirect("runs")
 
 
+def _headlines(run: Run, method: Method | None) -> list[Headline]:
+    keys = [key for chart in headline_charts(method) for key in chart.keys]
+    last = dict(run.series.filter(key__in=keys).values_list("key", "last"))
+    return [headline for headline in headlines(method, last) if headline.is_known]
+
+
 def _differences(run: Run, method: Method | None) -> list[Difference]:
     """What the run does differently from the one it was cloned from, else from its method's defaults."""
-    if run.parent:
-        before = run.parent.config
-    else:
-        before = method.default_config() if method else run.config
-    old, new = dict(_flat(before)), dict(_flat(run.config))
+    defaults = method.default_config() if method else run.config
+    old, new = dict(_flat(run.parent.config if run.parent else defaults)), dict(_flat(run.config))
     names = sorted(old.keys() | new.keys())
     return [Difference(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
 

@@ -184,7 +184,7 @@ def _chosen_unlearned(signs: Signs) -> Advice | None:
         return None
     return Advice(
         "The chosen answers become unlikely too",
-        f"their log-probability fell from {chosen.start:.4g} to {chosen.now:.4g} as the margin grew to {margin.now:.4g}",
+        f"log-probability from {chosen.start:.4g} to {chosen.now:.4g} while the margin rose to {margin.now:.4g}",
         "Raise beta, lower the learning rate, or add sft to the losses so that chosen answers stay likely.",
     )
 

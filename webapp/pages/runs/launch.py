@@ -1,18 +1,19 @@
-"""The Launch page: paradigm and method, model and data, settings; beside them what the run will meet and need."""
+"""The Launch page: method, model and data, settings; beside them what the run will meet and need."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
 
-import yaml
-from django.db.models import QuerySet
-from django.http import HttpResponse
+from django.db.models import Model, QuerySet
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from polm_core import catalogue
 from polm_core.data.convert import compatible
-from polm_core.errors import ConfigError, PolmError
+from polm_core.errors import PolmError
 from polm_core.formats import Format
 from polm_core.method import PARADIGMS, Method, Paradigm, ParadigmSpec
 from webapp.accounts.access import Actor, requires
@@ -20,9 +21,13 @@ from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
 from webapp.datasets.selectors import datasets_page
-from webapp.errors import Conflict, Invalid, NotFound
-from webapp.registry.models import BaseModel, Checkpoint
-from webapp.registry.selectors import checkpoints_visible, models_visible
+from webapp.errors import NotFound
+from webapp.pages.runs import recipe
+from webapp.pages.runs.figures import method_of
+from webapp.pages.runs.inputs import storable, whole_number
+from webapp.pages.runs.preflight import ReportView
+from webapp.registry.models import BaseModel, Checkpoint, ModelSource, ModelStatus
+from webapp.registry.selectors import STARTER, checkpoint_get, checkpoints_visible, models_visible
 from webapp.runs import selectors, services
 from webapp.runs.models import Run
 from webapp.ui.forms import MethodForm
@@ -30,8 +35,21 @@ from webapp.ui.forms import MethodForm
 DATASETS = 200
 MODELS = 100
 CHECKPOINTS = 50
-# A preflight that no worker has answered is looked for again by the page, once a second, this many times.
-PREFLIGHT_TRIES = 45
+MAX_NAME = 200
+# A preflight that no worker has answered is asked for again by the page this many times, about a second apart.
+PREFLIGHT_TRIES = 60
+
+Source = BaseModel | Checkpoint
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True)
+class MethodGroup:
+    """A paradigm with its methods by branch."""
+
+    paradigm: Paradigm
+    spec: ParadigmSpec
+    branches: dict[str, list[Method]]
 
 
 @dataclass(frozen=True)
@@ -52,45 +70,78 @@ class LaunchForm:
     values: Mapping[str, Any]
     method: Method | None
     settings: MethodForm | None
-    fields: dict[str, list[str]]
+    source_run: Run | None = None
     problem: str = ""
+    fields: dict[str, list[str]] = field(default_factory=dict)
 
     def value(self, name: str) -> str:
-        return str(self.values.get(name, "") or "")
+        return str(self.values.get(name, "") or "").strip()
 
     @property
-    def paradigms(self) -> list[tuple[Paradigm, ParadigmSpec, list[Method]]]:
-        return [
-            (paradigm, spec, [method for method in catalogue.METHODS if method.paradigm == paradigm])
-            for paradigm, spec in PARADIGMS.items()
-        ]
+    def groups(self) -> list[MethodGroup]:
+        found = []
+        for paradigm, spec in PARADIGMS.items():
+            branches: dict[str, list[Method]] = {}
+            for method in catalogue.METHODS:
+                if method.paradigm == paradigm:
+                    branches.setdefault(method.branch, []).append(method)
+            found.append(MethodGroup(paradigm, spec, branches))
+        return found
 
     @property
     def paradigm(self) -> Paradigm:
         """The one whose methods are unfolded."""
         return self.method.paradigm if self.method else Paradigm.FINE_TUNING
 
-    @property
-    def models(self) -> QuerySet[BaseModel]:
-        return models_visible(self.actor, self.actor.current_team.pk).order_by("source", "-id")[:MODELS]
+    @cached_property
+    def models(self) -> list[BaseModel]:
+        visible = models_visible(self.actor, self.actor.current_team.pk)
+        return _with_chosen(visible.order_by("source", "-id"), self.value("model"), MODELS)
 
-    @property
-    def checkpoints(self) -> QuerySet[Checkpoint]:
-        return checkpoints_visible(self.actor, self.actor.current_team.pk).order_by("-id")[:CHECKPOINTS]
+    @cached_property
+    def checkpoints(self) -> list[Checkpoint]:
+        visible = checkpoints_visible(self.actor, self.actor.current_team.pk)
+        return _with_chosen(visible.order_by("-id"), self.value("model"), CHECKPOINTS)
 
-    @property
+    @cached_property
+    def source(self) -> Source | None:
+        """The model or checkpoint that is chosen."""
+        for one in (*self.models, *self.checkpoints):
+            named = STARTER if isinstance(one, BaseModel) and one.source == ModelSource.STARTER else str(one.pk)
+            if named == self.value("model"):
+                return one
+        return None
+
+    @cached_property
     def datasets(self) -> list[DatasetChoice]:
         found, _ = datasets_page(actor=self.actor, team=self.actor.current_team, limit=DATASETS)
         return [_choice(entry.dataset, entry.latest, self.method) for entry in found]
+
+    @property
+    def dataset(self) -> DatasetChoice | None:
+        return self._dataset_called(self.value("dataset"))
+
+    @property
+    def held_out(self) -> DatasetChoice | None:
+        return self._dataset_called(self.value("eval_dataset"))
+
+    def _dataset_called(self, pk: str) -> DatasetChoice | None:
+        return next((choice for choice in self.datasets if str(choice.dataset.pk) == pk), None)
 
     @property
     def missing(self) -> str:
         """Why the run cannot be launched yet; empty when it can."""
         if self.method is None:
             return "Choose a method."
-        for name in ("model", "dataset"):
-            if not self.value(name):
-                return f"Choose a {name}."
+        if self.source is None:
+            return "Choose a model to start from."
+        if isinstance(self.source, BaseModel) and self.source.status == ModelStatus.FAILED:
+            return f"{self.source.name} could not be prepared: choose another model."
+        if self.dataset is None:
+            return "Choose a dataset."
+        for choice in (self.dataset, self.held_out):
+            if choice is not None and choice.reason:
+                return f"{choice.dataset.name} does not fit: {choice.reason}"
         if self.settings is not None and not self.settings.is_valid:
             return "Correct the settings that are marked."
         return ""
@@ -109,11 +160,41 @@ class LaunchForm:
             "config": self.settings.changes if self.settings else {},
         }
 
+    def naming(self) -> dict[str, Any]:
+        """What the run is called and where it stands. Problems with it are noted beside their fields."""
+        if len(self.value("name")) > MAX_NAME:
+            self.fields["name"] = [f"must have at most {MAX_NAME} characters"]
+        priority = whole_number(self.value("priority"))
+        if priority is None or not -10 <= priority <= 10:
+            self.fields["priority"] = ["must be a whole number from -10 to 10"]
+        return {
+            "name": self.value("name"),
+            "project": self.value("project") or None,
+            "tags": [tag.strip() for tag in self.value("tags").split(",") if tag.strip()],
+            "priority": priority or 0,
+        }
+
+    def refuse(self, error: PolmError) -> None:
+        """Show an error of the services: beside the fields it names, and above the form."""
+        self.problem = f"{error.message} {error.advice}".strip()
+        for name, problems in error.fields.items():
+            if name.startswith("config.") and self.settings is not None:
+                self.settings.add_problems({name: problems})
+            else:
+                self.fields[name] = problems
+
     @property
-    def yaml(self) -> str:
-        """The choice as the body of `POST /runs`."""
-        chosen = {key: value for key, value in self.request().items() if value}
-        return yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True)
+    def config_file(self) -> str:
+        """The choice as `python -m polm_core run` takes it; empty while something is missing."""
+        if self.method is None or self.source is None or self.dataset is None:
+            return ""
+        return recipe.config_file(
+            method=self.method.slug,
+            model=self.source,
+            rows=self.dataset.version,
+            held_out=self.held_out.version if self.held_out else None,
+            config=self.request()["config"],
+        )
 
 
 @requires(Role.MEMBER)
@@ -122,64 +203,78 @@ def launch(request: StudioRequest) -> HttpResponse:
     """Show the page with what is chosen (a fragment while choosing), or queue the run."""
     if "launch" in request.POST:
         return _launch(request)
-    posted = request.method == "POST"
-    form = _form(request.actor, request.POST if posted else request.GET, posted=posted)
-    return render(request, "runs/_launch_form.html" if request.htmx else "runs/launch.html", {"form": form})
+    if request.method != "POST":
+        form = _form_of_link(request.actor, storable(request.GET))
+        return render(request, "runs/launch.html", _context(request, form))
+    form = _form_of_post(request.actor, storable(request.POST))
+    return render(request, "runs/_launch_form.html", _context(request, form) | _preflight(form))
 
 
 def _launch(request: StudioRequest) -> HttpResponse:
-    form = _form(request.actor, request.POST, posted=True)
-    form.problem = form.missing
+    form = _form_of_post(request.actor, storable(request.POST))
+    naming = form.naming()
+    form.problem = form.missing or ("Correct the fields that are marked." if form.fields else "")
     if not form.problem:
         try:
             run = services.run_create(
                 actor=request.actor,
                 **form.request(),
-                project=form.value("project") or None,
-                name=form.value("name"),
-                tags=form.value("tags").split(","),
-                priority=_whole(form.value("priority")),
+                **naming,
                 request_id=form.value("request_id")[:100],
-                parent=_parent(request.actor, form.value("clone")),
+                parent=form.source_run,
             )
-        except (Invalid, ConfigError, Conflict) as error:
-            form.problem = f"{error.message} {error.advice}".strip()
-            form.fields.update(error.fields)
+        except PolmError as error:
+            form.refuse(error)
         else:
             return redirect("run", run.pk)
-    return render(request, "runs/launch.html", {"form": form}, status=422)
+    return render(request, "runs/launch.html", _context(request, form), status=422)
 
 
 @requires(Role.MEMBER)
 @require_POST
 def check(request: StudioRequest) -> HttpResponse:
     """Fragment: what a worker found when it looked at the data as the model would."""
-    form = _form(request.actor, request.POST, posted=True)
-    tries = _whole(request.POST.get("tries", "")) + 1
-    context: dict[str, Any] = {"form": form, "tries": tries, "gave_up": tries > PREFLIGHT_TRIES}
-    if form.ready:
-        try:
-            preflight = services.preflight_request(actor=request.actor, **form.request())
-        except PolmError as error:
-            context["error"] = error.as_dict()
-        else:
-            context |= {"report": preflight.report, "error": preflight.error}
-            context["waiting"] = preflight.report is None and preflight.error is None
-    return render(request, "runs/_preflight.html", context)
+    form = _form_of_post(request.actor, storable(request.POST))
+    tries = (whole_number(request.POST.get("tries", "")) or 0) + 1
+    return render(request, "runs/_preflight.html", {"form": form, "polled": True} | _preflight(form, tries))
 
 
-def _form(actor: Actor, values: Mapping[str, Any], *, posted: bool) -> LaunchForm:
-    chosen = dict(values.items())
-    config: Mapping[str, Any] | None = None
-    if not posted:
-        chosen.setdefault("model", "starter")
-        source = _parent(actor, str(chosen.get("clone") or ""))
-        if source is not None:
-            chosen = {**chosen, **_choices_of(source), **dict(values.items())}
-            config = source.config if chosen["method"] == source.method else None
-    method = next((one for one in catalogue.METHODS if one.slug == chosen.get("method")), None)
-    settings = MethodForm(method, posted=values if posted else None, values=config) if method else None
-    return LaunchForm(actor, chosen, method, settings, {})
+def _context(request: StudioRequest, form: LaunchForm) -> dict[str, Any]:
+    naming = {name: value for name, value in form.naming().items() if value}
+    body = {name: value for name, value in form.request().items() if value}
+    url = request.build_absolute_uri(reverse("api:run_create"))
+    return {"form": form, "api_call": recipe.api_call(url, body | naming)}
+
+
+def _preflight(form: LaunchForm, tries: int = 0) -> dict[str, Any]:
+    """The report on what is chosen, as far as a worker has answered."""
+    if not form.ready:
+        return {}
+    try:
+        preflight = services.preflight_request(actor=form.actor, **form.request())
+    except PolmError as error:
+        return {"error": error.as_dict()}
+    if preflight.error is not None:
+        return {"error": preflight.error}
+    if preflight.report is None:
+        return {"waiting": tries <= PREFLIGHT_TRIES, "gave_up": tries > PREFLIGHT_TRIES, "tries": tries}
+    return {"view": ReportView(preflight.report, preflight.request["config"])}
+
+
+def _form_of_post(actor: Actor, posted: QueryDict) -> LaunchForm:
+    method = method_of(posted.get("method", ""))
+    settings = MethodForm(method, posted=posted) if method else None
+    return LaunchForm(actor, posted.dict(), method, settings, _run_to_clone(actor, posted.get("clone", "")))
+
+
+def _form_of_link(actor: Actor, asked: QueryDict) -> LaunchForm:
+    """The page as a link asks for it: with choices made, or as the clone of a run."""
+    source = _run_to_clone(actor, asked.get("clone", ""))
+    values = {"model": STARTER, **(_choices_of(source) if source else {}), **asked.dict()}
+    method = method_of(values.get("method", ""))
+    keeps_settings = source is not None and method is not None and method.slug == source.method
+    settings = MethodForm(method, values=source.config if source and keeps_settings else None) if method else None
+    return LaunchForm(actor, values, method, settings, source)
 
 
 def _choices_of(run: Run) -> dict[str, str]:
@@ -187,7 +282,7 @@ def _choices_of(run: Run) -> dict[str, str]:
     held_out = run.eval_dataset_version
     return {
         "method": run.method,
-        "model": "starter" if run.model.source == "starter" else str(run.model_id),
+        "model": STARTER if run.model.source == ModelSource.STARTER else str(run.model_id),
         "dataset": str(run.dataset_version.dataset_id),
         "eval_dataset": str(held_out.dataset_id) if held_out else "",
         "project": run.project.name,
@@ -195,26 +290,29 @@ def _choices_of(run: Run) -> dict[str, str]:
     }
 
 
-def _parent(actor: Actor, pk: str) -> Run | None:
-    """The run that is cloned, if there is one the actor may see."""
+def _run_to_clone(actor: Actor, pk: str) -> Run | None:
+    """The run with that id, if there is one in the team whose things the page shows."""
     if not pk:
         return None
     try:
-        return selectors.run_get(actor, pk)
+        run = selectors.run_get(actor, pk)
     except NotFound:
         return None
+    return run if run.team_id == actor.current_team.pk else None
+
+
+def _with_chosen(query: QuerySet[M], chosen: str, limit: int) -> list[M]:
+    """The first of `query`, and the chosen one though it stands further down."""
+    found = list(query[:limit])
+    if len(found) == limit and chosen not in {str(one.pk) for one in found}:
+        found += [one for one in query.filter(pk=chosen)[:1]]
+    return found
 
 
 def _choice(dataset: Dataset, version: DatasetVersion, method: Method | None) -> DatasetChoice:
     if version.status != VersionStatus.READY:
-        return DatasetChoice(dataset, version, version.get_status_display().lower(), "")
+        return DatasetChoice(dataset, version, f"it is {version.get_status_display().lower()}.", "")
     if method is None:
         return DatasetChoice(dataset, version, "", "")
     fit = compatible(method.formats, Format(version.format))
     return DatasetChoice(dataset, version, "" if fit.ok else fit.reason, fit.reason if fit.ok else "")
-
-
-def _whole(text: str) -> int:
-    """A whole number from a form; what is none counts as 0."""
-    text = text.strip()
-    return int(text) if text.lstrip("-").isdigit() and len(text) < 5 else 0

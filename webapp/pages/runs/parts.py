@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from django.http import HttpResponse
@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
+from webapp.pages.runs.figures import headline_charts, headlines, method_of
 from webapp.runs import selectors
 from webapp.runs.api import config_yaml
 from webapp.runs.models import Run, RunLog, RunSample
@@ -38,7 +39,14 @@ class Answer:
 
     sample: RunSample
     before: RunSample | None
-    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def was(self) -> str:
+        return self.before.completion.strip() if self.before else ""
+
+    @property
+    def pieces(self) -> list[Piece]:
+        return _pieces(self.was, self.sample.completion.strip())
 
     @property
     def figures(self) -> list[tuple[str, float]]:
@@ -69,7 +77,7 @@ def _at_step(run: Run, asked: str) -> dict[str, object]:
         "step": step,
         "first_step": first,
         "follows": step == newest,
-        "answers": [_answer(one, before.get(one.prompt)) for one in shown],
+        "answers": [Answer(one, before.get(one.prompt)) for one in shown],
     }
 
 
@@ -77,11 +85,7 @@ def _across_steps(run: Run, sample_id: int) -> dict[str, object]:
     one = selectors.run_samples(run).filter(pk=sample_id).first()
     said = list(selectors.run_samples(run).filter(prompt=one.prompt).order_by("step", "id")[:SAMPLES]) if one else []
     pairs = zip(said, [None, *said], strict=False)
-    return {"run": run, "sample": one, "answers": [_answer(now, before) for now, before in pairs][::-1]}
-
-
-def _answer(sample: RunSample, before: RunSample | None) -> Answer:
-    return Answer(sample, before, _pieces(before.completion if before else "", sample.completion))
+    return {"run": run, "sample": one, "answers": [Answer(now, before) for now, before in pairs][::-1]}
 
 
 def _pieces(before: str, after: str) -> list[Piece]:
@@ -136,6 +140,12 @@ def config_file(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
 def checkpoints(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """Fragment: the stored checkpoints, newest first."""
     found = selectors.run_get(request.actor, pk)
+    method = method_of(found.method)
     links = found.run_checkpoints.select_related("checkpoint").order_by("-step")[:CHECKPOINTS]
-    may_use = request.actor.holds(Role.MEMBER, found.team_id)
-    return render(request, "runs/_checkpoints.html", {"run": found, "links": links, "may_use": may_use})
+    context = {
+        "run": found,
+        "charts": headline_charts(method),
+        "checkpoints": [(link.checkpoint, headlines(method, link.checkpoint.metrics)) for link in links],
+        "may_use": request.actor.holds(Role.MEMBER, found.team_id),
+    }
+    return render(request, "runs/_checkpoints.html", context)

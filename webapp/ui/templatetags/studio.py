@@ -116,7 +116,7 @@ def duration(value: Any) -> str:
     if seconds < 10:
         return f"{seconds:.2g} s"
     left = round(seconds)
-    parts = []
+    parts: list[str] = []
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
         count, left = divmod(left, length)
         if count or parts:

@@ -1,0 +1,42 @@
+"""The figures of a run that a glance should catch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from polm_core import catalogue
+from polm_core.method import ChartSpec, Method
+
+HEADLINES = 2
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Values of one of the method's charts, on training rows and on held-out ones."""
+
+    title: str
+    trained: float | None
+    held_out: float | None
+
+    @property
+    def is_known(self) -> bool:
+        return self.trained is not None or self.held_out is not None
+
+
+def method_of(slug: str) -> Method | None:
+    """The method with that name; None for one that the catalogue no longer has."""
+    return next((method for method in catalogue.METHODS if method.slug == slug), None)
+
+
+def headline_charts(method: Method | None) -> tuple[ChartSpec, ...]:
+    """The method's first charts: what it is there to move."""
+    return method.charts[:HEADLINES] if method else ()
+
+
+def headlines(method: Method | None, values: Mapping[str, float | None]) -> list[Headline]:
+    """One headline for each of `headline_charts`, from values by metric."""
+    return [_headline(chart, values) for chart in headline_charts(method)]
+
+
+def _headline(chart: ChartSpec, values: Mapping[str, float | None]) -> Headline:
+    trained = next((key for key in chart.keys if not key.startswith("eval/")), "")
+    return Headline(chart.title, values.get(trained), values.get(f"eval/{trained}"))

@@ -1,0 +1,44 @@
+"""A run written down: as a file for the command line, and as a call of the API."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from webapp.datasets.models import DatasetVersion
+from webapp.registry.models import BaseModel, Checkpoint
+
+
+def config_file(
+    *,
+    method: str,
+    model: BaseModel | Checkpoint,
+    rows: DatasetVersion,
+    held_out: DatasetVersion | None,
+    config: Mapping[str, Any],
+) -> str:
+    """What `python -m polm_core run` takes; the model and the rows are to be put beside the file."""
+    hub_id = model.hub_id if isinstance(model, BaseModel) else ""
+    spec = {
+        "method": method,
+        "model": {"hub_id": hub_id} if hub_id else {"path": f"./{model.name}"},
+        "dataset": {"path": "./rows.jsonl", "format": rows.format},
+    }
+    if held_out is not None:
+        spec["eval_dataset"] = {"path": "./held-out.jsonl", "format": held_out.format}
+    if config:
+        spec["config"] = dict(config)
+    return str(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+
+
+def api_call(url: str, body: Mapping[str, Any]) -> str:
+    """The call that queues the run, for a shell that has the token in `$TOKEN`."""
+    lines = [
+        f"curl {shlex.quote(url)}",
+        '-H "Authorization: Bearer $TOKEN"',
+        "-H 'Content-Type: application/json'",
+        f"-d {shlex.quote(json.dumps(body, indent=2, ensure_ascii=False))}",
+    ]
+    return " \\\n  ".join(lines)
