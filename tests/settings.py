@@ -7,6 +7,3 @@ from tests.support.services import session_state_dir
 os.environ["POLM_VAR"] = str(session_state_dir())
 
 from webapp.settings import *  # noqa: F403
-
-# Every test client builds the middleware anew: look files up when they are asked for, rather than list them all first.
-SERVESTATIC_AUTOREFRESH = True

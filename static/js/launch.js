@@ -1,38 +1,101 @@
-// The Launch page: settings that only matter for some choices, putting defaults back, and never launching twice.
+// The Launch page: settings that only matter for some choices, and answers that never undo what was typed meanwhile.
 
-function showNeeded() {
-  for (const field of document.querySelectorAll("#launch [data-needs]")) {
-    const chooser = document.querySelector(`#launch [name="${CSS.escape(field.dataset.needs)}"]`);
+const form = document.getElementById("launch");
+const controls = (root) => root.querySelectorAll("input[name], select[name], textarea[name]");
+const isTick = (control) => control.type === "checkbox" || control.type === "radio";
+const keyOf = (control) => (isTick(control) ? `${control.name}=${control.value}` : control.name);
+const valueOf = (control) => (isTick(control) ? control.checked : control.value);
+const titleOf = (fold) => fold.querySelector("summary").firstChild.textContent.trim();
+
+let asked = new Map();
+
+function remember() {
+  asked = new Map([...controls(form)].map((control) => [keyOf(control), valueOf(control)]));
+}
+
+/** Have a part that comes in look as people left the one it replaces: later words, open folds. */
+function carryOver(from, to) {
+  const now = new Map([...controls(from)].map((control) => [keyOf(control), control]));
+  for (const control of controls(to)) {
+    const old = now.get(keyOf(control));
+    if (!old || valueOf(old) === asked.get(keyOf(old))) continue;
+    if (isTick(control)) control.checked = old.checked;
+    else control.value = old.value;
+  }
+  const folds = new Map([...from.querySelectorAll("details.fold")].map((fold) => [titleOf(fold), fold.open]));
+  for (const fold of to.querySelectorAll("details.fold")) fold.open = folds.get(titleOf(fold)) || Boolean(fold.querySelector(".errors"));
+  from.querySelectorAll("details[data-pick][open]").forEach((menu) => openAgain(to, menu));
+}
+
+function openAgain(to, menu) {
+  const name = menu.querySelector("input").name;
+  const twin = to.querySelector(`[name="${CSS.escape(name)}"]`)?.closest("details");
+  if (twin) twin.open = true;
+}
+
+/** Fields of a block matter once its type is chosen. */
+function showNeeded(root) {
+  for (const field of root.querySelectorAll("[data-needs]")) {
+    const chooser = root.querySelector(`[name="${CSS.escape(field.dataset.needs)}"]`);
     field.hidden = !chooser || chooser.value === "none";
   }
 }
 
-// One id for each visit: pressing the button twice queues one run.
-function giveRequestId() {
-  const field = document.querySelector("[data-request-id]");
-  if (field && !field.value) field.value = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
-}
-
-document.addEventListener("click", (event) => {
-  const button = event.target.closest("[data-reset]");
-  if (!button) return;
+function putBack(button) {
   const name = button.dataset.reset;
-  for (const field of document.querySelectorAll(`#launch [name="${CSS.escape(name)}"]`)) {
+  const fields = [...form.querySelectorAll(`[name="${CSS.escape(name)}"]:not([type="hidden"])`)];
+  for (const field of fields) {
     if (field.type === "checkbox") field.checked = field.dataset.default === "on";
-    else if (field.tagName === "SELECT") field.value = field.dataset.default;
-    else if (field.type !== "hidden") field.value = "";
-    field.dispatchEvent(new Event("change", { bubbles: true }));
+    else field.value = field.dataset.default ?? "";
   }
-  button.remove();
-});
-
-function refresh() {
-  showNeeded();
-  giveRequestId();
+  fields[0]?.focus();
+  fields[0]?.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
-document.addEventListener("change", (event) => {
-  if (event.target.closest("#launch")) showNeeded();
+/** Enter ends a field, as Tab does; only Ctrl-Enter and the button launch. */
+function onKey(event) {
+  if (event.key !== "Enter") return;
+  if (event.ctrlKey || event.metaKey) {
+    event.preventDefault();
+    document.getElementById("launch-button").click();
+  } else if (event.target.matches("input:not([type='checkbox'], [type='radio'])")) {
+    event.preventDefault();
+    event.target.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+}
+
+// A tick has no id by which htmx could give it the focus back.
+let focused = null;
+
+document.body.addEventListener("htmx:beforeRequest", ({ target }) => target === form && remember());
+document.body.addEventListener("htmx:oobBeforeSwap", ({ detail }) => {
+  const next = detail.fragment.firstElementChild;
+  focused = detail.target.contains(document.activeElement) && !document.activeElement.id ? keyOf(document.activeElement) : null;
+  carryOver(detail.target, next);
+  showNeeded(next);
 });
-document.body.addEventListener("htmx:afterSettle", refresh);
-refresh();
+document.body.addEventListener("htmx:oobAfterSwap", ({ detail }) => {
+  const placed = document.getElementById(detail.target.id);
+  if (focused) [...controls(placed)].find((control) => keyOf(control) === focused)?.focus();
+  focused = null;
+});
+document.body.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  // The recipe stays open, and the button keeps the focus.
+  if (detail.target.id === "launch-side") recipeWasOpen = Boolean(detail.target.querySelector(".recipe")?.open);
+});
+document.body.addEventListener("htmx:afterSwap", () => {
+  const recipe = form.querySelector(".recipe");
+  if (recipe && recipeWasOpen) recipe.open = true;
+});
+let recipeWasOpen = false;
+
+form.addEventListener("change", () => showNeeded(form));
+form.addEventListener("keydown", onKey);
+form.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-reset]");
+  if (button) putBack(button);
+});
+showNeeded(form);
+// One id for each visit: pressing the button twice queues one run.
+const requestId = form.querySelector("[data-request-id]");
+requestId.value ||= crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;

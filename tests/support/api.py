@@ -1,11 +1,25 @@
-"""A client of the REST API, as a program with a token would use it."""
+"""Clients of the studio: a program with a token, a browser with or without a session."""
 
 import json
 from typing import Any
 
 from django.test import Client
+from django.test.client import ClientHandler
+
+from webapp.accounts.models import User
 
 ROOT = "/api/v1"
+# One for all: building the middleware lists every static file, which takes longer than most requests.
+_HANDLER = ClientHandler(enforce_csrf_checks=False)
+
+
+def browser(user: User | None = None, **options: Any) -> Client:
+    """A browser with a session of that user, or without any."""
+    client = Client(**options)
+    client.handler = _HANDLER
+    if user is not None:
+        client.force_login(user)
+    return client
 
 
 class ApiClient:

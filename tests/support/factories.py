@@ -1,29 +1,27 @@
 """Plain makers of teams, people and datasets. Runs and checkpoints are made by `runs` and `checkpoints` beside."""
 
-import json
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polm_core.data.rows import INDEX_NAME, ROWS_NAME, RowsWriter
+from polm_core.data.prepare import prepare
+from polm_core.data.preview import HEAD_NAME
+from polm_core.data.report import PrepareJob
+from polm_core.data.rows import INDEX_NAME, ROWS_NAME
 from webapp import artifacts
+from webapp.accounts.access import Actor
 from webapp.accounts.models import Membership, Role, Team, User
-from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
-from webapp.datasets.services import version_folder
+from webapp.datasets.leases import version_claim, version_finish
+from webapp.datasets.models import DatasetVersion
+from webapp.datasets.services import dataset_create_from_path, head_folder, version_folder
 from webapp.playground.models import Generation
 from webapp.registry.models import Checkpoint, Share, ShareKind
 
 PASSWORD = "correct horse battery staple"
-CONVERSATIONS = [
-    {
-        "messages": [
-            {"role": "user", "content": f"What is {number} + 1?"},
-            {"role": "assistant", "content": str(number + 1)},
-        ]
-    }
-    for number in range(8)
-]
+CONVERSATIONS = b"".join(
+    b'{"messages": [{"role": "user", "content": "%d + 1 ="}, {"role": "assistant", "content": "%d"}]}\n' % (n, n + 1)
+    for n in range(8)
+)
 
 
 def make_team(name: str = "Red") -> Team:
@@ -40,21 +38,21 @@ def make_user(username: str, team: Team | None = None, role: Role = Role.MEMBER)
     return user
 
 
-def make_version(team: Team, name: str = "rows", rows: Sequence[Mapping[str, Any]] = CONVERSATIONS) -> DatasetVersion:
-    """The ready first version of a dataset of `team`, its rows (conversations by default) in the artifact store."""
-    dataset = Dataset.objects.create(team=team, name=name)
-    version = DatasetVersion(dataset=dataset, status=VersionStatus.READY, filename=f"{name}.jsonl")
-    version.rows_key = f"{version_folder(version.pk)}/rows"
-    version.format = "conversation"
+def make_version(actor: Actor, name: str = "rows", content: bytes = CONVERSATIONS) -> DatasetVersion:
+    """The ready first version of a dataset of the actor's team: uploaded and prepared, all within this process."""
     with tempfile.TemporaryDirectory() as folder:
-        with RowsWriter(Path(folder)) as writer:
-            for row in rows:
-                writer.write(json.dumps(row).encode() + b"\n")
+        source, out = Path(folder) / "rows.jsonl", Path(folder) / "out"
+        source.write_bytes(content)
+        dataset = dataset_create_from_path(actor=actor, team=actor.current_team, path=source, name=name)
+        claim = version_claim(version_id=dataset.versions.get().pk)
+        assert claim is not None
+        report = prepare(PrepareJob(source=source, filename=source.name, out=out))
+        rows_key = f"{version_folder(claim.version_id)}/rows"
+        artifacts.put(out / HEAD_NAME, f"{head_folder(claim.version_id)}/{HEAD_NAME}")
         for file in (ROWS_NAME, INDEX_NAME):
-            artifacts.put(Path(folder) / file, f"{version.rows_key}/{file}")
-    version.rows, version.bytes, version.sha256 = writer.count, writer.bytes, writer.sha256
-    version.save()
-    return version
+            artifacts.put(out / file, f"{rows_key}/{file}")
+        version_finish(claim, report, rows_key=rows_key)
+    return dataset.versions.get()
 
 
 def make_share(checkpoint: Checkpoint, **values: Any) -> Share:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Q
-from django.test import Client
 from django.utils import timezone
 
 from tests.support import factories
@@ -88,7 +87,7 @@ def make_world() -> World:
     people = _people(team)
     admin, member = Actor(people["admin"]), Actor(people["member"])
     BaseModel.objects.create(name="starter", source=ModelSource.STARTER)
-    version = factories.make_version(team, f"{MARK} rows")
+    version = factories.make_version(member, f"{MARK} rows")
     model = make_base_model(team, f"{MARK} model")
     project = Project.objects.create(team=team, name=f"{MARK} project")
     sources = {"dataset_version": version, "model": model, "project": project, "created_by": people["member"]}
@@ -134,14 +133,6 @@ def _results(run: Run) -> Checkpoint:
     checkpoint = make_checkpoint(run.team, f"{MARK} @ 20", base_model=run.model)
     RunCheckpoint.objects.create(run=run, checkpoint=checkpoint, step=20)
     return checkpoint
-
-
-def browser_of(user: User | None) -> Client:
-    """A browser session of that user; of a stranger without one."""
-    client = Client(raise_request_exception=False)
-    if user is not None:
-        client.force_login(user)
-    return client
 
 
 def api_client_of(user: User | None) -> ApiClient:

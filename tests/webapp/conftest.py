@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from tests.support import factories
-from tests.support.api import ApiClient
+from tests.support.api import ApiClient, browser
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team, User
 from webapp.accounts.services import token_create
@@ -75,12 +75,7 @@ def api(api_of: Callable[[User], ApiClient], member: User) -> ApiClient:
 def signed_in() -> Callable[[User], Client]:
     """Makes a browser session of that user."""
 
-    def make(user: User) -> Client:
-        client = Client()
-        client.force_login(user)
-        return client
-
-    return make
+    return browser
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ from webapp.registry.rules import MAX_NAME, check_manifest, clean_hub_id, clean_
 from webapp.tasks import MODELS_PREPARE, wake
 
 STARTER_NAME = "SmolLM2-135M-Instruct"
+# Where others find the same weights: what adapters trained on it name as their base.
+STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3
 # How many users of something in use a refusal names.
@@ -66,7 +68,8 @@ def model_ensure_starter() -> BaseModel:
     """The starter model's row, with a worker woken to convert it when that is still to be done or to be done again."""
     with transaction.atomic():
         BaseModel.objects.get_or_create(
-            source=ModelSource.STARTER, defaults={"name": STARTER_NAME, "status": ModelStatus.PREPARING}
+            source=ModelSource.STARTER,
+            defaults={"name": STARTER_NAME, "hub_id": STARTER_HUB_ID, "status": ModelStatus.PREPARING},
         )
         starter = BaseModel.objects.select_for_update().get(source=ModelSource.STARTER)
         lost = starter.status == ModelStatus.READY and not artifacts.exists(f"{model_key(starter)}/config.json")

@@ -34,7 +34,8 @@ class PackageAssetsFinder(BaseFinder):
     def check(self, **kwargs: Any) -> list[Any]:
         return []
 
-    def find(self, path: str, find_all: bool = False, **kwargs: Any) -> list[str] | str:
+    # As Django's own finders, this answers an empty list where there is nothing; their stubs say None.
+    def find(self, path: str, find_all: bool = False, **kwargs: Any) -> list[str] | str:  # type: ignore[override]
         name = path.removeprefix(f"{PREFIX}/")
         if name == path or name not in ASSETS:
             return []

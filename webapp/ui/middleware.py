@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 
@@ -66,8 +66,7 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    said = str(exception) if isinstance(exception, Http404) and type(exception) is not Http404 else ""
-    return error_page(request, 404, said or "There is nothing at this address, or you may not see it.")
+    return error_page(request, 404, "There is nothing at this address, or you may not see it.")
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

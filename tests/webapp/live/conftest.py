@@ -1,8 +1,6 @@
 """The studio on a socket, and clients that listen to it."""
 
 import json
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,17 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from django.conf import settings
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.sessions.backends.db import SessionStore
-from django.core.asgi import get_asgi_application
 
 from tests.support.runs import make_run
+from tests.support.served import session_of
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, User
 from webapp.accounts.services import token_create
-from webapp.live.asgi import with_streams
 from webapp.runs.models import Run
 
 PATIENCE = 10.0
@@ -33,22 +27,6 @@ class Heard:
     name: str
     data: Any
     id: str = ""
-
-
-@pytest.fixture(scope="module")
-def server(django_db_setup: None) -> Iterator[str]:
-    """The address of the studio's server."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        application = with_streams(get_asgi_application())
-        config = uvicorn.Config(application, lifespan="on", log_level="error", timeout_graceful_shutdown=1)
-        running = uvicorn.Server(config)
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        running.should_exit = True
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -69,16 +47,6 @@ def cookie() -> Callable[[User], dict[str, str]]:
         return {"Cookie": f"{settings.SESSION_COOKIE_NAME}={session_of(user).session_key}"}
 
     return make
-
-
-def session_of(user: User) -> SessionStore:
-    """A stored session of that user."""
-    session = SessionStore()
-    session[SESSION_KEY] = str(user.pk)
-    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
-    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-    session.save()
-    return session
 
 
 def bearer(token: str) -> dict[str, str]:

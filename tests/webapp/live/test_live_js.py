@@ -8,7 +8,7 @@ from django.conf import settings
 from playwright.sync_api import Page, Request
 
 from tests.support.runs import make_run
-from tests.webapp.live.conftest import session_of
+from tests.support.served import session_of
 from webapp.accounts.models import Team, User
 from webapp.live.notify import publish
 from webapp.runs.models import Run

@@ -15,7 +15,8 @@ import psycopg
 import pytest
 from django.db import connection, transaction
 
-from tests.webapp.live.conftest import PATIENCE, Heard, bearer, listen, parse, session_of
+from tests.support.served import session_of
+from tests.webapp.live.conftest import PATIENCE, Heard, bearer, listen, parse
 from webapp.accounts.models import ApiToken, Membership, Team, User
 from webapp.live import asgi
 from webapp.live.notify import publish

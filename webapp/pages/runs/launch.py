@@ -1,6 +1,8 @@
 """The Launch page: method, model and data, settings; beside them what the run will meet and need."""
 
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -27,7 +29,7 @@ from webapp.pages.runs.figures import method_of
 from webapp.pages.runs.inputs import storable, whole_number
 from webapp.pages.runs.preflight import ReportView
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource, ModelStatus
-from webapp.registry.selectors import STARTER, checkpoint_get, checkpoints_visible, models_visible
+from webapp.registry.selectors import STARTER, checkpoints_visible, models_visible
 from webapp.runs import selectors, services
 from webapp.runs.models import Run
 from webapp.ui.forms import MethodForm
@@ -96,7 +98,7 @@ class LaunchForm:
     @cached_property
     def models(self) -> list[BaseModel]:
         visible = models_visible(self.actor, self.actor.current_team.pk)
-        return _with_chosen(visible.order_by("source", "-id"), self.value("model"), MODELS)
+        return _with_chosen(visible.order_by("-source", "-id"), self.value("model"), MODELS)
 
     @cached_property
     def checkpoints(self) -> list[Checkpoint]:
@@ -116,6 +118,11 @@ class LaunchForm:
     def datasets(self) -> list[DatasetChoice]:
         found, _ = datasets_page(actor=self.actor, team=self.actor.current_team, limit=DATASETS)
         return [_choice(entry.dataset, entry.latest, self.method) for entry in found]
+
+    @property
+    def unfit(self) -> list[DatasetChoice]:
+        """The datasets that cannot be picked."""
+        return [choice for choice in self.datasets if choice.reason]
 
     @property
     def dataset(self) -> DatasetChoice | None:
@@ -302,10 +309,11 @@ def _run_to_clone(actor: Actor, pk: str) -> Run | None:
 
 
 def _with_chosen(query: QuerySet[M], chosen: str, limit: int) -> list[M]:
-    """The first of `query`, and the chosen one though it stands further down."""
+    """The first of `query`, and the one with the id `chosen` though it stands further down."""
     found = list(query[:limit])
     if len(found) == limit and chosen not in {str(one.pk) for one in found}:
-        found += [one for one in query.filter(pk=chosen)[:1]]
+        with suppress(ValueError):
+            found += query.filter(pk=uuid.UUID(chosen))
     return found
 
 

@@ -1,0 +1,109 @@
+"""Runs side by side."""
+
+import html
+import json
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.support.runs import make_run
+from webapp.accounts.models import Team
+from webapp.metrics.services import MetricLine, MetricWriter
+from webapp.runs.models import Run, Status
+
+
+def logged(team: Team, name: str, last: float, **values: Any) -> Run:
+    run = make_run(team, name, **values)
+    lines = [
+        MetricLine(step, 1e9 + step, {"loss": last + 3 - step, "system/cpu": 50.0, "odd": 1.0}) for step in (1, 2, 3)
+    ]
+    MetricWriter(run.pk).append(lines)
+    return run
+
+
+def address(*runs: Run) -> str:
+    return "/compare/?" + "&".join(f"run={run.pk}" for run in runs)
+
+
+def page(client: Client, url: str) -> str:
+    answer = client.get(url)
+    assert answer.status_code == 200
+    return html.unescape(answer.content.decode())
+
+
+def test_without_runs_it_offers_a_choice(pages: Client, team: Team) -> None:
+    run = make_run(team, "zinc")
+    shown = page(pages, "/compare/")
+    assert f'name="run" value="{run.pk}"' in shown
+    assert "compare.js" not in shown
+
+
+def test_a_team_without_runs_is_told_what_to_do(pages: Client) -> None:
+    assert "Nothing to compare yet" in page(pages, "/compare/")
+
+
+def test_each_metric_is_a_chart_the_method_s_own_first_the_machine_last(pages: Client, team: Team) -> None:
+    shown = page(pages, address(logged(team, "a", 1.0), logged(team, "b", 2.0)))
+    keys = [part.split('"')[0] for part in shown.split('data-key="')[1:]]
+    assert keys == ["loss", "odd", "system/cpu"]
+
+
+def test_values_are_measured_against_the_first_run(pages: Client, team: Team) -> None:
+    first, second = logged(team, "a", 1.0), logged(team, "b", 1.5)
+    shown = page(pages, address(first, second))
+    assert "+0.5</span>" in shown
+    assert "1 to 3" in shown
+    assert "-0.5</span>" in page(pages, address(second, first))
+
+
+def test_only_settings_that_differ_are_listed(pages: Client, team: Team) -> None:
+    first = make_run(team, "a", config={"learning_rate": 1e-5, "seed": 1, "adapter": {"r": 8}})
+    second = make_run(team, "b", config={"learning_rate": 2e-5, "seed": 1, "adapter": {"r": 8}})
+    shown = page(pages, address(first, second))
+    assert "<code>learning_rate</code>" in shown
+    assert "2e-5" in shown
+    assert "<code>seed</code>" not in shown
+    assert "<code>adapter.r</code>" not in shown
+
+
+def test_runs_are_shown_in_the_order_of_the_address_each_once(pages: Client, team: Team) -> None:
+    first, second = make_run(team, "a"), make_run(team, "b")
+    shown = page(pages, f"{address(second, first)}&run={second.pk}")
+    data = shown.split('<script id="compare-runs" type="application/json">')[1].split("</script>")[0]
+    assert [run["id"] for run in json.loads(data)] == [str(second.pk), str(first.pk)]
+
+
+@pytest.mark.parametrize("ref", ["nonsense", "0192f0c0-0000-7000-8000-000000000000", "1 OR 1=1", ""])
+def test_ids_of_nothing_are_left_out(pages: Client, team: Team, ref: str) -> None:
+    run = make_run(team, "zinc")
+    assert "1 run<" in page(pages, f"/compare/?run={ref}&run={run.pk}")
+
+
+def test_other_teams_runs_are_left_out(pages: Client, other_team: Team) -> None:
+    run = logged(other_team, "zinnober", 1.0)
+    assert "zinnober" not in page(pages, address(run))
+
+
+def test_only_runs_that_go_on_are_followed_live(pages: Client, team: Team) -> None:
+    going = make_run(team, "a", status=Status.RUNNING)
+    done = make_run(team, "b", status=Status.SUCCEEDED)
+    topics = page(pages, address(going, done)).split('data-topics="')[1].split('"')[0]
+    assert topics.split() == [f"run:{going.pk}"]
+
+
+def test_a_name_cannot_break_out_of_the_page(pages: Client, team: Team) -> None:
+    run = make_run(team, "</script><script>alert(1)</script>")
+    answer = pages.get(address(run)).content.decode()
+    assert "<script>alert" not in answer
+
+
+def test_a_hundred_runs_cost_as_many_queries_as_two(
+    pages: Client, team: Team, django_assert_max_num_queries: Any
+) -> None:
+    runs = [make_run(team, f"run {number}") for number in range(100)]
+    with django_assert_max_num_queries(15):
+        shown = page(pages, address(*runs))
+    assert "100 runs" in shown
+    with django_assert_max_num_queries(15):
+        page(pages, address(*runs[:2]))

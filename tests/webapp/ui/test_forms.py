@@ -1,0 +1,179 @@
+"""The form of a method's settings, for every method of the catalogue."""
+
+from typing import Any
+
+import pytest
+from django.http import QueryDict
+from django.template.loader import render_to_string
+
+from polm_core import catalogue
+from polm_core.method import Method
+from webapp.ui.forms import MethodForm, Setting, as_text, settings_of
+
+every_method = pytest.mark.parametrize("method", catalogue.METHODS, ids=lambda method: method.slug)
+
+
+def posted(**values: Any) -> QueryDict:
+    """What a browser posts; `__` stands for a dot."""
+    query = QueryDict(mutable=True)
+    for name, value in values.items():
+        texts = value if isinstance(value, list) else [value]
+        query.setlist(f"config.{name.replace('__', '.')}", texts)
+    return query
+
+
+def as_browser_posts(settings: list[Setting]) -> QueryDict:
+    """Every field of a page as it was rendered, sent back untouched."""
+    query = QueryDict(mutable=True)
+    for setting in settings:
+        match setting.kind:
+            case "switch":
+                query.setlist(setting.name, ["off", "on"] if setting.value else ["off"])
+            case "choice":
+                query[setting.name] = setting.value
+            case "choices":
+                query.setlist(setting.name, setting.value)
+            case _:
+                query[setting.name] = setting.text
+    return query
+
+
+@every_method
+def test_untouched_form_gives_the_defaults(method: Method) -> None:
+    form = MethodForm(method, posted=as_browser_posts(settings_of(method)))
+    assert form.changes == {}
+    assert form.config == method.default_config()
+
+
+@every_method
+def test_every_setting_is_on_the_form_once_with_help_and_default(method: Method) -> None:
+    form = MethodForm(method)
+    shown = [*form.main, *(setting for group in form.groups for setting in group.settings)]
+    assert sorted(setting.path for setting in shown) == sorted(_paths(method.config_schema()))
+    assert 4 <= len(form.main) <= 8
+    for setting in shown:
+        assert setting.help, setting.path
+        assert setting.label, setting.path
+
+
+@every_method
+def test_it_renders(method: Method) -> None:
+    form = MethodForm(method)
+    html = render_to_string("components/method_form.html", {"form": form})
+    for setting in form.settings.values():
+        assert f'name="{setting.name}"' in html
+
+
+@every_method
+def test_values_of_a_run_are_shown_as_changes(method: Method) -> None:
+    values = {**method.default_config(), "seed": 7, "learning_rate": 0.0123}
+    form = MethodForm(method, values=values)
+    assert form.changes == {"seed": 7, "learning_rate": 0.0123}
+    assert form.config == method.parse(form.changes).model_dump(mode="json")
+
+
+def _paths(schema: dict[str, Any], above: str = "") -> list[str]:
+    paths = []
+    for name, entry in schema["properties"].items():
+        paths += _paths(entry, f"{above}{name}.") if "properties" in entry else [f"{above}{name}"]
+    return paths
+
+
+def test_posted_text_becomes_values() -> None:
+    form = MethodForm(
+        catalogue.get("dpo"),
+        posted=posted(
+            max_steps=" 20 ",
+            learning_rate="1e-4",
+            beta="0.3",
+            gradient_checkpointing=["off", "on"],
+            loss=["sigmoid", "sft"],
+            loss_weights="1, 0.5",
+            adapter__type="lora",
+            adapter__r="8",
+            adapter__target_modules="q_proj, v_proj",
+        ),
+    )
+    assert form.is_valid
+    assert form.changes == {
+        "max_steps": 20,
+        "learning_rate": 1e-4,
+        "beta": 0.3,
+        "gradient_checkpointing": True,
+        "loss": ["sigmoid", "sft"],
+        "loss_weights": [1, 0.5],
+        "adapter": {"type": "lora", "r": 8, "target_modules": "q_proj, v_proj"},
+    }
+    assert form.config is not None
+    assert form.config["adapter"]["target_modules"] == ["q_proj", "v_proj"]
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "said"),
+    [
+        ("learning_rate", "9", "at most 1"),
+        ("learning_rate", "fast", "number"),
+        ("learning_rate", "nan", "finite number"),
+        ("max_steps", "-1", "at least 0"),
+        ("max_steps", "2.5", "whole number"),
+        ("adapter__r", "0", "at least 1"),
+        ("adapter__target_modules", "lm_head", "lm_head"),
+        ("loss_weights", "1, 2", "one weight for each"),
+    ],
+)
+def test_a_problem_stands_beside_its_field_and_the_text_stays(field: str, text: str, said: str) -> None:
+    form = MethodForm(catalogue.get("dpo"), posted=posted(**{field: text}))
+    assert not form.is_valid
+    at_fault = [setting for setting in form.settings.values() if setting.problems]
+    assert [setting.path for setting in at_fault] == [field.replace("__", ".")]
+    assert said in at_fault[0].problems[0]
+    html = render_to_string("components/setting.html", {"setting": at_fault[0]})
+    assert 'class="errors"' in html
+    assert text in html
+
+
+def test_a_group_with_a_problem_is_open() -> None:
+    form = MethodForm(catalogue.get("sft"), posted=posted(warmup_ratio="7"))
+    assert [group.title for group in form.groups if group.is_open] == ["Optimiser"]
+
+
+def test_problems_of_no_field_stand_above_the_form() -> None:
+    form = MethodForm(catalogue.get("sft"))
+    form.add_problems({"config.nonsense.deep": ["is not a setting"], "config.adapter": ["does not fit"]})
+    assert form.problems == ["config.nonsense.deep is not a setting", "config.adapter does not fit"]
+
+
+def test_an_option_of_the_method_chosen_before_is_let_go_of() -> None:
+    form = MethodForm(catalogue.get("dpo"), posted=posted(loss=["nll"], lr_scheduler="sideways", beta="0.2"))
+    assert form.is_valid
+    assert form.changes == {"beta": 0.2}
+
+
+def test_what_is_typed_is_escaped() -> None:
+    form = MethodForm(catalogue.get("sft"), posted=posted(learning_rate='"><script>alert(1)</script>'))
+    html = render_to_string("components/method_form.html", {"form": form})
+    assert "<script>" not in html
+
+
+def test_fields_of_a_block_without_a_type_wait_for_it() -> None:
+    settings = MethodForm(catalogue.get("sft")).settings
+    assert settings["adapter.r"].needs == "config.adapter.type"
+    assert settings["adapter.type"].needs == ""
+    assert settings["generation.temperature"].needs == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (True, "on"),
+        (1e-6, "1e-6"),
+        (2e-5, "2e-5"),
+        (0.1, "0.1"),
+        (32.0, "32"),
+        (["a", 1.5], "a, 1.5"),
+        ([], ""),
+    ],
+)
+def test_values_as_text(value: Any, text: str) -> None:
+    assert as_text(value) == text
