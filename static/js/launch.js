@@ -18,7 +18,7 @@ function carryOver(from, to) {
   const now = new Map([...controls(from)].map((control) => [keyOf(control), control]));
   for (const control of controls(to)) {
     const old = now.get(keyOf(control));
-    if (!old || valueOf(old) === asked.get(keyOf(old))) continue;
+    if (!old || old.type === "hidden" || valueOf(old) === asked.get(keyOf(old))) continue;
     if (isTick(control)) control.checked = old.checked;
     else control.value = old.value;
   }

@@ -7,6 +7,7 @@ import { holdWhileAsking } from "./hold.js";
 import { getJSON } from "./http.js";
 
 const KEYS_MS = 5_000;
+const FIRST_KEYS_MS = 500;
 const STORE = "run-charts";
 const MOST_LOG = 1_000_000;
 
@@ -55,7 +56,8 @@ class RunCharts {
 
   /** What the run has logged, as of a few seconds ago at most. */
   keys() {
-    if (Date.now() - this.keysAt >= KEYS_MS) {
+    const fresh = "blank" in this.panel.dataset ? FIRST_KEYS_MS : KEYS_MS;
+    if (Date.now() - this.keysAt >= fresh) {
       this.keysAt = Date.now();
       this.known = getJSON(`/api/v1/runs/${this.run}/metrics`).then(({ items }) => new Set(items.map(({ key }) => key)));
     }
@@ -86,7 +88,7 @@ class RunCharts {
 
   newCard(base, keys) {
     const card = document.getElementById("chart-card").content.firstElementChild.cloneNode(true);
-    card.querySelector("[data-chart-title]").textContent = words(base.slice(this.prefix.length));
+    card.querySelector("[data-chart-title]").textContent = words((keys.length > 1 ? base : keys[0]).slice(this.prefix.length));
     this.add(card, keys);
     return card;
   }

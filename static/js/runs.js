@@ -1,36 +1,57 @@
 // The list of runs: selecting rows, and keeping the selection when the table is refreshed.
 
+import { holdWhileAsking } from "./hold.js";
+
+const bar = document.querySelector("[data-selection-bar]");
+const boxes = () => [...document.querySelectorAll("[data-select]")];
 const chosen = new Set();
+let lastTicked = null;
 
 function refresh() {
-  const form = document.querySelector("[data-selection]");
-  if (!form) return;
-  const boxes = [...form.querySelectorAll("[data-select]")];
-  for (const box of boxes) box.checked = chosen.has(box.value);
-  const count = boxes.filter((box) => box.checked).length;
-  form.querySelector("[data-selection-bar]").hidden = count === 0;
-  form.querySelector("[data-selection-count]").textContent = `${count} selected`;
-  const all = form.querySelector("[data-select-all]");
-  all.checked = count > 0 && count === boxes.length;
-  all.indeterminate = count > 0 && count < boxes.length;
+  const all = document.querySelector("[data-select-all]");
+  if (!bar) return;
+  for (const box of boxes()) box.checked = chosen.has(box.value);
+  const count = boxes().filter((box) => box.checked).length;
+  bar.hidden = count === 0;
+  bar.querySelector("[data-selection-count]").textContent = `${count} selected`;
+  for (const button of bar.querySelectorAll("[data-ask]")) {
+    button.dataset.confirm = button.dataset.ask.replace("# ", count === 1 ? "the selected run" : `${count} runs`);
+  }
+  if (!all) return;
+  all.checked = count > 0 && count === boxes().length;
+  all.indeterminate = count > 0 && count < boxes().length;
 }
 
-document.addEventListener("change", (event) => {
+function choose(box, on) {
+  if (on) chosen.add(box.value);
+  else chosen.delete(box.value);
+}
+
+/** With the shift key, everything from the box that was ticked before. */
+function chooseRange(box) {
+  const all = boxes();
+  const from = all.findIndex(({ value }) => value === lastTicked);
+  const to = all.indexOf(box);
+  if (from < 0) return;
+  for (const between of all.slice(Math.min(from, to), Math.max(from, to) + 1)) choose(between, box.checked);
+}
+
+document.addEventListener("click", (event) => {
   const box = event.target;
-  if (box.matches("[data-select-all]")) {
-    for (const other of document.querySelectorAll("[data-select]")) choose(other.value, box.checked);
-  } else if (box.matches("[data-select]")) {
-    choose(box.value, box.checked);
+  if (box.matches("[data-select]")) {
+    choose(box, box.checked);
+    if (event.shiftKey) chooseRange(box);
+    lastTicked = box.value;
+  } else if (box.matches("[data-select-all]")) {
+    boxes().forEach((other) => choose(other, box.checked));
+  } else if (box.closest("[data-clear-selection]")) {
+    chosen.clear();
   } else {
     return;
   }
   refresh();
 });
 
-function choose(value, on) {
-  if (on) chosen.add(value);
-  else chosen.delete(value);
-}
-
 document.body.addEventListener("htmx:afterSettle", refresh);
 refresh();
+holdWhileAsking();

@@ -43,7 +43,7 @@ class World:
     worker: Worker
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
-        """What the team owns, row by row; two of them are equal when nothing was changed in between."""
+        """What the team owns and what is made from it, row by row: equal twice when nothing changed in between."""
         of_team = Q(team=self.team)
         owned = {
             Team: Q(pk=self.team.pk),
@@ -54,12 +54,12 @@ class World:
             Project: of_team,
             Dataset: of_team,
             DatasetVersion: Q(dataset__team=self.team),
-            BaseModel: of_team,
+            BaseModel: of_team | Q(checkpoint__team=self.team),
             Checkpoint: of_team,
             Share: Q(checkpoint__team=self.team),
-            Run: of_team,
+            Run: of_team | Q(dataset_version__dataset__team=self.team) | Q(model__team=self.team),
             RunCheckpoint: Q(run__team=self.team),
-            Generation: of_team,
+            Generation: of_team | Q(checkpoint__team=self.team) | Q(model__team=self.team),
         }
         return {
             model.__name__: list(model._default_manager.filter(mine).order_by("pk").values())

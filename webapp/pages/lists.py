@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from django.http import HttpRequest
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from webapp.metrics.selectors import sparklines
+from webapp.metrics.selectors import SeriesView, sparklines
 from webapp.runs.models import Run
 from webapp.runs.selectors import eta_seconds
 
 
 @dataclass(frozen=True)
 class RunEntry:
-    """A run with its headline curve and the seconds it still needs (None when that is not known)."""
+    """A run with its headline curve, that curve's newest value, and the seconds it still needs; None for not known."""
 
     run: Run
     curve: list[float | None]
+    last: float | None
     eta: float | None
 
 
@@ -24,8 +25,12 @@ def entries(runs: Iterable[Run]) -> list[RunEntry]:
     """The runs with their curves, read in one query."""
     found = list(runs)
     views = sparklines([run.pk for run in found])
-    curves = {pk: view.columns.mean for pk, view in views.items()}
-    return [RunEntry(run, curves.get(run.pk, []), eta_seconds(run)) for run in found]
+    return [_entry(run, views.get(run.pk)) for run in found]
+
+
+def _entry(run: Run, view: SeriesView | None) -> RunEntry:
+    curve, last = (view.columns.mean, view.series.last) if view else ([], None)
+    return RunEntry(run, curve, last, eta_seconds(run))
 
 
 def back_to(request: HttpRequest, otherwise: str) -> str:

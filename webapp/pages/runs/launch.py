@@ -270,8 +270,31 @@ def _preflight(form: LaunchForm, tries: int = 0) -> dict[str, Any]:
 
 def _form_of_post(actor: Actor, posted: QueryDict) -> LaunchForm:
     method = method_of(posted.get("method", ""))
-    settings = MethodForm(method, posted=posted) if method else None
+    settings = _settings(method, posted) if method else None
     return LaunchForm(actor, posted.dict(), method, settings, _run_to_clone(actor, posted.get("clone", "")))
+
+
+def _settings(method: Method, posted: QueryDict) -> MethodForm:
+    """The posted settings. Those of another method, chosen before, keep what was changed in them.
+
+    What the method itself sets is not kept: it makes the method what it is.
+    """
+    before = method_of(posted.get("settings_of", ""))
+    if before is None or before is method:
+        return MethodForm(method, posted=posted)
+    return MethodForm(method, values=_beyond(MethodForm(before, posted=posted).changes, method.defaults))
+
+
+def _beyond(changes: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`changes` without what `own` says something about, at every level."""
+    kept = {}
+    for name, value in changes.items():
+        if isinstance(value, Mapping):
+            below = own.get(name, {})
+            kept[name] = _beyond(value, below if isinstance(below, Mapping) else {})
+        elif name not in own:
+            kept[name] = value
+    return kept
 
 
 def _form_of_link(actor: Actor, asked: QueryDict) -> LaunchForm:

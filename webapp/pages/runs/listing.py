@@ -1,74 +1,179 @@
 """The list of runs, and doing one thing to many of them."""
 
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.core.paginator import Paginator
+from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models.expressions import OrderBy
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 
 from polm_core import catalogue
 from polm_core.errors import PolmError
-from webapp.accounts.access import requires
+from webapp.accounts.access import Actor, requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.errors import Invalid, NotFound
-from webapp.pages.lists import entries
-from webapp.pagination import page
+from webapp.metrics.models import MetricSeries
+from webapp.pages.context import Frame
+from webapp.pages.lists import back_to, entries
+from webapp.pages.runs.inputs import storable
+from webapp.pages.runs.query import conditions, narrowed
 from webapp.runs import selectors, services
 from webapp.runs.models import Run, Status
 
 PAGE = 50
 MAX_SELECTED = 100
+FILTERS = ("status", "method", "tag", "project")
+SORTS = ("created", "name", "loss")
+NEWEST = "-created"
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A filter in force; `query` is the address without it."""
+
+    label: str
+    query: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that sorts: `query` is the address sorted by it, `order` how it is sorted now, if it is."""
+
+    label: str
+    query: str
+    order: str = ""
 
 
 @requires(Role.VIEWER)
 @require_safe
 def runs(request: StudioRequest) -> HttpResponse:
     """The team's runs; as a fragment, the table alone. The address holds the whole view."""
-    wanted = {name: request.GET.get(name, "").strip() for name in ("status", "method", "tag", "project", "q")}
+    asked = storable(request.GET)
+    if "project" not in asked and (project := Frame(request).project):
+        asked["project"] = project.name
+    team = request.actor.current_team
     problem = ""
-    visible = selectors.runs_visible(request.actor).filter(team=request.actor.current_team)
     try:
-        found, next_cursor = page(selectors.runs_filter(visible, **wanted), PAGE, request.GET.get("cursor"))
+        wanted = {name: asked.get(name, "").strip() for name in FILTERS}
+        found = selectors.runs_filter(selectors.runs_visible(request.actor).filter(team=team), **wanted)
+        found = narrowed(found, conditions(asked.get("q", "")))
     except Invalid as error:
-        found, next_cursor, problem = [], None, f"{error.message} {error.advice}".strip()
+        found, problem = Run.objects.none(), f"{error.message} {error.advice}".strip()
+    sort = asked.get("sort", NEWEST)
+    sort = sort if sort.removeprefix("-") in SORTS else NEWEST
+    page = Paginator(_sorted(found, sort), PAGE).get_page(asked.get("page"))
     context = {
-        "entries": entries(found),
-        "next_cursor": next_cursor,
-        "wanted": wanted,
-        "filtered": any(wanted.values()),
+        "entries": entries(page.object_list),
+        "page": page,
+        "asked": asked,
+        "sort": sort,
+        "columns": {name: _column(asked, sort, name) for name in SORTS},
+        "chips": _chips(asked),
         "problem": problem,
-        "query": _without(request, "cursor"),
+        "page_query": _with(asked, page=None),
+        "may_edit": request.actor.holds(Role.MEMBER, team.pk),
+    }
+    if request.htmx:
+        return render(request, "runs/_table.html", context)
+    return render(request, "runs/runs.html", context | _choices(request.actor))
+
+
+def _choices(actor: Actor) -> dict[str, Any]:
+    return {
         "statuses": Status.choices,
         "methods": catalogue.METHODS,
-        "tags": selectors.tags_in_use(request.actor),
-        "projects": selectors.projects(request.actor),
+        "tags": selectors.tags_in_use(actor),
+        "projects": selectors.projects(actor),
     }
-    return render(request, "runs/_table.html" if request.htmx else "runs/runs.html", context)
+
+
+def _sorted(runs: QuerySet[Run], sort: str) -> QuerySet[Run]:
+    """By a column; runs without a loss come last either way."""
+    if sort.endswith("loss"):
+        loss = MetricSeries.objects.filter(run=OuterRef("pk"), key="loss").values("last")
+        runs = runs.annotate(loss=Subquery(loss))
+    name = {"created": "pk"}.get(sort.removeprefix("-"), sort.removeprefix("-"))
+    return runs.order_by(OrderBy(F(name), descending=sort.startswith("-"), nulls_last=True), "-pk")
+
+
+def _column(asked: QueryDict, sort: str, name: str) -> Column:
+    """Sorts by itself, and the other way round when it is what sorts already. Newest and best come first."""
+    first = NEWEST if name == "created" else name
+    if sort.removeprefix("-") != name:
+        return Column(name.capitalize(), _with(asked, sort=first, page=None))
+    other = name if sort.startswith("-") else f"-{name}"
+    order = "descending" if sort.startswith("-") else "ascending"
+    return Column(name.capitalize(), _with(asked, sort=other, page=None), order)
+
+
+def _chips(asked: QueryDict) -> list[Chip]:
+    """One for each filter in force and for each word of the search."""
+    chips = []
+    for name in FILTERS:
+        if value := asked.get(name, "").strip():
+            # Without a project in the address the one chosen in the top bar holds, so "any" must be said.
+            without = "" if name == "project" else None
+            chips.append(Chip(f"{name}: {value}", _with(asked, **{name: without}, page=None)))
+    words = asked.get("q", "").split()
+    for place, word in enumerate(words):
+        rest = " ".join(words[:place] + words[place + 1 :])
+        chips.append(Chip(word, _with(asked, q=rest or None, page=None)))
+    return chips
+
+
+def _with(asked: QueryDict, **changes: str | None) -> str:
+    """The address's query with some parameters changed; None takes one out."""
+    query = asked.copy()
+    for name, value in changes.items():
+        query.pop(name, None)
+        if value is not None:
+            query[name] = value
+    return query.urlencode()
 
 
 @requires(Role.MEMBER)
 @require_POST
 def bulk(request: StudioRequest) -> HttpResponse:
     """Do one thing to every selected run: compare, stop, tag or delete."""
-    chosen = [selectors.run_get(request.actor, pk) for pk in request.POST.getlist("run")[:MAX_SELECTED]]
-    action = request.POST.get("action", "")
+    posted = storable(request.POST)
+    chosen = _selected(request.actor, posted)
+    action = posted.get("action", "")
     if not chosen:
         messages.warning(request, "Select one or more runs first.")
     elif action == "compare":
         return redirect(f"{reverse('compare')}?{'&'.join(f'run={run.pk}' for run in chosen)}")
-    elif action in {"stop", "delete", "tag"}:
-        _do_to_each(request, action, chosen)
+    elif action in _DONE:
+        _do_to_each(request, action, chosen, posted)
     else:
         raise NotFound("There is no such action.")
-    return redirect(back(request, reverse("runs")))
+    return redirect(back_to(request, reverse("runs")))
 
 
-def _do_to_each(request: StudioRequest, action: str, chosen: Iterable[Run]) -> None:
-    tag = request.POST.get("tag", "").strip()
+def _selected(actor: Actor, posted: QueryDict) -> list[Run]:
+    """The runs that are ticked and visible, in the order of the list."""
+    try:
+        keys = {uuid.UUID(pk) for pk in posted.getlist("run")[:MAX_SELECTED]}
+    except ValueError:
+        raise NotFound("There is no such run.") from None
+    return list(selectors.runs_visible(actor).filter(pk__in=keys))
+
+
+_DONE = {"stop": "asked to stop", "delete": "deleted", "tag": "tagged"}
+
+
+def _do_to_each(request: StudioRequest, action: str, chosen: Iterable[Run], posted: Mapping[str, str]) -> None:
+    tag = posted.get("tag", "").strip()
+    if action == "tag" and not tag:
+        messages.warning(request, "Type a tag first.")
+        return
     done, refused = 0, []
     for run in chosen:
         try:
@@ -81,20 +186,7 @@ def _do_to_each(request: StudioRequest, action: str, chosen: Iterable[Run]) -> N
             done += 1
         except PolmError as error:
             refused.append(f"{run.name}: {error.message}")
-    word = {"stop": "asked to stop", "delete": "deleted", "tag": "tagged"}[action]
     if done:
-        messages.success(request, f"{done} run{'s' * (done != 1)} {word}.")
+        messages.success(request, f"{done} run{'s' * (done != 1)} {_DONE[action]}.")
     for line in refused[:5]:
         messages.warning(request, line)
-
-
-def back(request: HttpRequest, otherwise: str) -> str:
-    """Where the form said to go on, if that is a page of ours."""
-    wanted = request.POST.get("next", "")
-    return wanted if url_has_allowed_host_and_scheme(wanted, allowed_hosts=None) else otherwise
-
-
-def _without(request: HttpRequest, name: str) -> str:
-    query = request.GET.copy()
-    query.pop(name, None)
-    return query.urlencode()
