@@ -8,8 +8,9 @@ from webapp.api import mount
 api = mount()
 api_patterns, api_app, api_namespace = api.urls
 for pattern in api_patterns:
-    # The API authenticates each operation itself and denies by default (see webapp.api).
-    public(pattern.callback)
+    if pattern.callback is not None:
+        # The API authenticates each operation itself and denies by default (see webapp.api).
+        public(pattern.callback)
 
 urlpatterns = [
     path("api/v1/", (api_patterns, api_app, api_namespace)),

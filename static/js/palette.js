@@ -42,6 +42,7 @@ input.addEventListener("keydown", (event) => {
   if (event.key === "ArrowDown") move(1);
   else if (event.key === "ArrowUp") move(-1);
   else if (event.key === "Enter") chosen()?.click();
+  else if (event.key === "Escape") dialog.close();
   else return;
   event.preventDefault();
 });

@@ -3,7 +3,7 @@
 import { openTab } from "./app.js";
 import { metricsOfRun } from "./chart-data.js";
 import { Board } from "./charts.js";
-import { holdWhileAsking } from "./hold.js";
+import { holdWhileBusy } from "./hold.js";
 import { getJSON } from "./http.js";
 
 const KEYS_MS = 5_000;
@@ -167,4 +167,4 @@ document.addEventListener("click", (event) => {
   if (name) openTab(document.getElementById(`tab-${name}`), true);
 });
 
-holdWhileAsking();
+holdWhileBusy();

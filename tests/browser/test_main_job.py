@@ -90,13 +90,20 @@ def launch(page: Page, studio: RunningStudio, *, steps: int) -> str:
 def curve_grows(page: Page) -> None:
     """The loss curve gains points while the page stays as it is."""
     page.evaluate("window.stayed = true")
-    page.wait_for_function(f"{POINTS} >= 3", timeout=120 * SECONDS)
-    seen = page.evaluate(POINTS)
-    page.wait_for_function(f"{POINTS} >= {seen + 5}", timeout=60 * SECONDS)
+    seen = points_beyond(page, 2, 120)
+    points_beyond(page, seen + 4, 60)
     assert page.evaluate("window.stayed") is True
 
 
-POINTS = "((document.querySelector('#charts .js-plotly-plot')?.data ?? [])[0]?.x?.length ?? 0)"
+def points_beyond(page: Page, count: int, seconds: int) -> int:
+    """Wait until the first chart's first curve has more than `count` points, and say how many."""
+    drawn = "() => document.querySelector('#charts .js-plotly-plot')?.data?.[0]?.x?.length ?? 0"
+    for _ in range(seconds * 4):
+        found: int = page.evaluate(drawn)
+        if found > count:
+            return found
+        page.wait_for_timeout(250)
+    raise AssertionError(f"the curve has {found} points after {seconds} s")
 
 
 def stop(page: Page) -> None:
@@ -111,7 +118,7 @@ def share(page: Page, studio: RunningStudio, run: str) -> str:
     page.locator("#checkpoints").get_by_role("link", name=re.compile("Open|20")).first.click()
     page.get_by_role("button", name="Share").first.click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label(re.compile("Anyone with the link")).check()
+    dialog.get_by_label("With", exact=True).select_option("link")
     dialog.get_by_role("button", name="Share").click()
     shown = page.get_by_text(re.compile(r"/models/shared/\S+")).first
     found = re.search(r"https?://\S+/models/shared/[^\s\"]+", shown.inner_text() or shown.input_value())

@@ -95,7 +95,7 @@ FORMS: dict[str, Given] = {
     "run-action": lambda world: {},
     "run-delete": lambda world: {},
     "run-edit": lambda world: {"name": "another"},
-    "run-priority": lambda world: {"move": "up"},
+    "run-move": lambda world: {"past": world.second_run.pk, "place": "behind"},
     "worker-drain": lambda world: {"draining": "yes"},
     "dataset-delete": lambda world: {},
     "dataset-edit": lambda world: {"name": "another", "origin": "unknown"},

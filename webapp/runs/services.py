@@ -265,6 +265,35 @@ def run_update(
     return run
 
 
+def run_move(*, actor: Actor, run: Run, past: Run, ahead: bool) -> Run:
+    """Put a queued run right ahead of another queued one, or right behind it: same priority, next to it in time."""
+    for one in (run, past):
+        actor.require(one.team_id, Role.MEMBER, "run")
+    with transaction.atomic():
+        waiting = Run.objects.select_for_update().filter(status=Status.QUEUED).in_bulk([run.pk, past.pk])
+        if len(waiting) < 2:
+            raise Conflict("Only a run that waits can be moved, past another that waits.")
+        run, past = waiting[run.pk], waiting[past.pk]
+        run.priority = past.priority
+        run.queued_at = _moment_beside(past, ahead=ahead, leaving=run)
+        run.save(update_fields=["priority", "queued_at"])
+        audit(actor=actor, team_id=run.team_id, verb="run.move", target=run, detail={"past": str(past.pk)})
+        announce(run, status=run.status)
+    return run
+
+
+def _moment_beside(run: Run, *, ahead: bool, leaving: Run) -> datetime.datetime:
+    """A moment between that at which `run` was queued and that of the run next to it in the queue."""
+    others = Run.objects.filter(status=Status.QUEUED, priority=run.priority).exclude(pk=leaving.pk)
+    if ahead:
+        next_to_it = others.filter(queued_at__lt=run.queued_at).order_by("-queued_at").first()
+        end = next_to_it.queued_at if next_to_it else run.queued_at - datetime.timedelta(seconds=1)
+    else:
+        next_to_it = others.filter(queued_at__gt=run.queued_at).order_by("queued_at").first()
+        end = next_to_it.queued_at if next_to_it else run.queued_at + datetime.timedelta(seconds=1)
+    return run.queued_at + (end - run.queued_at) / 2
+
+
 def run_delete(*, actor: Actor, run: Run) -> None:
     """Delete a run that is not being worked on, with its metrics, samples and log.
 

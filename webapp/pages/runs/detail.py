@@ -126,10 +126,13 @@ def delete(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     return redirect("runs")
 
 
-def _headlines(run: Run, method: Method | None) -> list[Headline]:
+def _headlines(run: Run, method: Method | None) -> list[tuple[Headline, int | None]]:
+    """The newest values, each with the step at which it was last measured on held-out rows."""
     keys = [key for chart in headline_charts(method) for key in chart.keys]
-    last = dict(run.series.filter(key__in=keys).values_list("key", "last"))
-    return [headline for headline in headlines(method, last) if headline.is_known]
+    series = {one.key: one for one in run.series.filter(key__in=keys)}
+    found = headlines(method, {key: one.last for key, one in series.items()})
+    steps = {key: one.last_step for key, one in series.items()}
+    return [(headline, steps.get(headline.held_out_key)) for headline in found if headline.is_known]
 
 
 def _differences(run: Run, method: Method | None) -> list[Difference]:

@@ -11,11 +11,12 @@ HEADLINES = 2
 
 @dataclass(frozen=True)
 class Headline:
-    """Values of one of the method's charts, on training rows and on held-out ones."""
+    """Values of one of the method's charts, on training rows and on held-out ones; `held_out_key` names the latter."""
 
     title: str
     trained: float | None
     held_out: float | None
+    held_out_key: str
 
     @property
     def is_known(self) -> bool:
@@ -39,4 +40,4 @@ def headlines(method: Method | None, values: Mapping[str, float | None]) -> list
 
 def _headline(chart: ChartSpec, values: Mapping[str, float | None]) -> Headline:
     trained = next((key for key in chart.keys if not key.startswith("eval/")), "")
-    return Headline(chart.title, values.get(trained), values.get(f"eval/{trained}"))
+    return Headline(chart.title, values.get(trained), values.get(f"eval/{trained}"), f"eval/{trained}")

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from polm_core import catalogue
 from polm_core.data.convert import compatible
-from polm_core.errors import PolmError
+from polm_core.errors import ConfigError, PolmError
 from polm_core.formats import Format
 from polm_core.method import PARADIGMS, Method, Paradigm, ParadigmSpec
 from webapp.accounts.access import Actor, requires
@@ -23,7 +23,7 @@ from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
 from webapp.datasets.selectors import datasets_page
-from webapp.errors import NotFound
+from webapp.errors import Conflict, Invalid, NotFound
 from webapp.pages.runs import recipe
 from webapp.pages.runs.figures import method_of
 from webapp.pages.runs.inputs import storable, whole_number
@@ -230,7 +230,7 @@ def _launch(request: StudioRequest) -> HttpResponse:
                 request_id=form.value("request_id")[:100],
                 parent=form.source_run,
             )
-        except PolmError as error:
+        except (Invalid, ConfigError, Conflict) as error:
             form.refuse(error)
         else:
             return redirect("run", run.pk)

@@ -26,7 +26,7 @@ from webapp.pages.lists import back_to, entries
 from webapp.pages.runs.inputs import storable
 from webapp.pages.runs.query import conditions, narrowed
 from webapp.runs import selectors, services
-from webapp.runs.models import Run, Status
+from webapp.runs.models import ACTIVE, Run, Status
 
 PAGE = 50
 MAX_SELECTED = 100
@@ -73,6 +73,7 @@ def runs(request: StudioRequest) -> HttpResponse:
     context = {
         "entries": entries(page.object_list),
         "page": page,
+        "moving": any(run.status in ACTIVE for run in page.object_list),
         "asked": asked,
         "sort": sort,
         "columns": {name: _column(asked, sort, name) for name in SORTS},

@@ -1,6 +1,7 @@
 """What runs, what waits and why, and the workers."""
 
 import uuid
+from typing import Any
 
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -18,22 +19,34 @@ SHOWN = 100
 @require_safe
 def queue(request: StudioRequest) -> HttpResponse:
     """The whole queue of the actor's teams; as a fragment, without the frame."""
-    context = {
-        "active": [(run, selectors.eta_seconds(run)) for run in selectors.active_runs(request.actor)[:SHOWN]],
-        "waiting": selectors.queue(request.actor),
-        "workers": [(worker, selectors.worker_is_alive(worker)) for worker in selectors.workers_list()[:SHOWN]],
-        "is_admin": request.actor.holds(Role.ADMIN),
+    return render(request, "runs/_queue.html" if request.htmx else "runs/queue.html", _context(request))
+
+
+def _context(request: StudioRequest) -> dict[str, Any]:
+    actor = request.actor
+    workers = [(worker, selectors.worker_is_alive(worker)) for worker in selectors.workers_list()[:SHOWN]]
+    return {
+        "active": [(run, selectors.eta_seconds(run)) for run in selectors.active_runs(actor)[:SHOWN]],
+        "waiting": [(one, actor.holds(Role.MEMBER, one.run.team_id)) for one in selectors.queue(actor)],
+        "workers": workers,
+        "trains": any(alive and worker.slots and not worker.draining for worker, alive in workers),
+        "may_launch": actor.holds(Role.MEMBER),
+        "is_admin": actor.holds(Role.ADMIN),
     }
-    return render(request, "runs/_queue.html" if request.htmx else "runs/queue.html", context)
 
 
 @requires(Role.MEMBER)
 @require_POST
-def priority(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
-    """Move a run ahead or back in the queue."""
-    found = selectors.run_get(request.actor, pk, Role.MEMBER)
-    step = {"up": 1, "down": -1}.get(request.POST.get("move", ""), 0)
-    services.run_update(actor=request.actor, run=found, priority=found.priority + step)
+def move(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """Put a run that waits right ahead of another one (`past`), or right behind it."""
+    services.run_move(
+        actor=request.actor,
+        run=selectors.run_get(request.actor, pk, Role.MEMBER),
+        past=selectors.run_get(request.actor, request.POST.get("past"), Role.MEMBER),
+        ahead=request.POST.get("place") != "behind",
+    )
+    if request.htmx:
+        return render(request, "runs/_queue.html", _context(request))
     return redirect("queue")
 
 

@@ -1,0 +1,383 @@
+"""The Launch page: choosing, what is refused beside which field, the preflight, and launching."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from django.test import Client
+
+from tests.support import factories
+from tests.support.checkpoints import make_checkpoint
+from tests.support.runs import make_run
+from tests.webapp.pages.runs.conftest import HTMX, text
+from webapp.accounts.models import Team, User
+from webapp.datasets.models import DatasetVersion, VersionStatus
+from webapp.registry.models import BaseModel, ModelStatus
+from webapp.runs.models import Preflight, Run
+from webapp.runs.services import preflight_finish
+
+REPORT: dict[str, Any] = {
+    "rows_total": 8,
+    "rows_used": 7,
+    "held_out_rows": 1,
+    "duplicate_rows": 0,
+    "leaked_rows": 0,
+    "truncated_rows": 2,
+    "untrained_rows": 0,
+    "equal_pairs": 0,
+    "steps": 12,
+    "tokens": {
+        "mean": 20.0,
+        "p50": 18,
+        "p95": 30,
+        "max": 2000,
+        "histogram": [{"upto": 1000, "count": 6}, {"upto": 2000, "count": 2}],
+    },
+    "memory_bytes": 3_000_000_000,
+    "memory_available": 4_000_000_000,
+    "fit": "fits",
+    "disk_bytes": 1_000_000,
+    "seconds": 75.0,
+    "first_example": {
+        "tokens": [{"text": "<user>", "trained": False}, {"text": "yes", "trained": True}],
+        "rejected": [],
+    },
+    "blocking": [],
+    "warnings": [],
+}
+
+
+@pytest.fixture
+def choice(model: BaseModel, conversations: DatasetVersion) -> dict[str, str]:
+    """A choice that is complete."""
+    return {"method": "sft", "model": str(model.pk), "dataset": str(conversations.dataset_id)}
+
+
+def post(client: Client, choice: dict[str, str], **more: str) -> str:
+    """The fragment that a change on the page is answered with."""
+    return text(client.post("/runs/new", {**choice, **more}, headers=HTMX))
+
+
+def launch(client: Client, choice: dict[str, str], **more: str) -> Any:
+    return client.post("/runs/new", {**choice, **more, "launch": "yes"})
+
+
+def is_enabled(shown: str) -> bool:
+    button = re.search(r'<button[^>]*id="launch-button"[^>]*>', shown)
+    assert button is not None
+    return " disabled" not in button.group()
+
+
+def reason(shown: str) -> str:
+    found = re.search(r'id="launch-reason"[^>]*>([^<]*)', shown)
+    assert found is not None
+    return found.group(1)
+
+
+def options(shown: str, field: str) -> list[str]:
+    select = re.search(rf'<select id="{field}".*?</select>', shown, re.DOTALL)
+    assert select is not None
+    return re.findall(r"<option[^>]*>", select.group())
+
+
+# --- choosing ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_every_paradigm_and_asks_for_a_method(pages: Client) -> None:
+    shown = text(pages.get("/runs/new"))
+    for paradigm in ("Fine-tuning", "Alignment", "Reasoning", "Efficiency", "Integration"):
+        assert paradigm in shown
+    assert not is_enabled(shown)
+    assert reason(shown) == "Choose a method."
+
+
+def test_what_is_missing_is_said_beside_the_button(pages: Client, choice: dict[str, str]) -> None:
+    said = [
+        reason(post(pages, {name: choice[name] for name in given}))
+        for given in ([], ["method"], ["method", "model"], ["method", "model", "dataset"])
+    ]
+    assert said == ["Choose a method.", "Choose a model to start from.", "Choose a dataset.", "Or press "]
+
+
+def test_a_link_can_make_choices(pages: Client, choice: dict[str, str]) -> None:
+    shown = text(pages.get("/runs/new", choice))
+    assert is_enabled(shown)
+    assert 'value="sft" aria-describedby="about-sft" checked' in shown
+    assert "config.learning_rate" in shown
+    assert Preflight.objects.count() == 0  # looking at a page changes nothing
+
+
+def test_a_link_to_a_checkpoint_far_down_the_list_still_chooses_it(
+    pages: Client, team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.pages.runs.launch.CHECKPOINTS", 1)
+    old, _ = make_checkpoint(team, "old"), make_checkpoint(team, "new")
+    shown = text(pages.get(f"/runs/new?model={old.pk}"))
+    assert f'value="{old.pk}" selected' in shown
+
+
+@pytest.mark.parametrize("link", ["?method=nope", "?model=x&dataset=y", "?clone=x", "?method=s%00ft", "?priority=x"])
+def test_a_link_that_makes_no_sense_opens_the_page(pages: Client, link: str) -> None:
+    text(pages.get(f"/runs/new{link}"))
+
+
+def test_datasets_that_do_not_fit_cannot_be_picked_and_the_reason_is_given(
+    pages: Client, choice: dict[str, str], pairs: DatasetVersion
+) -> None:
+    shown = post(pages, {"method": "dpo", "model": choice["model"]})
+    entries = {re.search('value="([^"]*)"', option).group(1): option for option in options(shown, "dataset")}  # type: ignore[union-attr]
+    assert " disabled" in entries[choice["dataset"]]
+    assert " disabled" not in entries[str(pairs.dataset_id)]
+    assert "the method needs preference rows" in shown
+    # One that was chosen for another method stays to be seen, with what is wrong with it.
+    shown = post(pages, {**choice, "method": "dpo"})
+    assert "talks does not fit" in reason(shown)
+    assert "This method needs preference" in shown
+
+
+@pytest.mark.parametrize("status", [VersionStatus.PROCESSING, VersionStatus.INVALID])
+def test_a_dataset_that_is_not_ready_cannot_be_picked(pages: Client, choice: dict[str, str], status: str) -> None:
+    DatasetVersion.objects.update(status=status)
+    assert "does not fit" in reason(post(pages, choice))
+
+
+def test_a_model_that_could_not_be_prepared_cannot_be_started_from(pages: Client, choice: dict[str, str]) -> None:
+    BaseModel.objects.update(status=ModelStatus.FAILED)
+    assert reason(post(pages, choice)) == "small could not be prepared: choose another model."
+
+
+def test_things_of_others_cannot_be_chosen(pages: Client, choice: dict[str, str], other_team: Team) -> None:
+    theirs = factories.make_version(other_team, "theirs")
+    shown = post(pages, {**choice, "dataset": str(theirs.dataset_id)})
+    assert "theirs" not in shown
+    assert reason(shown) == "Choose a dataset."
+
+
+def test_choosing_another_method_keeps_what_was_changed_and_nothing_else(
+    pages: Client, choice: dict[str, str], pairs: DatasetVersion
+) -> None:
+    typed = {
+        **choice,
+        "method": "ipo",
+        "dataset": str(pairs.dataset_id),
+        "settings_of": "dpo",
+        "config.loss": "sigmoid",
+        "config.max_steps": "33",
+        "config.adapter.type": "lora",
+        "name": "as I typed it",
+    }
+    shown = post(pages, typed)
+    config = yaml.safe_load(_snippet(shown, "launch-yaml"))["config"]
+    assert config == {"max_steps": 33, "adapter": {"type": "lora"}}
+    assert 'value="as I typed it"' in shown
+
+
+def test_a_bad_value_is_explained_beside_its_field(pages: Client, choice: dict[str, str]) -> None:
+    shown = post(pages, choice, **{"config.learning_rate": "quick"})
+    field = shown[shown.index('id="config.learning_rate"') :]
+    assert "Must be a number, not &#x27;quick&#x27;" in field[: field.index("</div>")]
+    assert reason(shown) == "Correct the settings that are marked."
+    assert not is_enabled(shown)
+
+
+# --- the recipe -------------------------------------------------------------------------------------------------------
+
+
+def _snippet(shown: str, name: str) -> str:
+    found = re.search(rf'<pre[^>]*id="{name}"[^>]*>(.*?)</pre>', shown, re.DOTALL)
+    assert found is not None
+    return found.group(1).replace("&quot;", '"').replace("&#x27;", "'").replace("&lt;", "<").replace("&amp;", "&")
+
+
+def test_the_choice_is_written_down_for_the_command_line_and_the_api(pages: Client, choice: dict[str, str]) -> None:
+    shown = post(pages, choice, **{"config.max_steps": "9", "name": "it's mine", "tags": "a, b"})
+    assert yaml.safe_load(_snippet(shown, "launch-yaml")) == {
+        "method": "sft",
+        "model": {"path": "./small"},
+        "dataset": {"path": "./rows.jsonl", "format": "conversation"},
+        "config": {"max_steps": 9},
+    }
+    call = _snippet(shown, "launch-curl")
+    assert call.startswith("curl http://testserver/api/v1/runs")
+    body = call[call.index("{") : call.rindex("}") + 1].replace("'\"'\"'", "'")
+    assert yaml.safe_load(body) == {
+        **choice,
+        "config": {"max_steps": 9},
+        "name": "it's mine",
+        "tags": ["a", "b"],
+    }
+
+
+# --- the preflight ----------------------------------------------------------------------------------------------------
+
+
+def check(client: Client, choice: dict[str, str], tries: int = 0) -> str:
+    return text(client.post("/runs/new/check", {**choice, "tries": tries}, headers=HTMX))
+
+
+def answer(**changes: Any) -> None:
+    preflight_finish(preflight_id=str(Preflight.objects.get().pk), report={**REPORT, **changes})
+
+
+def test_the_page_asks_until_a_worker_has_answered(pages: Client, choice: dict[str, str]) -> None:
+    shown = post(pages, choice)
+    assert 'hx-trigger="load' in shown
+    assert "hx-preserve" in shown  # an earlier report stays in view
+    assert "&quot;tries&quot;: 1" in check(pages, choice).replace('"', "&quot;")
+    assert Preflight.objects.count() == 1
+    answer()
+    shown = check(pages, choice)
+    assert 'hx-trigger="load' not in shown
+    assert 'id="launch-go" ' in shown.replace("aria-label", " aria-label")
+    for expected in ("Fits", "1 min 15 s", "3 GB", "4 GB free", "7 of 8", "Cut short", "median 18", "yes"):
+        assert expected in shown
+    # The answer is at hand for whoever makes the same choice again.
+    assert "median 18" in post(pages, choice)
+
+
+def test_tokens_that_are_trained_on_and_rows_that_are_cut_are_marked(pages: Client, choice: dict[str, str]) -> None:
+    post(pages, choice)
+    answer()
+    shown = check(pages, choice)
+    assert '<span class="token trained">yes</span>' in shown
+    assert '<span class="token">&lt;user&gt;</span>' in shown
+    assert re.findall(r'<i class="(\w*)" style="height:([\d.]+)%">', shown) == [("", "100.0"), ("cut", "33.3")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "enabled"),
+    [
+        ({}, "Fits", True),
+        ({"fit": "tight"}, "Tight", True),
+        ({"fit": "over"}, "Will not fit", True),
+        ({"blocking": [{"code": "x", "message": "No row.", "remedy": "Add rows."}]}, "Will not run", False),
+    ],
+)
+def test_the_verdict_decides_about_the_button(
+    pages: Client, choice: dict[str, str], changes: dict[str, Any], verdict: str, enabled: bool
+) -> None:
+    post(pages, choice)
+    answer(**changes)
+    shown = check(pages, choice)
+    assert f"</svg>{verdict}<" in shown
+    assert is_enabled(shown) == enabled
+    assert enabled or reason(shown) == "No row."
+
+
+def test_a_report_on_nothing_is_shown(pages: Client, choice: dict[str, str]) -> None:
+    post(pages, choice)
+    nothing = {"mean": 0.0, "p50": 0, "p95": 0, "max": 0, "histogram": []}
+    answer(tokens=nothing, first_example=None, blocking=[{"code": "x", "message": "No row.", "remedy": ""}])
+    shown = check(pages, choice)
+    assert "No row." in shown
+    assert "histogram" not in shown
+
+
+def test_a_pair_shows_both_answers(pages: Client, choice: dict[str, str], pairs: DatasetVersion) -> None:
+    choice |= {"method": "dpo", "dataset": str(pairs.dataset_id)}
+    post(pages, choice)
+    answer(
+        first_example={
+            "tokens": [{"text": "good", "trained": True}],
+            "rejected": [{"text": "bad", "trained": True}],
+        }
+    )
+    shown = check(pages, choice)
+    assert "Tokens a pair" in shown
+    assert shown.index(">good<") < shown.index("rejected answer") < shown.index(">bad<")
+
+
+def test_an_error_of_the_worker_is_shown(pages: Client, choice: dict[str, str]) -> None:
+    post(pages, choice)
+    error = {"code": "x", "message": "Out of <disk>.", "advice": "Free some.", "fields": {}}
+    preflight_finish(preflight_id=str(Preflight.objects.get().pk), error=error)
+    shown = check(pages, choice)
+    assert "Out of &lt;disk&gt;. Free some." in shown
+    assert is_enabled(shown)
+
+
+def test_it_stops_asking_when_nobody_answers(pages: Client, choice: dict[str, str]) -> None:
+    shown = check(pages, choice, tries=60)
+    assert "No worker has answered" in shown
+    assert "hx-trigger" not in shown
+    assert is_enabled(shown)
+
+
+# --- launching --------------------------------------------------------------------------------------------------------
+
+
+def test_launching_queues_the_run_and_opens_its_page(pages: Client, choice: dict[str, str], member: User) -> None:
+    more = {"config.max_steps": "9", "name": "mine", "project": "Sums", "tags": "a, b,", "priority": "-2"}
+    answer_ = launch(pages, choice, **more, request_id="visit-1")
+    run = Run.objects.get()
+    assert answer_.headers["Location"] == f"/runs/{run.pk}"
+    assert (run.name, run.project.name, run.tags, run.priority) == ("mine", "Sums", ["a", "b"], -2)
+    assert run.config["max_steps"] == 9
+    assert run.created_by == member
+    launch(pages, choice, **more, request_id="visit-1")
+    assert Run.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "said"),
+    [
+        ({"priority": "11"}, "priority", "From -10 to 10".lower()),
+        ({"priority": "much"}, "priority", "whole number from -10 to 10"),
+        ({"name": "x" * 201}, "name", "at most 200 characters"),
+        ({"tags": ",".join(f"t{number}" for number in range(21))}, "tags", "At most 20 tags"),
+        ({"project": "x" * 101}, "project", "At most 100 characters"),
+        ({"config.processes": "2"}, "config.processes", "Must be 1"),
+    ],
+)
+def test_what_cannot_be_launched_is_explained_beside_its_field(
+    pages: Client, choice: dict[str, str], more: dict[str, str], field: str, said: str
+) -> None:
+    answer_ = launch(pages, choice, **more)
+    assert answer_.status_code == 422
+    shown = text(answer_)
+    beside = shown[shown.index(f'id="{field}"') :][:900]
+    assert said in beside.replace("Must be a", "must be a")
+    assert 'class="errors"' in beside
+    assert Run.objects.count() == 0
+
+
+def test_an_incomplete_choice_is_not_launched(pages: Client) -> None:
+    answer_ = launch(pages, {"method": "sft"})
+    assert answer_.status_code == 422
+    assert "Choose a model to start from." in text(answer_)
+
+
+def test_a_clone_begins_as_its_original_and_names_it_as_parent(
+    pages: Client, choice: dict[str, str], team: Team, conversations: DatasetVersion, model: BaseModel
+) -> None:
+    original = make_run(team, "first", dataset_version=conversations, model=model, config={"batch_size": 3}, tags=["t"])
+    shown = text(pages.get(f"/runs/new?clone={original.pk}"))
+    assert "Clone first" in shown
+    assert 'name="config.batch_size" id="config.batch_size" value="3"' in shown
+    assert is_enabled(shown)
+    launch(pages, choice, clone=str(original.pk))
+    assert Run.objects.exclude(pk=original.pk).get().parent == original
+
+
+def test_a_run_of_others_cannot_be_cloned(pages: Client, choice: dict[str, str], other_team: Team) -> None:
+    theirs = make_run(other_team, "theirs", config={"batch_size": 3})
+    assert "theirs" not in text(pages.get(f"/runs/new?clone={theirs.pk}"))
+    launch(pages, choice, clone=str(theirs.pk))
+    assert Run.objects.exclude(pk=theirs.pk).get().parent is None
+
+
+def test_a_viewer_cannot_launch(signed_in: Callable[[User], Client], viewer: User, choice: dict[str, str]) -> None:
+    assert signed_in(viewer).get("/runs/new").status_code == 403
+    assert launch(signed_in(viewer), choice).status_code == 403
+
+
+def test_the_page_takes_few_queries_however_much_there_is_to_choose(
+    pages: Client, team: Team, choice: dict[str, str], django_assert_max_num_queries: Any
+) -> None:
+    for number in range(20):
+        factories.make_version(team, f"rows {number}")
+        make_checkpoint(team, f"checkpoint {number}")
+    with django_assert_max_num_queries(20):
+        pages.get("/runs/new", choice)

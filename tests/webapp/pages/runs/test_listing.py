@@ -1,0 +1,216 @@
+"""The list of runs: searching, filtering, sorting, paging, and doing one thing to many."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.support.runs import make_run
+from tests.webapp.pages.runs.conftest import HTMX, NAN, line, log, text
+from webapp.accounts.models import Team, User
+from webapp.runs.models import Project, Run, Status
+
+NAMES = re.compile(r'<a class="strong clip"[^>]*>([^<]*)</a>')
+
+
+def names(client: Client, query: str = "") -> list[str]:
+    return NAMES.findall(text(client.get(f"/runs/{query}", headers=HTMX)))
+
+
+@pytest.fixture
+def three(team: Team) -> list[Run]:
+    """beta (dpo, loss 0.5), alpha (sft, loss 2, tagged), gamma (sft, failed, no loss)."""
+    project = Project.objects.create(team=team, name="Sums")
+    runs = [
+        make_run(team, "beta", method="dpo", project=project),
+        make_run(team, "alpha", tags=["baseline"], status=Status.RUNNING),
+        make_run(team, "gamma", status=Status.FAILED),
+    ]
+    log(runs[0], loss=line(1, 0.5))
+    log(runs[1], loss=line(3, 2))
+    return runs
+
+
+def test_an_empty_list_says_how_to_begin(pages: Client) -> None:
+    shown = text(pages.get("/runs/"))
+    assert "No runs yet" in shown
+    assert "/runs/new" in shown
+
+
+def test_a_row_shows_state_curve_and_newest_loss(pages: Client, three: list[Run]) -> None:
+    shown = text(pages.get("/runs/"))
+    for expected in ("Failed", 'class="sparkline run-', "0.5<", "Sums", "baseline"):
+        assert expected in shown
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("", ["gamma", "alpha", "beta"]),
+        ("?status=failed", ["gamma"]),
+        ("?method=sft", ["gamma", "alpha"]),
+        ("?tag=baseline", ["alpha"]),
+        ("?project=Sums", ["beta"]),
+        ("?q=alph", ["alpha"]),
+        ("?q=baseline", ["alpha"]),
+        ("?q=dpo", ["beta"]),
+        ("?q=method:dpo", ["beta"]),
+        ("?q=method:dpo,sft+status:failed", ["gamma"]),
+        ("?q=tag:baseline+loss<3", ["alpha"]),
+        ("?q=loss<0.6", ["beta"]),
+        ("?q=loss>=0.5", ["alpha", "beta"]),
+        ("?q=project:sums", ["beta"]),
+        ("?q=model:bas+dataset:row", ["gamma", "alpha", "beta"]),
+        ("?q=by:nobody", []),
+        ("?q=a%00lpha", ["alpha"]),
+        ("?sort=name", ["alpha", "beta", "gamma"]),
+        ("?sort=-name", ["gamma", "beta", "alpha"]),
+        ("?sort=loss", ["beta", "alpha", "gamma"]),
+        ("?sort=-loss", ["alpha", "beta", "gamma"]),
+        ("?sort=created", ["beta", "alpha", "gamma"]),
+        ("?sort=password", ["gamma", "alpha", "beta"]),
+        ("?page=99", ["gamma", "alpha", "beta"]),
+        ("?page=x", ["gamma", "alpha", "beta"]),
+    ],
+)
+def test_the_address_holds_the_view(pages: Client, three: list[Run], query: str, expected: list[str]) -> None:
+    assert names(pages, query) == expected
+
+
+def test_a_loss_that_is_no_number_fits_no_condition(pages: Client, team: Team) -> None:
+    log(make_run(team, "odd"), loss=[1.0, NAN])
+    assert names(pages, "?q=loss<5") == []
+    assert names(pages, "?q=loss>5") == []
+    assert "NaN" in text(pages.get("/runs/"))
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("?status=lost", "There is no status lost"),
+        ("?q=status:lost", "There are queued, starting"),
+        ("?q=loss<low", "such as loss&lt;0.4"),
+        ("?q=loss<" + "1" * 400 + "x", "is not a condition"),
+    ],
+)
+def test_a_condition_that_makes_no_sense_is_explained(pages: Client, three: list[Run], query: str, said: str) -> None:
+    shown = text(pages.get(f"/runs/{query}"))
+    assert said in shown
+    assert "gamma" not in NAMES.findall(shown)
+
+
+def test_filters_in_force_are_chips_that_can_be_taken_out(pages: Client, three: list[Run]) -> None:
+    shown = text(pages.get("/runs/?status=failed&q=gamma+loss<4&sort=name&page=2"))
+    chips = re.findall(r'<li class="chip">([^<]*(?:&lt;)?[^<]*)<a href="\?([^"]*)"', shown)
+    assert [label for label, _ in chips] == ["status: failed", "gamma", "loss&lt;4"]
+    assert [address.replace("&amp;", "&") for _, address in chips] == [
+        "q=gamma+loss%3C4&sort=name",
+        "status=failed&sort=name&q=loss%3C4",
+        "status=failed&sort=name&q=gamma",
+    ]
+    assert "No run fits" in shown
+
+
+def test_the_project_in_the_top_bar_narrows_the_list_until_it_is_taken_out(pages: Client, three: list[Run]) -> None:
+    pages.post("/project", {"project": str(three[0].project.pk)})
+    assert names(pages) == ["beta"]
+    shown = text(pages.get("/runs/"))
+    assert "project: Sums" in shown
+    assert len(names(pages, "?project=")) == 3
+
+
+def test_long_lists_have_pages(pages: Client, team: Team) -> None:
+    for number in range(60):
+        make_run(team, f"run {number:02}")
+    shown = text(pages.get("/runs/?sort=name"))
+    assert "1 to 50 of 60" in shown
+    assert "?sort=name&amp;page=2" in shown
+    assert names(pages, "?sort=name&page=2") == [f"run {number}" for number in range(50, 60)]
+
+
+def test_fifty_runs_take_as_many_queries_as_one(pages: Client, team: Team, django_assert_num_queries: Any) -> None:
+    def count() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            pages.get("/runs/?sort=loss&q=loss<9", headers=HTMX)
+        return len(queries)
+
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    log(make_run(team, "first"), loss=line(2, 1))
+    pages.get("/runs/")
+    one = count()
+    for number in range(49):
+        run = make_run(team, f"run {number}", tags=[f"t{number}"])
+        log(run, loss=line(2, 1), eval__loss=line(2, 1))
+    assert count() == one
+    assert one <= 12
+
+
+def test_the_runs_of_others_are_not_listed(pages: Client, other_team: Team) -> None:
+    make_run(other_team, "theirs")
+    assert names(pages) == []
+
+
+def test_a_viewer_selects_nothing(signed_in: Callable[[User], Client], viewer: User, three: list[Run]) -> None:
+    shown = text(signed_in(viewer).get("/runs/"))
+    assert "data-select" not in shown
+    assert "/runs/new" not in shown
+
+
+# --- many at once -----------------------------------------------------------------------------------------------------
+
+
+def many(client: Client, action: str, runs: list[Run], **more: str) -> Any:
+    return client.post("/runs/selected", {"action": action, "run": [run.pk for run in runs], **more}, follow=True)
+
+
+def test_selected_runs_are_tagged(pages: Client, three: list[Run]) -> None:
+    answer = many(pages, "tag", three, tag=" night ", next="/runs/?q=alpha")
+    assert "3 runs tagged" in text(answer)
+    assert answer.redirect_chain == [("/runs/?q=alpha", 302)]
+    assert [set(run.tags) for run in Run.objects.order_by("pk")] == [{"night"}, {"night", "baseline"}, {"night"}]
+    assert "Type a tag first" in text(many(pages, "tag", three, tag=" "))
+
+
+def test_selected_runs_are_stopped_and_those_that_cannot_be_are_named(pages: Client, three: list[Run]) -> None:
+    shown = text(many(pages, "stop", three))
+    assert "2 runs asked to stop" in shown
+    assert "gamma: The run is failed" in shown
+
+
+def test_selected_runs_are_deleted_where_that_is_allowed(pages: Client, three: list[Run], member: User) -> None:
+    Run.objects.update(created_by=member)
+    shown = text(many(pages, "delete", three))
+    assert "2 runs deleted" in shown
+    assert Run.objects.get().name == "alpha"
+
+
+def test_selected_runs_are_compared(pages: Client, three: list[Run]) -> None:
+    answer = pages.post("/runs/selected", {"action": "compare", "run": [run.pk for run in three[:2]]})
+    assert answer.status_code == 302
+    assert answer.url.startswith("/compare/?run=")  # type: ignore[attr-defined]
+    assert all(str(run.pk) in answer.url for run in three[:2])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("body", "status"), [({"action": "stop"}, 302), ({"action": "stop", "run": "x"}, 404)])
+def test_a_selection_of_nothing_does_nothing(pages: Client, body: dict[str, str], status: int) -> None:
+    assert pages.post("/runs/selected", body).status_code == status
+
+
+def test_a_deed_that_is_none_is_refused(pages: Client, three: list[Run]) -> None:
+    assert many(pages, "sell", three).status_code == 404
+
+
+def test_runs_of_others_are_left_alone(pages: Client, other_team: Team) -> None:
+    theirs = make_run(other_team, "theirs")
+    many(pages, "stop", [theirs])
+    theirs.refresh_from_db()
+    assert theirs.status == Status.QUEUED
+
+
+def test_afterwards_nobody_is_led_off_the_site(pages: Client, three: list[Run]) -> None:
+    answer = pages.post("/runs/selected", {"action": "stop", "run": three[0].pk, "next": "https://evil.example/"})
+    assert answer.headers["Location"] == "/runs/"
