@@ -46,4 +46,4 @@ def visit(page: Page, server: str, member: User) -> Iterator[Visit]:
         return page
 
     yield open_page
-    assert problems == []
+    assert not problems, problems

@@ -46,8 +46,8 @@ class ErrorPageMiddleware:
 def error_page(request: HttpRequest, status: int, message: str, advice: str = "") -> HttpResponse:
     """An error as a whole page, or as a toast when a fragment was asked for."""
     if getattr(request, "htmx", False):
-        context = {"tone": "error", "text": message, "advice": advice}
-        response = render(request, "components/toast.html", context, status=status)
+        toast = {"tone": "error", "text": message, "advice": advice}
+        response = render(request, "components/toast.html", toast, status=status)
         response["HX-Retarget"] = "#toasts"
         response["HX-Reswap"] = "beforeend"
         return response

@@ -20,6 +20,7 @@ from webapp.errors import Invalid, NotFound
 from webapp.pages.lists import back_to
 from webapp.pages.runs.figures import Headline, headline_charts, headlines, method_of
 from webapp.pages.runs.health import advice_for
+from webapp.pages.runs.inputs import storable
 from webapp.runs import selectors, services
 from webapp.runs.models import ACTIVE, FINISHED, Run, Status
 
@@ -100,13 +101,14 @@ def action(request: StudioRequest, pk: uuid.UUID, action: str) -> HttpResponse:
 @require_POST
 def edit(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """Name, notes and tags."""
+    posted = storable(request.POST)
     try:
         services.run_update(
             actor=request.actor,
             run=selectors.run_get(request.actor, pk, Role.MEMBER),
-            name=request.POST.get("name"),
-            notes=request.POST.get("notes"),
-            tags=request.POST["tags"].split(",") if "tags" in request.POST else None,
+            name=posted.get("name"),
+            notes=posted.get("notes"),
+            tags=None if (tags := posted.get("tags")) is None else tags.split(","),
         )
     except Invalid as error:
         problems = [f"{name} {problem}" for name, found in error.fields.items() for problem in found]

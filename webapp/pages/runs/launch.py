@@ -31,7 +31,7 @@ from webapp.pages.runs.preflight import ReportView
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource, ModelStatus
 from webapp.registry.selectors import STARTER, checkpoints_visible, models_visible
 from webapp.runs import selectors, services
-from webapp.runs.models import Run
+from webapp.runs.models import Preflight, Run
 from webapp.ui.forms import MethodForm
 
 DATASETS = 200
@@ -108,7 +108,8 @@ class LaunchForm:
     @cached_property
     def source(self) -> Source | None:
         """The model or checkpoint that is chosen."""
-        for one in (*self.models, *self.checkpoints):
+        sources: list[Source] = [*self.models, *self.checkpoints]
+        for one in sources:
             named = STARTER if isinstance(one, BaseModel) and one.source == ModelSource.STARTER else str(one.pk)
             if named == self.value("model"):
                 return one
@@ -184,11 +185,7 @@ class LaunchForm:
     def refuse(self, error: PolmError) -> None:
         """Show an error of the services: beside the fields it names, and above the form."""
         self.problem = f"{error.message} {error.advice}".strip()
-        for name, problems in error.fields.items():
-            if name.startswith("config.") and self.settings is not None:
-                self.settings.add_problems({name: problems})
-            else:
-                self.fields[name] = problems
+        self.fields.update(error.fields)
 
     @property
     def config_file(self) -> str:
@@ -241,9 +238,19 @@ def _launch(request: StudioRequest) -> HttpResponse:
 @require_POST
 def check(request: StudioRequest) -> HttpResponse:
     """Fragment: what a worker found when it looked at the data as the model would."""
-    form = _form_of_post(request.actor, storable(request.POST))
-    tries = (whole_number(request.POST.get("tries", "")) or 0) + 1
-    return render(request, "runs/_preflight.html", {"form": form, "polled": True} | _preflight(form, tries))
+    posted = storable(request.POST)
+    form = _form_of_post(request.actor, posted)
+    tries = (whole_number(posted.get("tries", "")) or 0) + 1
+    asked = _asked_before(request.actor, posted.get("preflight", ""))
+    return render(request, "runs/_preflight.html", {"form": form, "polled": True} | _preflight(form, asked, tries))
+
+
+def _asked_before(actor: Actor, pk: str) -> Preflight | None:
+    """The preflight whose answer the page waits for; old ones are forgotten."""
+    try:
+        return actor.get(Preflight, pk) if pk else None
+    except NotFound:
+        return None
 
 
 def _context(request: StudioRequest, form: LaunchForm) -> dict[str, Any]:
@@ -253,19 +260,20 @@ def _context(request: StudioRequest, form: LaunchForm) -> dict[str, Any]:
     return {"form": form, "api_call": recipe.api_call(url, body | naming)}
 
 
-def _preflight(form: LaunchForm, tries: int = 0) -> dict[str, Any]:
+def _preflight(form: LaunchForm, asked: Preflight | None = None, tries: int = 0) -> dict[str, Any]:
     """The report on what is chosen, as far as a worker has answered."""
     if not form.ready:
         return {}
     try:
-        preflight = services.preflight_request(actor=form.actor, **form.request())
+        preflight = asked or services.preflight_request(actor=form.actor, **form.request())
     except PolmError as error:
         return {"error": error.as_dict()}
     if preflight.error is not None:
         return {"error": preflight.error}
-    if preflight.report is None:
-        return {"waiting": tries <= PREFLIGHT_TRIES, "gave_up": tries > PREFLIGHT_TRIES, "tries": tries}
-    return {"view": ReportView(preflight.report, preflight.request["config"])}
+    if preflight.report is not None:
+        return {"view": ReportView(preflight.report, preflight.request["config"])}
+    gave_up = tries > PREFLIGHT_TRIES
+    return {"waiting": not gave_up, "gave_up": gave_up, "preflight": preflight, "tries": tries}
 
 
 def _form_of_post(actor: Actor, posted: QueryDict) -> LaunchForm:
@@ -300,7 +308,7 @@ def _beyond(changes: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
 def _form_of_link(actor: Actor, asked: QueryDict) -> LaunchForm:
     """The page as a link asks for it: with choices made, or as the clone of a run."""
     source = _run_to_clone(actor, asked.get("clone", ""))
-    values = {"model": STARTER, **(_choices_of(source) if source else {}), **asked.dict()}
+    values: dict[str, Any] = {"model": STARTER, **(_choices_of(source) if source else {}), **asked.dict()}
     method = method_of(values.get("method", ""))
     keeps_settings = source is not None and method is not None and method.slug == source.method
     settings = MethodForm(method, values=source.config if source and keeps_settings else None) if method else None

@@ -49,7 +49,7 @@ class ReportView:
     @property
     def memory_share(self) -> float:
         """Percentage of the free memory that the run needs."""
-        return 100 * float(self.report["memory_bytes"]) / max(1, self.report["memory_available"])
+        return float(100 * self.report["memory_bytes"] / max(1, self.report["memory_available"]))
 
     @cached_property
     def bars(self) -> list[HistogramBar]:

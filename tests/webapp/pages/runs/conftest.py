@@ -10,6 +10,7 @@ from django.test import Client
 from tests.support import factories
 from tests.support.checkpoints import make_base_model
 from tests.support.runs import make_run
+from webapp.accounts.access import Actor
 from webapp.accounts.models import Team
 from webapp.datasets.models import DatasetVersion
 from webapp.metrics.services import MetricLine, MetricWriter
@@ -17,7 +18,7 @@ from webapp.registry.models import BaseModel
 from webapp.runs.models import Run
 
 HTMX = {"HX-Request": "true"}
-PAIRS = [{"prompt": f"{number} + 1 =", "chosen": str(number + 1), "rejected": "0"} for number in range(8)]
+PAIRS = b"".join(b'{"prompt": "%d + 1 =", "chosen": "%d", "rejected": "0"}\n' % (n, n + 1) for n in range(8))
 
 
 def text(answer: Any) -> str:
@@ -53,16 +54,13 @@ def model(team: Team) -> BaseModel:
 
 
 @pytest.fixture
-def conversations(team: Team) -> DatasetVersion:
-    return factories.make_version(team, "talks")
+def conversations(actor: Actor) -> DatasetVersion:
+    return factories.make_version(actor, "talks")
 
 
 @pytest.fixture
-def pairs(team: Team) -> DatasetVersion:
-    version = factories.make_version(team, "pairs", PAIRS)
-    version.format = "preference"
-    version.save()
-    return version
+def pairs(actor: Actor) -> DatasetVersion:
+    return factories.make_version(actor, "pairs", PAIRS)
 
 
 @pytest.fixture

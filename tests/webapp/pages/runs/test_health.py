@@ -46,7 +46,9 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("title", "series", "evidence"), FAULTS, ids=[f"{case[0]}-{[*case[1]][0]}" for case in FAULTS])
+@pytest.mark.parametrize(
+    ("title", "series", "evidence"), FAULTS, ids=[f"{title} {' '.join(series)}" for title, series, _ in FAULTS]
+)
 def test_a_rule_fires_with_its_evidence_and_a_remedy(
     run: Run, title: str, series: dict[str, list[float]], evidence: str
 ) -> None:

@@ -137,7 +137,7 @@ def test_the_head_takes_few_queries(pages: Client, run: Run, django_assert_max_n
 def test_the_buttons_do_what_they_say(pages: Client, team: Team, before: str, action: str, after: str) -> None:
     run = make_run(team, status=before)
     answer = pages.post(path(run, f"/{action}"), headers=HTMX)
-    assert f'id="run-head"' in text(answer)  # noqa: F541
+    assert 'id="run-head"' in text(answer)
     run.refresh_from_db()
     assert run.status == after
     answer = pages.post(path(run, f"/{action}"))
@@ -181,12 +181,12 @@ def test_a_viewer_sees_no_buttons(signed_in: Callable[[User], Client], viewer: U
 def test_samples_stand_beside_those_before_training(fragment: Fragment, run: Run) -> None:
     for step, answer in ((0, "I do not know."), (10, "I do know: 5."), (20, "It is 5.")):
         sample(run, step, "2 + 3?", answer, reference="5", accuracy=0.75)
-    shown = fragment(path(run, "/samples"))
+    shown = fragment(path(run, "/samples")).replace("<mark>", "").replace("</mark>", "")
     for expected in ("2 + 3?", "I do not know.", "It is 5.", "Reference", "accuracy 0.75", "live:sample"):
         assert expected in shown
     assert "row 3" not in shown
     earlier = fragment(path(run, "/samples?step=10"))
-    assert "<mark>know:</mark> 5." in earlier.replace("<mark>know: 5.</mark>", "<mark>know:</mark> 5.")
+    assert '<p class="pre">I do <mark>' in earlier
     assert "live:sample" not in earlier  # what people chose to read stays
     assert "It is 5." not in earlier
 
