@@ -7,7 +7,6 @@ import { holdWhileBusy } from "./hold.js";
 import { getJSON } from "./http.js";
 
 const KEYS_MS = 5_000;
-const FIRST_KEYS_MS = 500;
 const STORE = "run-charts";
 const MOST_LOG = 1_000_000;
 
@@ -56,8 +55,7 @@ class RunCharts {
 
   /** What the run has logged, as of a few seconds ago at most. */
   keys() {
-    const fresh = "blank" in this.panel.dataset ? FIRST_KEYS_MS : KEYS_MS;
-    if (Date.now() - this.keysAt >= fresh) {
+    if (Date.now() - this.keysAt >= KEYS_MS) {
       this.keysAt = Date.now();
       this.known = getJSON(`/api/v1/runs/${this.run}/metrics`).then(({ items }) => new Set(items.map(({ key }) => key)));
     }
@@ -95,12 +93,9 @@ class RunCharts {
 
   follow({ topic, resync }) {
     if (topic !== `run:${this.run}`) return;
-    if (resync) {
-      this.keysAt = 0;
-      this.board.reload();
-    } else {
-      this.board.grow();
-    }
+    if (resync || "blank" in this.panel.dataset) this.keysAt = 0;
+    if (resync) this.board.reload();
+    else this.board.grow();
     this.list().catch(() => {});
   }
 }

@@ -46,11 +46,6 @@ class ReportView:
         """Whether rows were looked at; something may have stood in the way before."""
         return bool(self.report["tokens"]["histogram"])
 
-    @property
-    def memory_share(self) -> float:
-        """Percentage of the free memory that the run needs."""
-        return float(100 * self.report["memory_bytes"] / max(1, self.report["memory_available"]))
-
     @cached_property
     def bars(self) -> list[HistogramBar]:
         histogram = self.report["tokens"]["histogram"]
