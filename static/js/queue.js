@@ -1,6 +1,6 @@
 // The queue: runs that wait are moved past each other, by dragging or with the arrows.
 
-import { holdWhileBusy } from "./hold.js";
+import "./follow.js";
 
 const rowAt = (element) => element.closest?.("[data-queued]");
 const dragged = () => document.querySelector(".dragged");
@@ -54,5 +54,3 @@ document.addEventListener("dragend", () => {
   unmark();
   dragged()?.classList.remove("dragged");
 });
-
-holdWhileBusy();

@@ -1,9 +1,10 @@
 // A run's page: charts that grow while it trains, and a log that follows what is printed.
 
+import "./follow.js";
+
 import { openTab } from "./app.js";
 import { metricsOfRun } from "./chart-data.js";
 import { Board } from "./charts.js";
-import { holdWhileBusy } from "./hold.js";
 import { getJSON } from "./http.js";
 
 const KEYS_MS = 5_000;
@@ -71,7 +72,8 @@ class RunCharts {
   /** Cards for what the run has logged and no chart shows yet; a metric and its `eval/` twin share one. */
   async list() {
     if (this.panel.hidden) return;
-    const keys = [...(await this.keys())];
+    // When nothing can be read the charts say so themselves.
+    const keys = await this.keys().then((known) => [...known], () => []);
     const groups = Map.groupBy(keys.filter((key) => this.isNew(key)), baseOf);
     const place = this.panel.querySelector("[data-all-charts]");
     place.append(...[...groups].map(([base, twins]) => this.newCard(base, twins)));
@@ -96,7 +98,7 @@ class RunCharts {
     if (resync || "blank" in this.panel.dataset) this.keysAt = 0;
     if (resync) this.board.reload();
     else this.board.grow();
-    this.list().catch(() => {});
+    this.list();
   }
 }
 
@@ -134,6 +136,8 @@ async function growLog() {
       log.dataset.end = end;
       if (more) append(log, text);
     }
+  } catch {
+    // The next event tries again.
   } finally {
     reading = false;
   }
@@ -161,5 +165,3 @@ document.addEventListener("click", (event) => {
   const name = event.target.closest("[data-open-tab]")?.dataset.openTab;
   if (name) openTab(document.getElementById(`tab-${name}`), true);
 });
-
-holdWhileBusy();

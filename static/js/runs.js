@@ -1,6 +1,6 @@
 // The list of runs: selecting rows, and keeping the selection when the table is refreshed.
 
-import { holdWhileBusy } from "./hold.js";
+import "./follow.js";
 
 const bar = document.querySelector("[data-selection-bar]");
 const boxes = () => [...document.querySelectorAll("[data-select]")];
@@ -54,4 +54,3 @@ document.addEventListener("click", (event) => {
 
 document.body.addEventListener("htmx:afterSettle", refresh);
 refresh();
-holdWhileBusy();

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_killed_training_process_goes_on_from_its_checkpoint(
     assert run["status"] == "succeeded", run["error"]
     assert run["step"] == 120
     log = studio.api.get(f"/runs/{pk}/logs").json()["text"]
-    assert "ended by signal 9. Resuming from step-20." in log
+    assert re.search(r"ended by signal 9\. Resuming from step-[2-9]0\.", log)
     assert log.count("step 1 of 120:") == 1
     _assert_each_point_once(studio, pk)
 

@@ -182,12 +182,12 @@ def test_samples_stand_beside_those_before_training(fragment: Fragment, run: Run
     for step, answer in ((0, "I do not know."), (10, "I do know: 5."), (20, "It is 5.")):
         sample(run, step, "2 + 3?", answer, reference="5", accuracy=0.75)
     shown = fragment(path(run, "/samples")).replace("<mark>", "").replace("</mark>", "")
-    for expected in ("2 + 3?", "I do not know.", "It is 5.", "Reference", "accuracy 0.75", "live:sample"):
+    for expected in ("2 + 3?", "I do not know.", "It is 5.", "Reference", "accuracy 0.75", "data-follow"):
         assert expected in shown
     assert "row 3" not in shown
     earlier = fragment(path(run, "/samples?step=10"))
     assert '<p class="pre">I do <mark>' in earlier
-    assert "live:sample" not in earlier  # what people chose to read stays
+    assert "data-follow" not in earlier  # what people chose to read stays
     assert "It is 5." not in earlier
 
 
