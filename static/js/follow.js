@@ -1,6 +1,7 @@
 // Fragments that follow the live events of the kinds in their `data-follow`: each is read anew, by its htmx trigger
 // `again`, soon after an event, at most once a second, and once more after the last one. (htmx's own throttle forgets
-// what comes while it waits, for all triggers of an element: the news that a run has ended would be lost.)
+// what comes while it waits, for all triggers of an element, and so does a fragment that is replaced while it waits for
+// another answer: the news that a run has ended would be lost.)
 //
 // While a dialog is open or a row is being dragged nothing is put in place: what the dialog asks about may stand in it.
 
@@ -9,12 +10,14 @@ const SOON_MS = 50;
 const PERIOD_MS = 1_000;
 const BUSY = "dialog[open], .dragged";
 
+// Ids of fragments: to be read soon; with an answer on its way; to be read once what keeps them from it is over.
 const planned = new Set();
+const asked = new Set();
 const held = new Set();
 const readAt = new Map();
 
 const isBusy = () => document.querySelector(BUSY) !== null;
-const isRefresh = ({ requestConfig }) => ["again", "hx:poll:trigger"].includes(requestConfig.triggeringEvent?.type);
+const follows = (element) => element?.dataset.follow !== undefined;
 
 function plan(id) {
   if (planned.has(id)) return;
@@ -25,7 +28,7 @@ function plan(id) {
 
 function read(id) {
   planned.delete(id);
-  if (isBusy()) {
+  if (isBusy() || asked.has(id)) {
     held.add(id);
   } else if (document.getElementById(id)) {
     readAt.set(id, Date.now());
@@ -43,8 +46,14 @@ for (const kind of KINDS) {
     for (const fragment of document.querySelectorAll(`[data-follow~="${kind}"]`)) plan(fragment.id);
   });
 }
+document.body.addEventListener("htmx:beforeRequest", ({ detail: { target } }) => {
+  if (follows(target)) asked.add(target.id);
+});
+document.body.addEventListener("htmx:afterRequest", ({ detail: { target } }) => {
+  if (follows(target) && asked.delete(target.id)) release();
+});
 document.body.addEventListener("htmx:beforeSwap", ({ detail }) => {
-  if (!isRefresh(detail) || !isBusy()) return;
+  if (detail.requestConfig.verb !== "get" || !follows(detail.target) || !isBusy()) return;
   detail.shouldSwap = false;
   held.add(detail.target.id);
 });

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.test_frame import violations
 from tests.support import factories
@@ -202,6 +202,21 @@ def test_the_last_of_many_events_is_not_lost(visit: Visit, run: Run) -> None:
         page.wait_for_timeout(40)
     Run.objects.filter(pk=run.pk).update(status=Status.SUCCEEDED)
     publish(f"run:{run.pk}", "status", {"status": "succeeded"})
+    expect(page.locator("#run-head")).to_contain_text("Succeeded")
+
+
+def test_news_that_comes_while_an_answer_is_on_its_way_is_not_lost(visit: Visit, run: Run) -> None:
+    page = visit(f"/runs/{run.pk}")
+    live(page)
+    held: list[Route] = []
+    page.route(f"**/runs/{run.pk}", lambda route: held.append(route), times=1)
+    with page.expect_request(f"**/runs/{run.pk}"):
+        publish(f"run:{run.pk}", "metrics", {"lines": 50})
+    answer = held[0].fetch()
+    Run.objects.filter(pk=run.pk).update(status=Status.SUCCEEDED)
+    publish(f"run:{run.pk}", "status", {"status": "succeeded"})
+    page.wait_for_timeout(1500)
+    held[0].fulfill(response=answer)
     expect(page.locator("#run-head")).to_contain_text("Succeeded")
 
 

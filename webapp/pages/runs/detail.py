@@ -1,8 +1,7 @@
 """A run's page: its head, which follows the run live, and what people do with the run."""
 
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -17,6 +16,7 @@ from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.errors import Invalid, NotFound
+from webapp.metrics.selectors import config_diff
 from webapp.pages.lists import back_to
 from webapp.pages.runs.figures import Headline, headline_charts, headlines, method_of
 from webapp.pages.runs.health import advice_for
@@ -30,15 +30,6 @@ _ACTIONS: dict[str, Callable[..., Run]] = {
     "pause": services.run_pause,
     "resume": services.run_resume,
 }
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A setting that is not the same in two configs, by its dotted name."""
-
-    name: str
-    before: Any
-    after: Any
 
 
 @requires(Role.VIEWER)
@@ -111,8 +102,8 @@ def edit(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
             tags=None if (tags := posted.get("tags")) is None else tags.split(","),
         )
     except Invalid as error:
-        problems = [f"{name} {problem}" for name, found in error.fields.items() for problem in found]
-        messages.error(request, f"{error.message} {'; '.join(problems)}.".capitalize())
+        problems = [f"{name.capitalize()} {problem}." for name, found in error.fields.items() for problem in found]
+        messages.error(request, " ".join([error.message, *problems]))
     else:
         messages.success(request, "Saved.")
     return redirect("run", pk)
@@ -137,17 +128,13 @@ def _headlines(run: Run, method: Method | None) -> list[tuple[Headline, int | No
     return [(headline, steps.get(headline.held_out_key)) for headline in found if headline.is_known]
 
 
-def _differences(run: Run, method: Method | None) -> list[Difference]:
+def _differences(run: Run, method: Method | None) -> dict[str, list[Any]]:
     """What the run does differently from the one it was cloned from, else from its method's defaults."""
-    defaults = method.default_config() if method else run.config
-    old, new = dict(_flat(run.parent.config if run.parent else defaults)), dict(_flat(run.config))
-    names = sorted(old.keys() | new.keys())
-    return [Difference(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
-
-
-def _flat(config: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
+    as_usual = Run(
+        method=run.method,
+        model=run.model,
+        dataset_version=run.dataset_version,
+        eval_dataset_version=run.eval_dataset_version,
+        config=method.default_config() if method else run.config,
+    )
+    return config_diff([run.parent or as_usual, run])
