@@ -1,6 +1,5 @@
 """The one callback: decides when a run is logged, evaluated and saved, and writes all of it into the run directory."""
 
-import json
 import logging
 import shutil
 import time
@@ -152,8 +151,6 @@ def complete_checkpoint(context: RunContext, draft: Path, step: int) -> None:
     place = context.run_dir.checkpoint(step)
     if place.exists():
         shutil.rmtree(place)
-    if (draft / _ADAPTER_CONFIG).is_file():
-        _name_base_model(draft / _ADAPTER_CONFIG, context.spec.model.name)
     draft.rename(place)
     state = [name for name in _TRAINER_STATE if (place / name).is_file()]
     state += sorted(path.name for path in place.glob("rng_state*.pth"))
@@ -167,13 +164,6 @@ def complete_checkpoint(context: RunContext, draft: Path, step: int) -> None:
             trainer_state=state,
         )
     )
-
-
-def _name_base_model(path: Path, name: str) -> None:
-    """Have an adapter say which model it belongs to by name: peft writes the folder, which is this machine's alone."""
-    settings = json.loads(path.read_text())
-    settings["base_model_name_or_path"] = name
-    path.write_text(json.dumps(settings, indent=2))
 
 
 def _agreed(context: RunContext) -> Ending | None:

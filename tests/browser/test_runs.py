@@ -210,8 +210,9 @@ def test_news_that_comes_while_an_answer_is_on_its_way_is_not_lost(visit: Visit,
     live(page)
     held: list[Route] = []
     page.route(f"**/runs/{run.pk}", lambda route: held.append(route), times=1)
-    with page.expect_request(f"**/runs/{run.pk}"):
-        publish(f"run:{run.pk}", "metrics", {"lines": 50})
+    publish(f"run:{run.pk}", "metrics", {"lines": 50})
+    while not held:
+        page.wait_for_timeout(50)
     answer = held[0].fetch()
     Run.objects.filter(pk=run.pk).update(status=Status.SUCCEEDED)
     publish(f"run:{run.pk}", "status", {"status": "succeeded"})

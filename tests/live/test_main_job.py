@@ -55,8 +55,6 @@ def test_alpaca_file_to_a_checkpoint_that_generates(studio: RunningStudio, tmp_p
     checkpoint = studio.api.get(f"/runs/{pk}/checkpoints").json()["items"][0]
     assert checkpoint["step"] == 20
     folder = _download(studio, checkpoint["id"], tmp_path)
-    adapter = json.loads((folder / "adapter_config.json").read_text())
-    assert adapter["base_model_name_or_path"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert _generated(folder, studio.var / "models" / "starter") == 8
 
 

@@ -28,7 +28,7 @@ from webapp.registry.rules import MAX_NAME, check_manifest, clean_hub_id, clean_
 from webapp.tasks import MODELS_PREPARE, wake
 
 STARTER_NAME = "SmolLM2-135M-Instruct"
-# Where others find the same weights: what adapters trained on it name as their base.
+# Where others find the same weights: what checkpoints trained on it name as their base.
 STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3
