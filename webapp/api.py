@@ -104,6 +104,8 @@ def _unreadable(request: HttpRequest, error: Exception) -> HttpResponse:
 
 @api.exception_handler(Exception)
 def _bug(request: HttpRequest, error: Exception) -> HttpResponse:
+    if "NUL (0x00)" in str(error):  # what Postgres's driver says of text it cannot store
+        return _answer(request, 422, code="invalid", message="Text must not hold NUL characters.")
     reference = uuid.uuid4().hex[:8]
     logger.exception("API error %s at %s", reference, request.path)
     return _answer(request, 500, code="internal", message=f"Something broke on our side (reference {reference}).")

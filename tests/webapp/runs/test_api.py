@@ -205,3 +205,17 @@ def test_deleting_frees_the_dataset(api: ApiClient, team: Team, member: User) ->
     assert str(run.pk) in json.dumps(refused.json())
     assert api.delete(f"/runs/{run.pk}").status_code == 204
     assert api.delete(f"/datasets/{dataset.pk}").status_code in {200, 204}
+
+
+def test_text_that_cannot_be_stored_is_refused(api: ApiClient, team: Team) -> None:
+    run = make_run(team)
+    DatasetVersion.objects.update(format="conversation")
+    body = {"method": "sft", "model": str(run.model_id), "dataset": str(run.dataset_version.dataset_id)}
+    answers = [
+        api.patch(f"/runs/{run.pk}", {"name": "a\0b"}),
+        api.post("/runs", {**body, "project": "a\0b"}),
+        api.get("/runs", {"q": "a\0b"}),
+    ]
+    assert [answer.status_code for answer in answers] == [422, 422, 422]
+    assert all("NUL" in answer.json()["error"]["message"] for answer in answers)
+    assert team.runs.count() == 1
