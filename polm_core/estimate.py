@@ -138,7 +138,7 @@ def estimate(shape: ModelShape, config: TrainConfig, work: Workload, *, flops: f
     return Estimate(
         round(_memory(shape, config, work, trained)),
         round(_disk(config, work, trained)),
-        round(_seconds(shape, config, work, flops), 1),
+        round(_seconds(shape, config, work, flops), 3),
     )
 
 

@@ -21,7 +21,8 @@ from webapp.studio.embedded import postgres_socket_dir, short_socket_root, valke
 pytestmark = pytest.mark.live
 
 Studio = Callable[..., subprocess.Popen[str]]
-STOP_SECONDS = 60
+STOP_SECONDS = 120
+START_SECONDS = 90
 UNREACHABLE = """
 import os, sys
 os.environ.update(DJANGO_SETTINGS_MODULE="webapp.settings", POLM_VAR=sys.argv[1], DATABASE_URL=sys.argv[2])
@@ -91,7 +92,7 @@ def get(address: str, path: str) -> tuple[int, str]:
 
 
 def await_health(address: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         with suppress(OSError, http.client.HTTPException):
             if get(address, "/api/v1/health")[0] == 200:
