@@ -13,12 +13,15 @@ function remember() {
   asked = new Map([...controls(form)].map((control) => [keyOf(control), valueOf(control)]));
 }
 
+/** Whether what stands in a control is the person's own: changed since the question, or still being written. */
+const isTheirs = (control) => control === document.activeElement || valueOf(control) !== asked.get(keyOf(control));
+
 /** Have a part that comes in look as people left the one it replaces: later words, open folds. */
 function carryOver(from, to) {
   const now = new Map([...controls(from)].map((control) => [keyOf(control), control]));
   for (const control of controls(to)) {
     const old = now.get(keyOf(control));
-    if (!old || old.type === "hidden" || valueOf(old) === asked.get(keyOf(old))) continue;
+    if (!old || old.type === "hidden" || !isTheirs(old)) continue;
     if (isTick(control)) control.checked = old.checked;
     else control.value = old.value;
   }

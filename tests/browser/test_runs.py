@@ -111,6 +111,18 @@ def test_what_is_typed_while_an_answer_is_on_its_way_stays_and_keeps_the_focus(
     expect(rate).to_have_value("0.001")
 
 
+def test_half_a_number_is_not_rewritten_under_the_cursor(visit: Visit, data: dict[str, DatasetVersion]) -> None:
+    page = visit("/runs/new?method=dpo")
+    rate = page.get_by_label("Learning rate", exact=True)
+    with page.expect_response("**/runs/new"):
+        rate.fill("0.00")  # which is 0 to the server
+        rate.dispatch_event("change")
+    expect(rate).to_have_attribute("value", "0")
+    page.keyboard.type("1")
+    expect(rate).to_be_focused()
+    expect(rate).to_have_value("0.001")
+
+
 def test_folds_and_menus_stay_open_and_other_methods_keep_what_was_typed(
     visit: Visit, data: dict[str, DatasetVersion]
 ) -> None:
