@@ -30,9 +30,14 @@ function read(id) {
   planned.delete(id);
   if (isBusy() || asked.has(id)) {
     held.add(id);
-  } else if (document.getElementById(id)) {
+    return;
+  }
+  const fragment = document.getElementById(id);
+  if (fragment) {
     readAt.set(id, Date.now());
-    window.htmx.trigger(`#${id}`, "again");
+    // One that has only just come in is not listening yet, and would never hear of this.
+    window.htmx.process(fragment);
+    window.htmx.trigger(fragment, "again");
   }
 }
 

@@ -220,6 +220,8 @@ def test_the_last_of_many_events_is_not_lost(visit: Visit, run: Run) -> None:
 def test_news_that_comes_while_an_answer_is_on_its_way_is_not_lost(visit: Visit, run: Run) -> None:
     page = visit(f"/runs/{run.pk}")
     live(page)
+    # As on a busy machine: the news is followed up while what came in is still being put in place.
+    page.evaluate("htmx.config.defaultSettleDelay = 2000")
     held: list[Route] = []
     page.route(f"**/runs/{run.pk}", lambda route: held.append(route), times=1)
     publish(f"run:{run.pk}", "metrics", {"lines": 50})
