@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Locator, Page, Request, expect
 
+from tests.support.browser import wait_until
 from tests.support.runs import make_run
 from webapp.accounts.models import Team
 from webapp.live.notify import publish
@@ -43,8 +44,8 @@ def chart(page: Page, title: str) -> Locator:
 
 
 def lines(page: Page, *expected: Any) -> None:
-    page.wait_for_function(
-        f"expected => JSON.stringify(({LINES})()) === expected", arg=json.dumps(expected, separators=(",", ":"))
+    wait_until(
+        page, f"expected => JSON.stringify(({LINES})()) === expected", arg=json.dumps(expected, separators=(",", ":"))
     )
 
 
@@ -63,7 +64,7 @@ def requested(page: Page) -> list[dict[str, list[str]]]:
 def test_a_curve_grows_without_a_reload_and_fetches_only_what_is_new(visit: Visit, run: Run) -> None:
     page = visit(f"/runs/{run.pk}")
     lines(page, ["loss", 100])
-    page.wait_for_function("document.body.dataset.live === 'on'")
+    wait_until(page, "document.body.dataset.live === 'on'")
     page.evaluate("window.stayed = true")
     queries = requested(page)
     log(run, 101, 130)
@@ -76,7 +77,7 @@ def test_a_curve_grows_without_a_reload_and_fetches_only_what_is_new(visit: Visi
 def test_steps_that_are_repeated_after_a_resume_replace_what_was_there(visit: Visit, run: Run) -> None:
     page = visit(f"/runs/{run.pk}")
     lines(page, ["loss", 100])
-    page.wait_for_function("document.body.dataset.live === 'on'")
+    wait_until(page, "document.body.dataset.live === 'on'")
     log(run, 51, 60)
     publish(f"run:{run.pk}", "status", {"status": "running"})
     lines(page, ["loss", 60])
@@ -106,12 +107,12 @@ def test_zooming_reads_that_stretch_finer_and_a_double_click_goes_back(visit: Vi
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 82, steps=6)
     page.mouse.up()
-    page.wait_for_function("() => document.querySelector('.js-plotly-plot').data.at(-1).x[0] > 1000")
+    wait_until(page, "() => document.querySelector('.js-plotly-plot').data.at(-1).x[0] > 1000")
     steps = page.evaluate("document.querySelector('.js-plotly-plot').data.at(-1).x")
     assert steps[1] - steps[0] < 4
     assert 1000 < int(queries[0]["from"][0]) < int(queries[0]["to"][0]) < 2300
     page.mouse.dblclick(box["x"] + 50, box["y"] + 60)
-    page.wait_for_function("() => document.querySelector('.js-plotly-plot').data.at(-1).x[0] < 10")
+    wait_until(page, "() => document.querySelector('.js-plotly-plot').data.at(-1).x[0] < 10")
 
 
 def test_values_that_are_no_numbers_are_counted_and_marked(visit: Visit, run: Run) -> None:

@@ -7,6 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from tests.support.browser import wait_until
 from tests.support.runs import make_run
 from webapp.accounts.models import Team
 from webapp.runs.models import Run, Status
@@ -144,7 +145,7 @@ def test_on_a_phone_the_rail_is_a_drawer(visit: Visit) -> None:
 
 def test_the_connection_s_state_is_shown(visit: Visit, server: str) -> None:
     page = visit("/methods/")
-    page.wait_for_function(LIVE)
+    wait_until(page, LIVE)
     expect(page.get_by_text("Live", exact=True)).to_be_visible()
 
 

@@ -7,6 +7,7 @@ import pytest
 from django.conf import settings
 from playwright.sync_api import Page, Request
 
+from tests.support.browser import wait_until
 from tests.support.runs import make_run
 from tests.support.served import session_of
 from webapp.accounts.models import Team, User
@@ -45,13 +46,13 @@ def visit(page: Page, server: str, member: User) -> Callable[[str], Page]:
 
 def heard(page: Page, count: int) -> list[Any]:
     """What the body has heard, once that is at least `count` events."""
-    page.wait_for_function("count => window.heard.length >= count", arg=count)
+    wait_until(page, "count => window.heard.length >= count", arg=count)
     return list(page.evaluate("window.heard"))
 
 
 def test_events_arrive_at_the_body(visit: Callable[[str], Page], run: Run, team: Team) -> None:
     page = visit(f"run:{run.pk} team:{team.pk}")
-    page.wait_for_function(OPEN)
+    wait_until(page, OPEN)
     publish(f"run:{run.pk}", "metrics", {"lines": 3, "step": 2})
     publish(f"team:{team.pk}", "status", {"run": "x"})
     assert heard(page, 2) == [
@@ -62,31 +63,31 @@ def test_events_arrive_at_the_body(visit: Callable[[str], Page], run: Run, team:
 
 def test_a_fragment_can_bring_a_topic(visit: Callable[[str], Page], run: Run, team: Team) -> None:
     page = visit(f"run:{run.pk}")
-    page.wait_for_function(OPEN)
+    wait_until(page, OPEN)
     other = make_run(team, "other")
     with page.expect_request(lambda request: str(other.pk) in request.url):
         page.evaluate(
             "topic => { fragment.dataset.topics = topic; document.dispatchEvent(new Event('htmx:afterSettle')); }",
             f"run:{other.pk}",
         )
-    page.wait_for_function("window.heard.some(([kind]) => kind === 'resync')")
+    wait_until(page, "window.heard.some(([kind]) => kind === 'resync')")
     publish(f"run:{other.pk}", "log", {"to": 9})
-    page.wait_for_function("window.heard.some(([kind, data]) => kind === 'log' && data.to === 9)")
+    wait_until(page, "window.heard.some(([kind, data]) => kind === 'log' && data.to === 9)")
 
 
 def test_a_lost_stream_shows_and_what_was_missed_is_read_again(
     visit: Callable[[str], Page], run: Run, page: Page
 ) -> None:
     visit(f"run:{run.pk}")
-    page.wait_for_function(OPEN)
+    wait_until(page, OPEN)
     page.evaluate("window.heard.length = 0")
     # The browser gives up on an answer that is an error; the page must not.
     page.route("**/events?*", lambda route: route.fulfill(status=503, body="starting"))
     page.evaluate("fragment.dataset.topics = 'team:none'; document.dispatchEvent(new Event('htmx:afterSettle'))")
-    page.wait_for_function("document.body.dataset.live === 'off'")
+    wait_until(page, "document.body.dataset.live === 'off'")
     page.unroute("**/events?*")
     page.evaluate("delete fragment.dataset.topics")
-    page.wait_for_function(OPEN)
+    wait_until(page, OPEN)
     events = heard(page, 7)
     assert events[0] == ["resync", {"topics": [f"run:{run.pk}"]}]
     assert {kind for kind, _ in events[1:]} == {"status", "metrics", "log", "sample", "checkpoint", "progress"}
