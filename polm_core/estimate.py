@@ -132,6 +132,16 @@ def trained_weights(shape: ModelShape, adapter: AdapterConfig) -> int:
     return adapter.r * sum(sizes)
 
 
+def missing_targets(shape: ModelShape, adapter: AdapterConfig) -> list[str]:
+    """The names of layers to adapt that no layer of the model has."""
+    names = adapter.target_modules
+    if adapter.type is AdapterType.NONE or isinstance(names, str):
+        return []
+    # Embeddings can be adapted too, but are not among the sizes.
+    layers = [*(f".{name}" for name, _, _ in shape.linear), ".embed_tokens"]
+    return [target for target in names if not any(layer.endswith(f".{target}") for layer in layers)]
+
+
 def estimate(shape: ModelShape, config: TrainConfig, work: Workload, *, flops: float) -> Estimate:
     """What the run needs on a machine that computes `flops` a second."""
     trained = trained_weights(shape, config.adapter)

@@ -17,7 +17,7 @@ from polm_core.blocks import AdapterType, TrainConfig
 from polm_core.context import RunSpec, load_spec
 from polm_core.environment import set_environment
 from polm_core.errors import PolmError
-from polm_core.estimate import ModelShape, Workload, estimate, machine_flops, model_shape
+from polm_core.estimate import ModelShape, Workload, estimate, machine_flops, missing_targets, model_shape
 from polm_core.formats import Format
 from polm_core.run_dir import write_atomic
 from polm_core.training.encoding import Encoded, as_pairs, encode_pairs, encode_rows
@@ -106,7 +106,7 @@ def preflight(spec: RunSpec) -> Report:
         tokenizer = load_tokenizer(spec.model)
         shape = model_shape(spec.model)
         view = _View(tokenizer, split, config)
-        _count_rows(report, split)
+        _count_rows(report, split, keeps_back=spec.eval_dataset is None)
         _measure(report, view)
         _estimate(report, view, shape)
         _warn(report, view, shape, precision)
@@ -135,10 +135,11 @@ class _View:
         return ((encoded,) for encoded in encode_rows(self._tokenizer, rows, self.split.format, self._loss_on))
 
 
-def _count_rows(report: Report, split: Split) -> None:
+def _count_rows(report: Report, split: Split, *, keeps_back: bool) -> None:
     trained = [fingerprint(row) for row in split.train]
     held_out = {fingerprint(row) for row in split.held_out}
-    report.rows_total = len(split.train) + len(split.held_out)
+    # Rows that were kept back are the dataset's own; those of an evaluation set are not.
+    report.rows_total = len(split.train) + (len(split.held_out) if keeps_back else 0)
     report.held_out_rows = len(split.held_out)
     report.duplicate_rows = len(trained) - len(set(trained))
     report.leaked_rows = sum(mark in held_out for mark in trained)
@@ -234,6 +235,15 @@ def _warn(report: Report, view: _View, shape: ModelShape, precision: str) -> Non
                 code="data.untrained",
                 message=f"No row has a trained token within its first {view.config.max_length} tokens.",
                 remedy="Raise max_length, or check that rows end with an answer of the assistant.",
+            )
+        )
+    if missing := missing_targets(shape, view.config.adapter):
+        layers = ", ".join(sorted({name.rpartition(".")[2] for name, _, _ in shape.linear}))
+        report.blocking.append(
+            Entry(
+                code="config.invalid",
+                message=f"No layer of the model is called {' or '.join(missing)}.",
+                remedy=f"Set adapter.target_modules to all-linear, or to some of {layers}.",
             )
         )
     report.warnings += [entry for applies, entry in _advice(report, view, shape, precision) if applies]

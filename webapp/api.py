@@ -56,7 +56,7 @@ api = NinjaAPI(
 
 
 def _answer(request: HttpRequest, status: int, **error: Any) -> HttpResponse:
-    body = {"code": "error", "message": "", "fields": {}, **error}
+    body = {"code": "error", "message": "", "fields": {}, "advice": "", **error}
     return api.create_response(request, {"error": body}, status=status)
 
 

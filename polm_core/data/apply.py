@@ -11,6 +11,7 @@ from polm_core.data.messages import (
     Message,
     Turns,
     common_prefix,
+    system_text,
     to_messages,
     to_turns,
     tool_definitions,
@@ -76,6 +77,9 @@ class _Fields:
     def optional_text(self, role: str) -> str:
         return scalar_text(self.raw(role), self.column(role))
 
+    def system(self) -> str:
+        return system_text(self.raw("system"), self.column("system"))
+
     def turns(self, role: str) -> Turns:
         """Text that is not blank, or messages."""
         turns = to_turns(self.needed(role), self.column(role), self.options.roles)
@@ -95,12 +99,14 @@ class _Fields:
             prompt = self.turns("prompt")
             if more and isinstance(prompt, str):
                 prompt = f"{prompt}\n\n{more}"
-        system = self.optional_text("system")
+        system = self.system()
         return with_system(_said_by("user", prompt), system) if system.strip() else prompt
 
     def answer(self, role: str, prompt: Turns) -> Turns:
         """The answer in `role`, without the prompt at its beginning when that is to be cut off."""
-        answer = self.turns(role)
+        return self.cut(role, self.turns(role), prompt)
+
+    def cut(self, role: str, answer: Turns, prompt: Turns) -> Turns:
         if self.options.strip_prompt and isinstance(answer, str) and isinstance(prompt, str):
             answer = answer.removeprefix(prompt)
             if not answer.strip():
@@ -120,7 +126,7 @@ def _said_by(role: str, turns: Turns) -> list[Message]:
 
 def _conversation(fields: _Fields) -> Row:
     if fields.has("messages"):
-        messages = with_system(fields.messages("messages"), fields.optional_text("system"))
+        messages = with_system(fields.messages("messages"), fields.system())
         column = fields.column("messages")
     else:
         messages = _turns_in_columns(fields)
@@ -167,9 +173,7 @@ def _text(fields: _Fields) -> Row:
 
 
 def _preference(fields: _Fields) -> Row:
-    if fields.has("winner"):
-        return _judged_pair(fields)
-    chosen, rejected = fields.turns("chosen"), fields.turns("rejected")
+    chosen, rejected = _better_and_worse(fields)
     if _shape(chosen) != _shape(rejected):
         raise RowProblem(
             "preference.shapes-differ",
@@ -183,7 +187,9 @@ def _preference(fields: _Fields) -> Row:
         return _without_prompt(fields, chosen, rejected)
     prompt = fields.prompt()
     if fields.options.strip_prompt:
-        chosen, rejected = fields.answer("chosen", prompt), fields.answer("rejected", prompt)
+        chosen, rejected = (
+            fields.cut(role, answer, prompt) for role, answer in (("chosen", chosen), ("rejected", rejected))
+        )
     return _pair(fields, prompt, chosen, rejected)
 
 
@@ -220,7 +226,7 @@ def _whole_conversations(fields: _Fields, chosen: list[Message], rejected: list[
             "Both have to answer the same question.",
             column=fields.column("rejected"),
         )
-    prompt = with_system(chosen[:shared], fields.optional_text("system"))
+    prompt = with_system(chosen[:shared], fields.system())
     return _pair(fields, prompt, chosen[shared:], rejected[shared:])
 
 
@@ -245,13 +251,11 @@ def _shared_text(first: str, second: str) -> int:
     return next((place for place in range(shared, 0, -1) if first[place - 1].isspace()), 0)
 
 
-def _judged_pair(fields: _Fields) -> Row:
-    prompt = fields.prompt()
-    first, second = (fields.answer(role, prompt) for role in ("response_a", "response_b"))
-    prompt, first, second = fields.in_one_shape(prompt, first, second)
-    if _winner(fields) == "response_a":
-        return {"prompt": prompt, "chosen": first, "rejected": second}
-    return {"prompt": prompt, "chosen": second, "rejected": first}
+def _better_and_worse(fields: _Fields) -> tuple[Turns, Turns]:
+    if not fields.has("winner"):
+        return fields.turns("chosen"), fields.turns("rejected")
+    first, second = fields.turns("response_a"), fields.turns("response_b")
+    return (first, second) if _winner(fields) == "response_a" else (second, first)
 
 
 def _winner(fields: _Fields) -> str:
@@ -259,7 +263,8 @@ def _winner(fields: _Fields) -> str:
     column = fields.column("winner")
     said = scalar_text(fields.needed("winner"), column).strip().lower().removesuffix(".0")
     first, second = (fields.column(role).lower() for role in ("response_a", "response_b"))
-    words = re.split(r"[^0-9a-z]+", said)
+    # A number below zero is no name: it tells by how much one is better, each file in its own direction.
+    words = re.split(r"[^0-9a-z]+", said) if said[:1] != "-" else [said]
     if "tie" in words or said in ("both", "neither", "equal", "draw"):
         raise RowProblem("preference.tie", "Neither answer won.", "Ties teach nothing and are left out.", column=column)
     for role, name, other in (("response_a", first, second), ("response_b", second, first)):
@@ -282,7 +287,7 @@ def _distinct_end(name: str, other: str) -> str:
 def _rating(fields: _Fields) -> Row:
     label = parse_label(fields.needed("label"), fields.column("label"), fields.options)
     if fields.has("messages"):
-        whole = with_system(fields.messages("messages"), fields.optional_text("system"))
+        whole = with_system(fields.messages("messages"), fields.system())
         messages = up_to_last_answer(whole, fields.column("messages"))
         return {"prompt": messages[:-1], "completion": messages[-1:], "label": label}
     return _prompt_completion(fields) | {"label": label}

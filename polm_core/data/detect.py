@@ -4,6 +4,7 @@ Each format proposes mappings from what the columns hold first and what they are
 tried on the sample, and its confidence is scaled by the share of rows that come out right.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from pydantic import BaseModel
@@ -22,6 +23,8 @@ SURE_ENOUGH = 0.5
 
 _TURNS = ("string", "messages", "message")
 _SHORT_ANSWER_WORDS = 6
+_SPLIT = re.compile(r"[a-z]+")
+_ANSWERS = {"response", "answer", "completion", "output", "reply", "summary", "ref", "conversation"}
 
 
 class Candidate(BaseModel):
@@ -71,9 +74,18 @@ class Sample:
         fitting = [
             path
             for path, facts in self.columns.items()
-            if facts.mostly(*kinds) and path not in without and name_score(path, role) > 0
+            if facts.mostly(*kinds)
+            and path not in without
+            and name_score(path, role) > 0
+            and not self._is_one_of_many(path)
         ]
         return max(fitting, key=lambda path: name_score(path, role), default=None)
+
+    def _is_one_of_many(self, path: str) -> bool:
+        """Whether the column is the head of a list that mostly holds more: taken alone, it would drop the others."""
+        parts = path.split(".")
+        above = (self.columns.get(".".join(parts[:place])) for place, part in enumerate(parts) if part == "0")
+        return any(facts.share(facts.several) >= 0.5 for facts in above if facts)
 
     def of_kind(self, kind: str) -> list[str]:
         return [path for path, facts in self.columns.items() if facts.mostly(kind)]
@@ -82,7 +94,11 @@ class Sample:
         """Columns for optional roles, by exact name only: a wrong guess would change every row."""
         found = {}
         for role in roles:
-            kinds = {"tools": ("list", "string"), "history": ("list",)}.get(role, ("string",))
+            kinds = {
+                "tools": ("list", "string"),
+                "history": ("list",),
+                "system": ("string", "list", "object", "message"),
+            }.get(role, ("string",))
             path = self.best(role, *kinds, without=without)
             if path is not None and "_".join(words_of(path)) in SYNONYMS[role]:
                 found[role] = path
@@ -92,7 +108,8 @@ class Sample:
 def detect(rows: Sequence[Row], columns: dict[str, ColumnFacts] | None = None) -> Detection:
     """What `rows` are. `columns` are the facts about them, if they were already gathered."""
     sample = Sample(rows, observe(rows) if columns is None else columns)
-    candidates, misses = [], list(_misses(sample))
+    candidates: list[Candidate] = []
+    misses = list(_misses(sample))
     for propose in _PROPOSERS:
         for proposal in propose(sample):
             outcome = _tried(proposal, rows)
@@ -100,6 +117,9 @@ def detect(rows: Sequence[Row], columns: dict[str, ColumnFacts] | None = None) -
                 misses.append(outcome)
             else:
                 candidates.append(outcome)
+    if not any(one.format == Format.PREFERENCE and one.confidence >= SURE_ENOUGH for one in candidates):
+        misses += _unjudged(sample)
+    misses.sort(key=lambda miss: not miss.blocking)
     candidates.sort(key=lambda candidate: -candidate.confidence)
     return Detection(candidates=candidates, misses=misses)
 
@@ -139,8 +159,19 @@ def _pair_columns(sample: Sample) -> tuple[str | None, str | None]:
     return sample.best("chosen", *_TURNS), sample.best("rejected", *_TURNS)
 
 
+def _twins(sample: Sample) -> tuple[str, str] | None:
+    """Two columns that hold two answers to one question, as their names say; None when there are more, or none."""
+    texts = {path for path, facts in sample.columns.items() if facts.mostly(*_TURNS)}
+    for first in sample.columns:
+        second = _twin(first)
+        if {first, second} <= texts and _twin(second) not in texts and _ANSWERS & set(_SPLIT.findall(first.lower())):
+            return first, second
+    return None
+
+
 def _question_column(sample: Sample, *without: str | None) -> str | None:
     """The column with the prompt: by its name, or messages that end with the user."""
+    without = (*without, *(_twins(sample) or ()))
     named = sample.best("prompt", *_TURNS, without=without)
     if named is not None:
         return named
@@ -153,7 +184,7 @@ def _ends_with_answer(facts: ColumnFacts) -> bool:
 
 
 def _conversation_column(sample: Sample) -> str | None:
-    taken = _pair_columns(sample)
+    taken = (*_pair_columns(sample), *(_twins(sample) or ()))
     lists = [
         path
         for path in sample.of_kind("messages")
@@ -172,16 +203,29 @@ def _conversations(sample: Sample) -> Iterator[Candidate]:
         columns = {"messages": column} | sample.extras("system", "tools", without=[column])
         yield _candidate(Format.CONVERSATION, sure, f"'{column}' holds lists of messages", columns)
         return
+    transcripts = [path for path in sample.of_kind("string") if _is_transcribed(sample.columns[path])]
+    named = sample.best("messages", "questions with answers", "string") or next(iter(transcripts), None)
+    if named is not None and named not in _pair_columns(sample):
+        facts = sample.columns[named]
+        if facts.mostly("questions with answers") or _is_transcribed(facts):
+            what = "transcripts" if _is_transcribed(facts) else "lists of questions with their answers"
+            columns = {"messages": named} | sample.extras("system", "tools", without=[named])
+            yield _candidate(Format.CONVERSATION, 0.93, f"'{named}' holds {what}", columns)
+            return
     alternating = sample.best("messages", "list of strings")
     if alternating is not None:
         why = f"'{alternating}' holds lists of texts, taken as user and assistant in turn"
         yield _candidate(Format.CONVERSATION, 0.7, why, {"messages": alternating})
 
 
+def _is_transcribed(facts: ColumnFacts) -> bool:
+    return facts.mostly("string") and facts.share(facts.transcripts) >= 0.9
+
+
 def _instructions(sample: Sample) -> Iterator[Candidate]:
     """A prompt and a completion in columns of their own: a conversation, or raw text."""
     prompt = _question_column(sample)
-    completion = sample.best("completion", *_TURNS, without=[prompt])
+    completion = _answer_column(sample, prompt)
     if prompt is None or completion is None:
         return
     extras = sample.extras("input", "history", "system", without=[prompt, completion])
@@ -194,6 +238,16 @@ def _instructions(sample: Sample) -> Iterator[Candidate]:
     options = MappingOptions(chat=not raw, strip_prompt=_begin_with(sample, prompt, completion))
     confidence = 0.92 if raw else 0.7 if instruct else 0.82
     yield _candidate(Format.PROMPT_COMPLETION, confidence, why, columns | extras, options)
+
+
+def _answer_column(sample: Sample, prompt: str | None) -> str | None:
+    """The column with the one answer; those with a better, a worse or one of two answers are not it."""
+    pair = _pair_columns(sample)
+    without = [prompt, *(_twins(sample) or ()), *(pair if None not in pair else ())]
+    answer = sample.best("completion", *_TURNS, without=without)
+    if answer is None and sample.best("answer", "string", "number", without=without) is None:
+        answer = sample.best("solution", "string", without=without)
+    return answer
 
 
 def _begin_with(sample: Sample, prompt: str, *answers: str) -> bool:
@@ -224,18 +278,18 @@ def _preferences(sample: Sample) -> Iterator[Candidate]:
 
 
 def _judged_pairs(sample: Sample) -> Iterator[Candidate]:
+    twins = _twins(sample)
     prompt = _question_column(sample)
-    texts = [path for path, facts in sample.columns.items() if facts.mostly(*_TURNS) and path != prompt]
-    winner = sample.best("winner", "string", "number", without=[prompt])
-    if prompt is None or winner is None:
+    winner = sample.best("winner", "string", "number", without=[prompt, *(twins or ())])
+    if twins is None or winner is None:
         return
-    for first in texts:
-        second = _twin(first)
-        if second in texts and winner not in (first, second):
-            why = f"'{winner}' says which of '{first}' and '{second}' is better"
-            columns = {"prompt": prompt, "response_a": first, "response_b": second, "winner": winner}
-            yield _candidate(Format.PREFERENCE, 0.9, why, columns)
-            return
+    first, second = twins
+    why = f"'{winner}' says which of '{first}' and '{second}' is better"
+    columns = {"response_a": first, "response_b": second, "winner": winner}
+    whole = all(sample.columns[path].mostly("messages") for path in twins)
+    if prompt is not None or whole:
+        columns |= {} if whole or prompt is None else {"prompt": prompt}
+        yield _candidate(Format.PREFERENCE, 0.97 if whole else 0.9, why, columns)
 
 
 def _twin(path: str) -> str:
@@ -334,7 +388,7 @@ def _prompts(sample: Sample) -> Iterator[Candidate]:
     prompt = _question_column(sample)
     if prompt is None:
         return
-    answered = sample.best("completion", *_TURNS, without=[prompt]) or sample.best("answer", "number", without=[prompt])
+    answered = _answer_column(sample, prompt) or sample.best("answer", "string", "number", without=[prompt])
     alone = not answered and _pair_columns(sample) == (None, None) and _conversation_column(sample) is None
     columns = {"prompt": prompt} | sample.extras("input", "system", without=[prompt])
     sure = 0.85 * max(name_score(prompt, "prompt"), 0.9) if alone else 0.3
@@ -362,8 +416,36 @@ _PROPOSERS: tuple[Callable[[Sample], Iterator[Candidate]], ...] = (
 )
 
 
+def _unjudged(sample: Sample) -> Iterator[Miss]:
+    """Several answers to one question with nothing that says which to learn from."""
+    twins = _twins(sample)
+    if twins is not None:
+        yield Miss(
+            format=Format.PREFERENCE,
+            why=f"'{twins[0]}' and '{twins[1]}' hold two answers, and no column names the better one",
+            remedy="Write the better one in a column 'chosen' and the other in 'rejected', or map the columns by hand.",
+            blocking=True,
+        )
+    for path, facts in sample.columns.items():
+        rated = any(f"{path}.0.{name}" in sample.columns for name in ("rank", "score", "rating", "overall_score"))
+        if rated and facts.share(facts.several) >= 0.5:
+            yield Miss(
+                format=Format.PREFERENCE,
+                why=f"'{path}' holds several answers with ranks or scores in each row",
+                remedy="Write a row for each pair, the better answer in 'chosen' and the worse one in 'rejected'.",
+                blocking=True,
+            )
+
+
 def _misses(sample: Sample) -> Iterator[Miss]:
     tops = {path.lower() for path in sample.columns}
+    if any(isinstance(value, dict) and "replies" in value for row in sample.rows for value in row.values()):
+        yield Miss(
+            format=Format.CONVERSATION,
+            why="Each row is a tree of messages with their replies, not a conversation",
+            remedy="Follow each branch from its root and write one row a conversation, with a list in 'messages'.",
+            blocking=True,
+        )
     if {"parent_id", "role", "text"} <= tops:
         yield Miss(
             format=Format.CONVERSATION,

@@ -52,7 +52,7 @@ SHAPES: dict[Format, tuple[Shape, ...]] = {
     Format.TEXT: (Shape(("text",)),),
     Format.PREFERENCE: (
         Shape(("chosen", "rejected"), ("prompt", "input", "system")),
-        Shape(("prompt", "response_a", "response_b", "winner"), ("input", "system")),
+        Shape(("response_a", "response_b", "winner"), ("prompt", "input", "system")),
     ),
     Format.RATING: (
         Shape(("prompt", "completion", "label"), ("input", "system")),

@@ -26,6 +26,7 @@ ROLE_TAGS: dict[str, str] = {
     "assistant": "assistant",
     "gpt": "assistant",
     "chatgpt": "assistant",
+    "chatbot": "assistant",
     "bot": "assistant",
     "model": "assistant",
     "ai": "assistant",
@@ -41,7 +42,22 @@ ROLE_TAGS: dict[str, str] = {
 }
 
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
-CONTENT_KEYS = ("content", "value", "text", "message", "utterance")
+CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "parts")
+
+PAIR_KEYS = (
+    ("input", "output"),
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("prompt", "response"),
+    ("prompt", "completion"),
+    ("question", "answer"),
+    ("query", "response"),
+    ("user", "assistant"),
+    ("human", "assistant"),
+    ("human", "gpt"),
+    ("human", "bot"),
+)
+"""Names of the two texts of a turn, in conversations that are lists of questions with their answers."""
 
 _TURN = re.compile(r"(?:^\s*|\n\n ?)(Human|Assistant|System):")
 _SPEAKERS = {"Human": "user", "Assistant": "assistant", "System": "system"}
@@ -60,6 +76,18 @@ def is_message_list(value: Any) -> bool:
     if isinstance(value, dict):
         value = _rows_of_columns(value)
     return isinstance(value, list) and bool(value) and is_message(value[0])
+
+
+def is_pair_list(value: Any) -> bool:
+    """Whether `value` is a list of questions with their answers: `[{"input": "...", "output": "..."}, ...]`."""
+    return isinstance(value, list) and bool(value) and all(_pair(item) is not None for item in value)
+
+
+def _pair(item: Any) -> tuple[str, str] | None:
+    if not isinstance(item, dict) or is_message(item):
+        return None
+    pairs = ((item.get(asked), item.get(said)) for asked, said in PAIR_KEYS)
+    return next(((a, s) for a, s in pairs if isinstance(a, str) and isinstance(s, str)), None)
 
 
 def is_transcript(value: Any) -> bool:
@@ -81,7 +109,7 @@ def to_turns(value: Any, column: str, tags: MappingABC[str, str]) -> Turns:
 
 
 def to_messages(value: Any, column: str, tags: MappingABC[str, str]) -> list[Message]:
-    """Messages out of a list of them, one of them, a JSON string of either, a transcript or alternating strings.
+    """Messages out of a list of them, one of them, a JSON string of either, a transcript, pairs or alternating strings.
 
     `tags` holds additional role tags. Raises `RowProblem` naming the message that cannot be read.
     """
@@ -100,6 +128,13 @@ def to_messages(value: Any, column: str, tags: MappingABC[str, str]) -> list[Mes
     if value and all(isinstance(item, str) for item in value):
         speakers = ("user", "assistant")
         value = [{"role": speakers[place % 2], "content": text} for place, text in enumerate(value)]
+    elif is_pair_list(value):
+        pairs = [pair for item in value if (pair := _pair(item))]
+        value = [
+            {"role": role, "content": text}
+            for pair in pairs
+            for role, text in zip(("user", "assistant"), pair, strict=True)
+        ]
     found = [_message(item, place, column, tags) for place, item in enumerate(value, 1)]
     messages = [message for message in found if message["role"] != "system" or message["content"].strip()]
     if not messages:
@@ -223,6 +258,16 @@ def parse_transcript(text: str) -> list[Message]:
     if messages and not messages[-1]["content"]:
         messages.pop()
     return [message for message in messages if message["content"]]
+
+
+def system_text(value: Any, column: str) -> str:
+    """A system prompt: text, a message, or a list of parts as some services write it; `""` for null."""
+    structure = decoded(value)
+    if is_message(structure) or (isinstance(structure, dict) and "parts" in structure):
+        return _content(structure, 1, column)
+    if isinstance(structure, list) and structure and isinstance(structure[0], dict):
+        return _content({"parts": structure}, 1, column)
+    return scalar_text(value, column)
 
 
 def tool_definitions(value: Any, column: str) -> list[dict[str, Any]]:

@@ -10,9 +10,20 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SEPARATORS = re.compile(r"[^a-z0-9]+")
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
-    "messages": ("messages", "conversations", "conversation", "dialog", "dialogue", "chat", "turns", "history"),
+    "messages": (
+        "messages",
+        "conversations",
+        "conversation",
+        "dialog",
+        "dialogue",
+        "chat",
+        "turns",
+        "history",
+        "contents",
+        "transcript",
+    ),
     "tools": ("tools", "functions"),
-    "system": ("system", "system_prompt", "system_message", "system_instruction"),
+    "system": ("system", "system_prompt", "system_message", "system_instruction", "instructions"),
     "prompt": (
         "prompt",
         "instruction",
@@ -20,11 +31,13 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "query",
         "problem",
         "input",
+        "inputs",
         "request",
         "task",
         "user",
         "human",
         "q",
+        "x",
     ),
     "input": ("input", "context"),
     "history": ("history",),
@@ -35,14 +48,43 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "answer",
         "reply",
         "target",
+        "targets",
         "assistant",
         "gpt",
         "generation",
         "a",
     ),
     "text": ("text", "content", "body", "document", "article", "passage", "story", "paragraph"),
-    "chosen": ("chosen", "preferred", "accepted", "winning", "win", "better", "best", "good", "positive", "pos"),
-    "rejected": ("rejected", "dispreferred", "losing", "lose", "worse", "worst", "bad", "negative", "neg", "reject"),
+    "chosen": (
+        "chosen",
+        "preferred",
+        "accepted",
+        "winning",
+        "win",
+        "better",
+        "best",
+        "good",
+        "positive",
+        "pos",
+        "response_j",
+        "y_w",
+    ),
+    "rejected": (
+        "rejected",
+        "dispreferred",
+        "losing",
+        "lose",
+        "worse",
+        "worst",
+        "bad",
+        "negative",
+        "neg",
+        "reject",
+        "non_preferred",
+        "not_preferred",
+        "response_k",
+        "y_l",
+    ),
     "response_a": ("response_a", "answer_a", "completion_a", "output_a"),
     "response_b": ("response_b", "answer_b", "completion_b", "output_b"),
     "winner": (
@@ -67,8 +109,23 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "score",
         "reward",
         "quality",
+        "helpfulness",
+        "overall_score",
     ),
-    "answer": ("answer", "final_answer", "expected_answer", "ground_truth", "gold", "target", "reference", "result"),
+    "answer": (
+        "answer",
+        "final_answer",
+        "expected_answer",
+        "ground_truth",
+        "reference_answer",
+        "correct_answer",
+        "gold_answer",
+        "ground_truth_answer",
+        "gold",
+        "target",
+        "reference",
+        "result",
+    ),
     "solution": ("solution", "rationale", "reasoning", "explanation", "worked_solution", "cot"),
     "completions": ("completions", "steps"),
     "labels": ("labels", "ratings", "step_labels"),
@@ -95,10 +152,12 @@ def name_score(path: str, role: str) -> float:
     synonyms = SYNONYMS[role]
     if joined in synonyms:
         return 1 - 0.02 * synonyms.index(joined) - nested
+    if role == "chosen" and {"non", "not"} & set(words):
+        return 0
     # "score_chosen" and "chosen_model" are about the chosen answer, but are not it.
     if set(words) & _MEASURES or _ATTRIBUTES.intersection(words[-1:]):
         return 0
-    ranks = [rank for rank, name in enumerate(synonyms) if len(name) > 1 and name in words]
+    ranks = [rank for rank, name in enumerate(synonyms) if len(name) > 1 and f"_{name}_" in f"_{joined}_"]
     return 0.7 - 0.01 * ranks[0] - nested if ranks else 0
 
 

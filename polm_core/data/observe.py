@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from polm_core.data.answers import HASH_MARKS
 from polm_core.data.labels import as_number
-from polm_core.data.messages import is_message, is_message_list, is_transcript, to_messages
+from polm_core.data.messages import is_message, is_message_list, is_pair_list, is_transcript, to_messages
 from polm_core.data.problems import RowProblem
 from polm_core.data.values import Row, decoded, truncated
 
@@ -46,6 +46,7 @@ class ColumnFacts:
     numeric: int = 0
     ends_with_answer: int = 0
     blank: int = 0
+    several: int = 0
     distinct: set[Any] = field(default_factory=set)
     smallest: float | None = None
     largest: float | None = None
@@ -67,6 +68,7 @@ class ColumnFacts:
         structure = decoded(value)
         kind = kind_of(structure)
         self.kinds[kind] += 1
+        self.several += isinstance(structure, list) and len(structure) > 1
         if kind == "string":
             self._add_text(value)
         elif kind == "messages":
@@ -122,6 +124,8 @@ def kind_of(value: Any) -> str:
 def _list_kind(value: list[Any]) -> str:
     if value and all(isinstance(item, str) for item in value):
         return "list of strings"
+    if is_pair_list(value):
+        return "questions with answers"
     if value and all(isinstance(item, bool | int | float) for item in value):
         return "list of numbers"
     return "list"

@@ -60,6 +60,7 @@ def test_rows_that_repeat_leak_or_are_cut_are_counted(make_run: MakeRun, tmp_pat
         spec={"eval_dataset": {"path": str(held_out), "format": "conversation"}},
     )
     assert (report.duplicate_rows, report.leaked_rows, report.rows_used) == (1, 3, 21)
+    assert (report.rows_total, report.held_out_rows) == (21, 3), "an evaluation set is not part of the dataset"
     assert report.truncated_rows == 11
     assert {"data.duplicates", "data.leaked", "data.truncated", "data.few_held_out"} <= codes(report)
 
@@ -69,6 +70,15 @@ def test_rows_without_a_trained_token_are_counted_as_the_run_drops_them(make_run
     report = check(make_run, rows=[*tiny.conversations(20), long], max_length=200, spec={"held_out": 0})
     assert (report.untrained_rows, report.rows_used, report.rows_total) == (1, 20, 21)
     assert "data.untrained_rows" in codes(report)
+
+
+def test_layers_that_the_model_does_not_have_stand_in_the_way(make_run: MakeRun) -> None:
+    adapter = {"type": "lora", "target_modules": ["q_proj", "query_key_value"]}
+    (entry,) = check(make_run, adapter=adapter).blocking
+    assert entry.message == "No layer of the model is called query_key_value."
+    assert "q_proj" in entry.remedy
+    adapter["target_modules"] = ["q_proj", "v_proj"]
+    assert check(make_run, adapter=adapter).blocking == []
 
 
 def test_equal_pairs_are_counted(make_run: MakeRun) -> None:

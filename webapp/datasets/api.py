@@ -2,6 +2,7 @@
 
 import datetime
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -275,13 +276,16 @@ def _summary(entry: selectors.DatasetEntry) -> dict[str, Any]:
 
 
 def _detail(dataset: Dataset) -> dict[str, Any]:
-    version = selectors.version_get(dataset)
+    entry = selectors.dataset_entry(dataset)
+    # The status and what was found belong together: a worker may finish between two looks.
+    version = selectors.version_get(dataset, entry.latest.number)
+    entry = replace(entry, latest=version)
     report = selectors.report_of(version)
     found = {}
     if report is not None:
         found = report.model_dump(exclude={"status", "format", "rows_used", "bytes", "sha256"})
     return {
-        **_summary(selectors.dataset_entry(dataset)),
+        **_summary(entry),
         **found,
         "progress": version.progress,
         "sha256": version.sha256,

@@ -25,10 +25,15 @@ def clean_format(format: str) -> str:
 def clean_mapping(mapping: MappingType[str, Any] | None, *, format: str = "") -> dict[str, Any] | None:
     """The mapping as it is stored, or None for the suggested one. Raises Invalid with the entries at fault.
 
-    `format` is the one that was asked for beside it: the two must not contradict each other.
+    `format` is the one that was asked for beside it: the two must not contradict each other. Beside a format, the
+    columns alone will do: `{"prompt": "question", "completion": "answer"}`.
     """
     if not mapping:
         return None
+    if format and not {"format", "columns"} & set(mapping):
+        mapping = {"columns": mapping}
+    if format:
+        mapping = {"format": format, **mapping}
     try:
         cleaned = Mapping.model_validate(mapping)
     except ValidationError as error:

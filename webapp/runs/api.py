@@ -3,7 +3,7 @@
 import datetime
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from django.http import HttpRequest, HttpResponse
@@ -20,6 +20,11 @@ from webapp.runs import selectors, services
 from webapp.runs.models import Run, RunCheckpoint, RunSample, Worker
 
 router = Router(tags=["runs"])
+
+MAX_TAIL = 10_000
+
+Tail = Annotated[int | None, Field(ge=1, description=f"how many lines from the end; at most {MAX_TAIL:,} are given")]
+Place = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class ActorRequest(HttpRequest):
@@ -257,11 +262,11 @@ def _act(request: ActorRequest, run_id: str, act: Callable[..., Run]) -> dict[st
 
 
 @router.get("/runs/{run_id}/logs", response=dict[str, Any])
-def run_logs(request: ActorRequest, run_id: str, tail: int | None = None, start: int = 0) -> dict[str, Any]:
+def run_logs(request: ActorRequest, run_id: str, tail: Tail = None, start: Place = 0) -> dict[str, Any]:
     """What the run printed: the last `tail` lines, or the text from byte `start`; `end` is where to go on."""
     found = selectors.run_get(request.actor, run_id)
-    limit = None if tail is None else max(1, min(tail, 10_000))
-    text, end = selectors.run_log(found, start=max(0, start), tail=limit)
+    limit = None if tail is None else min(tail, MAX_TAIL)
+    text, end = selectors.run_log(found, start=start, tail=limit)
     return {"text": text, "end": end}
 
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 
@@ -28,14 +28,27 @@ _TITLES = {
 }
 
 
+API = "/api/"
+# What errors that Django finds itself are called in the API.
+_CODES = {400: "malformed", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+
+
 class ErrorPageMiddleware:
-    """Shows expected errors of a view as a page, and as a message in the corner to htmx."""
+    """Shows expected errors of a view as a page, and as a message in the corner to htmx.
+
+    Below the API's address every error has the API's shape, also where no operation was found that could give it.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        response = self.get_response(request)
+        if response.status_code == 405 and request.path.startswith(API):
+            allowed = response["Allow"]
+            response = error_page(request, 405, f"This address does not take {request.method}.", f"Use {allowed}.")
+            response["Allow"] = allowed
+        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, PolmError):
@@ -44,7 +57,10 @@ class ErrorPageMiddleware:
 
 
 def error_page(request: HttpRequest, status: int, message: str, advice: str = "") -> HttpResponse:
-    """An error as a whole page, or as a toast when a fragment was asked for."""
+    """An error as a whole page, as a toast when a fragment was asked for, or as JSON to a caller of the API."""
+    if request.path.startswith(API):
+        error = {"code": _CODES.get(status, "error"), "message": message, "fields": {}, "advice": advice}
+        return JsonResponse({"error": error}, status=status)
     if getattr(request, "htmx", False):
         toast = {"tone": "error", "text": message, "advice": advice}
         response = render(request, "components/toast.html", toast, status=status)

@@ -368,6 +368,132 @@ SHAPES = [
             "solution": "So it is \\boxed{\\frac{0}{2}}.",
         },
     ),
+    Shape(
+        "gemini",
+        _many(
+            lambda n: {
+                "systemInstruction": {"role": "system", "parts": [{"text": "Be brief."}]},
+                "contents": [
+                    {"role": "user", "parts": [{"text": f"Say {n}"}]},
+                    {"role": "model", "parts": [{"text": f"{n}"}]},
+                ],
+            }
+        ),
+        Format.CONVERSATION,
+        {"messages": [system("Be brief."), user("Say 0"), assistant("0")]},
+    ),
+    Shape(
+        "bedrock",
+        _many(
+            lambda n: {
+                "schemaVersion": "bedrock-conversation-2024",
+                "system": [{"text": "Be brief."}],
+                "messages": [
+                    {"role": "user", "content": [{"text": f"Say {n}"}]},
+                    {"role": "assistant", "content": [{"text": f"{n}"}]},
+                ],
+            }
+        ),
+        Format.CONVERSATION,
+        {"messages": [system("Be brief."), user("Say 0"), assistant("0")]},
+    ),
+    Shape(
+        "cohere",
+        _many(
+            lambda n: {"messages": [{"role": "User", "content": f"Say {n}"}, {"role": "Chatbot", "content": f"{n}"}]}
+        ),
+        Format.CONVERSATION,
+        {"messages": [user("Say 0"), assistant("0")]},
+    ),
+    Shape(
+        "capybara",
+        _many(
+            lambda n: {
+                "source": "made up",
+                "conversation": [
+                    {"input": f"Is {n} a number?", "output": "It is."},
+                    {"input": "Sure?", "output": "Yes."},
+                ],
+            }
+        ),
+        Format.CONVERSATION,
+        {"messages": [user("Is 0 a number?"), assistant("It is."), user("Sure?"), assistant("Yes.")]},
+    ),
+    Shape(
+        "transcripts",
+        _many(lambda n: {"text": _transcript(n, f"{n + 1}."), "params": 52}),
+        Format.CONVERSATION,
+        {"messages": [*_HH_PROMPT, assistant("1.")]},
+    ),
+    Shape(
+        "openai preferences",
+        _many(
+            lambda n: {
+                "input": {"messages": [user(f"Say {n}")], "tools": [], "parallel_tool_calls": True},
+                "preferred_output": [assistant(f"{n}")],
+                "non_preferred_output": [assistant("No")],
+            }
+        ),
+        Format.PREFERENCE,
+        {"prompt": [user("Say 0")], "chosen": [assistant("0")], "rejected": [assistant("No")]},
+    ),
+    Shape(
+        "instruction with a better and a worse response",
+        _many(
+            lambda n: {
+                "instruction": f"Say {n}",
+                "chosen_response": f"{n}",
+                "rejected_response": "No",
+                "chosen_avg_rating": 4.5,
+            }
+        ),
+        Format.PREFERENCE,
+        {"prompt": [user("Say 0")], "chosen": [assistant("0")], "rejected": [assistant("No")]},
+    ),
+    Shape(
+        "arena conversations",
+        _many(
+            lambda n: {
+                "model_a": "m",
+                "model_b": "n",
+                "winner": "model_b" if n % 2 == 0 else "model_a",
+                "conversation_a": [user(f"Say {n}"), assistant("No")],
+                "conversation_b": [user(f"Say {n}"), assistant(f"{n}")],
+            }
+        ),
+        Format.PREFERENCE,
+        {"prompt": [user("Say 0")], "chosen": [assistant("0")], "rejected": [assistant("No")]},
+    ),
+    Shape(
+        "prompt and reference answer",
+        _many(lambda n: {"messages": [user(f"What is {n}?")], "reference_answer": f"{n}"}),
+        Format.PROMPT_ANSWER,
+        {"prompt": [user("What is 0?")], "answer": "0"},
+    ),
+    Shape(
+        "ground truth of a reward",
+        _many(
+            lambda n: {
+                "data_source": "made up",
+                "prompt": [user(f"What is {n}?")],
+                "reward_model": {"ground_truth": f"{n}", "style": "rule"},
+            }
+        ),
+        Format.PROMPT_ANSWER,
+        {"prompt": [user("What is 0?")], "answer": "0"},
+    ),
+    Shape(
+        "problem and solution in code",
+        _many(lambda n: {"lang": "python", "problem": f"Print {n}.", "solution": f"print({n})"}),
+        Format.PROMPT_COMPLETION,
+        {"prompt": [user("Print 0.")], "completion": [assistant("print(0)")]},
+    ),
+    Shape(
+        "inputs and targets",
+        _many(lambda n: {"inputs": f"Translate {n}.", "targets": f"Number {n}.", "task": "translation"}),
+        Format.PROMPT_COMPLETION,
+        {"prompt": [user("Translate 0.")], "completion": [assistant("Number 0.")]},
+    ),
     Shape("prompts", _many(lambda n: {"prompt": f"Tell {n}."}), Format.PROMPT, {"prompt": [user("Tell 0.")]}),
     Shape(
         "prompts as messages",

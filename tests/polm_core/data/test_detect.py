@@ -105,6 +105,16 @@ def test_other_readings_are_offered_as_alternatives() -> None:
         ([{"prompt": "Why?", "chosen": "Because."}], "none with the rejected answers"),
         ([{"prompt": "Why?", "rejected": "Because."}], "none with the chosen answers"),
         ([{"message_id": "1", "parent_id": None, "role": "prompter", "text": "Hi"}], "a tree, not conversations"),
+        (
+            [{"tree": "t1", "prompt": {"role": "prompter", "text": "Hi", "replies": [{"text": "Hello."}]}}],
+            "a tree of messages with their replies",
+        ),
+        ([{"prompt": "Why?", "response_1": "So.", "response_2": "No.", "strength": -2}], "hold two answers"),
+        (
+            [{"instruction": "Why?", "completions": [{"response": "So.", "overall_score": 2}] * 2}],
+            "several answers with ranks or scores",
+        ),
+        ([{"segments": [{"text": "Q", "label": False}, {"text": "A", "label": True}]}], "do not suggest"),
         ([{"x": 1, "y": 2.5}], "do not suggest a known format"),
         ([{"left": "some words", "right": "other words"}], "do not suggest a known format"),
         (

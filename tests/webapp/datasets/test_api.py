@@ -88,6 +88,36 @@ def test_a_bad_field_is_named(api: ApiClient, form: dict[str, str], field: str) 
     assert not Dataset.objects.exists()
 
 
+def test_beside_a_format_the_columns_are_mapping_enough(api: ApiClient) -> None:
+    content = b'{"text": "Why?", "note": "So."}\n' * 20
+    columns = {"prompt": "text", "completion": "note"}
+    created = send(api, content, format="prompt-completion", mapping=json.dumps(columns)).json()
+    prepare_all()
+    detail = api.get(f"/datasets/{created['id']}").json()
+    assert (detail["status"], detail["mapping"]["columns"]) == ("ready", columns)
+    again = api.post(f"/datasets/{created['id']}/remap", {"format": "text", "mapping": {"columns": {"text": "note"}}})
+    assert again.status_code == 201, again.content
+    refused = send(api, content, name="other", mapping=json.dumps(columns))
+    assert refused.status_code == 422, "without a format nothing says what the columns are for"
+
+
+def test_a_status_comes_with_what_was_found(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    created = send(api, b"%PDF-1.4 nothing to read").json()
+    looked = selectors.version_get
+
+    def finished_after(*args: Any) -> DatasetVersion:
+        version = looked(*args)
+        prepare_all()
+        return version
+
+    monkeypatch.setattr(selectors, "version_get", finished_after)
+    details = [api.get(f"/datasets/{created['id']}").json() for _ in range(2)]
+    assert [(one["status"], one["error"] and one["error"]["message"]) for one in details] == [
+        ("processing", None),
+        ("invalid", "The file is a PDF."),
+    ]
+
+
 def test_no_file_no_name_and_no_form(api: ApiClient) -> None:
     assert "file" in api.post("/datasets", form={"name": "a"}).json()["error"]["fields"]
     nameless = api.post("/datasets", files={"file": SimpleUploadedFile("a.jsonl", files.conversations())})

@@ -156,6 +156,8 @@ def test_logs_by_tail_and_from_an_offset(api: ApiClient, team: Team) -> None:
     assert api.get(f"/runs/{run.pk}/logs", {"tail": 2}).json() == {"text": "three ä\nfour\n", "end": offset}
     assert api.get(f"/runs/{run.pk}/logs", {"start": 8}).json() == {"text": "three ä\nfour\n", "end": offset}
     assert api.get(f"/runs/{run.pk}/logs", {"start": offset}).json() == {"text": "", "end": offset}
+    for nonsense in ({"tail": 0}, {"tail": -3}, {"start": -1}, {"start": 10**30}):
+        assert api.get(f"/runs/{run.pk}/logs", nonsense).status_code == 422
 
 
 def test_samples_by_step(api: ApiClient, team: Team) -> None:

@@ -74,6 +74,21 @@ def test_an_unknown_address_is_a_styled_404_without_django_s_words(client: Clien
         assert "internal words" not in answer.content.decode()
 
 
+def test_below_the_api_s_address_errors_have_its_shape(client: Client) -> None:
+    unknown = client.get("/api/v1/nowhere")
+    assert unknown.status_code == 404
+    assert unknown.json()["error"]["code"] == "not_found"
+    wrong = client.put("/api/v1/runs")
+    assert wrong.status_code == 405
+    assert sorted(wrong["Allow"].split(", ")) == ["GET", "POST"]
+    assert wrong.json()["error"] == {
+        "code": "method_not_allowed",
+        "message": "This address does not take PUT.",
+        "fields": {},
+        "advice": f"Use {wrong['Allow']}.",
+    }
+
+
 def test_a_bug_shows_a_reference_that_the_log_has_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     client = Client(raise_request_exception=False)
     with caplog.at_level(logging.ERROR, logger="webapp.ui.middleware"):

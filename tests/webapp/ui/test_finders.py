@@ -32,6 +32,12 @@ def test_the_server_serves_it_from_the_sources(client: Client, name: str) -> Non
     assert int(answer["Content-Length"]) > 1_000
 
 
+@pytest.mark.parametrize("name", ["manage.py", "webapp/settings.py", "README.md"])
+def test_no_other_file_is_served_even_while_developing(settings: Any, name: str) -> None:
+    settings.SERVESTATIC_AUTOREFRESH = True
+    assert Client().get(f"/static/{name}").status_code == 404
+
+
 def test_an_image_collects_them(tmp_path: Path, settings: Any) -> None:
     settings.STATIC_ROOT = str(tmp_path)
     call_command("collectstatic", interactive=False, verbosity=0, ignore_patterns=["*.map"])
