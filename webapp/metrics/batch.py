@@ -68,7 +68,7 @@ def batch_of(lines: Iterable[MetricLine], known: Container[str], room: int) -> B
         return Batch([], np.zeros(0, POINT), refused)
     points = np.concatenate([points for _, points in parts])
     order = np.lexsort((np.concatenate([chosen for chosen, _ in parts]), points["series"]))
-    return Batch(list(places), points[order], refused)
+    return Batch(list(places), points.take(order), refused)
 
 
 def newest(points: Rows) -> Rows:

@@ -53,18 +53,17 @@ def execute(statement: str, arguments: Sequence[Any], *, fetch: bool = True) -> 
         return cursor.fetchall() if fetch else []
 
 
-def lengths(sent: Sequence[bytes], dtype: Any) -> npt.NDArray[np.int64]:
-    """How many elements each array has that `array_send` has made."""
-    sizes = np.fromiter(map(len, sent), "i8", len(sent))
-    counts: Array = np.maximum(sizes - _HEADER.size, 0) // (4 + np.dtype(dtype).itemsize)
-    return counts
+def gathered(column: str, order: str) -> str:
+    """SQL for the elements of an array column in a group of rows, in the form that `elements` takes."""
+    return f"string_agg(substr(array_send({column}), {_HEADER.size + 1}), '' ORDER BY {order})"
 
 
-def joined(sent: Sequence[bytes], dtype: Any) -> Array:
-    """The elements of arrays that `array_send` has made, one after another; they hold no NULL."""
-    kind = np.dtype(dtype)
-    values = np.frombuffer(b"".join([raw[_HEADER.size :] for raw in sent]), _element(kind))["value"]
-    return (values + _EPOCH).astype(kind) if kind.kind == "M" else values.astype(kind)
+def elements(sent: Sequence[bytes], dtype: np.dtype[Any]) -> tuple[Array, Array]:
+    """The elements of what `gathered` made, one after another, and how many each has; there is no NULL in it."""
+    element = _element(dtype)
+    counts = np.fromiter(map(len, sent), "i8", len(sent)) // element.itemsize
+    values = np.frombuffer(b"".join(sent), element)["value"]
+    return (values + _EPOCH if dtype.kind == "M" else values).astype(dtype), counts
 
 
 def _kind(dtype: np.dtype[Any]) -> str:

@@ -1,7 +1,8 @@
 """Metric series, their points, and the rollup that makes a chart of any length cost the same.
 
-The rollup is a cascade of buckets, factor 8: a bucket of level l covers 8**l units of `step >> shift`, where `shift`
-is the series' own, so that one that is logged every 10 steps fills its buckets as well as one logged at every step.
+The rollup is a cascade of buckets: one of level 1 covers eight units of `step >> shift`, and at each level above twice
+as many. `shift` is the series' own, so that one that is logged every 10 steps fills its buckets as well as one logged
+at every step. So a chart of any width finds a level whose buckets are its own and reads no more rows than it shows.
 A bucket is stored exactly when it is closed, that is when a step behind its end has been seen; what is still open can
 be read from the levels below.
 

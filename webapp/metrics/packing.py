@@ -6,14 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from webapp.metrics.columns import Array, joined, lengths
+from webapp.metrics.columns import Array, elements, gathered
 from webapp.metrics.rollup import BUCKET, POINT, Rows
 
-# What to select, and which fields it fills.
-POINT_ARRAYS = "array_send(steps), array_send(walls), array_send(values)"
-BUCKET_ARRAYS = (
-    "array_send(buckets), array_send(finite), array_send(not_finite), array_send(vmin), array_send(vmax),"
-    " array_send(vsum), array_send(wlast)"
+# What to select from groups of rows, and which fields it fills.
+POINT_ARRAYS = ", ".join(gathered(column, "last_step") for column in ("steps", "walls", "values"))
+BUCKET_ARRAYS = ", ".join(
+    gathered(column, "last") for column in ("buckets", "finite", "not_finite", "vmin", "vmax", "vsum", "wlast")
 )
 POINT_FIELDS = ("step", "wall", "value")
 BUCKET_FIELDS = ("bucket", "finite", "not_finite", "low", "high", "total", "wall")
@@ -35,13 +34,13 @@ def _unpacked(
     if not found:
         return np.zeros(0, dtype), np.zeros(0, "i8")
     columns = list(zip(*found, strict=True))
-    arrays = columns[len(common) :]
-    origin = np.repeat(np.arange(len(found)), lengths(arrays[0], dtype[fields[0]]))
+    arrays = [elements(sent, dtype[name]) for name, sent in zip(fields, columns[len(common) :], strict=True)]
+    origin = np.repeat(np.arange(len(found)), arrays[0][1])
     rows = np.empty(len(origin), dtype)
     for name, column in zip(common, columns, strict=False):
         rows[name] = np.array(column)[origin]
-    for name, sent in zip(fields, arrays, strict=True):
-        rows[name] = joined(sent, dtype[name])
+    for name, (values, _) in zip(fields, arrays, strict=True):
+        rows[name] = values
     return rows, origin
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from webapp.metrics.columns import execute
 from webapp.metrics.models import OPEN, MetricSeries
 from webapp.metrics.packing import BUCKET_ARRAYS, POINT_ARRAYS, buckets_from, points_from
-from webapp.metrics.rollup import BITS, Rows, buckets_of, merged
+from webapp.metrics.rollup import BASE, Rows, buckets_of, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,9 @@ _POINTS = f"""
         WHERE series_id = s.id AND last_step >= s.low AND last_step <= coalesce(
             (SELECT min(last_step) FROM metric_chunk WHERE series_id = s.id AND last_step >= s.high), {OPEN}
         )
-        ORDER BY last_step OFFSET 0
+        OFFSET 0
     ) c
+    GROUP BY s.place
 """  # noqa: S608 - built from our own constants
 _BUCKETS = f"""
     SELECT s.place, s.level, {BUCKET_ARRAYS}
@@ -80,8 +81,9 @@ _BUCKETS = f"""
         WHERE series_id = s.id AND level = s.level AND last >= s.low AND last <= coalesce(
             (SELECT min(last) FROM metric_rollup WHERE series_id = s.id AND level = s.level AND last >= s.high), {OPEN}
         )
-        ORDER BY last OFFSET 0
+        OFFSET 0
     ) r
+    GROUP BY s.place, s.level
 """  # noqa: S608
 
 
@@ -101,7 +103,7 @@ def window_of(series: MetricSeries, points: int, low: int | None = None, high: i
         while (high >> bits) - (low >> bits) >= points:
             bits += 1
     low, high = low >> bits << bits, (high >> bits << bits) + (1 << bits) - 1
-    return Window(series, low, high, bits, max(0, bits - series.shift) // BITS)
+    return Window(series, low, high, bits, max(0, bits - series.shift - BASE))
 
 
 def read_windows(windows: Sequence[Window]) -> dict[int, Columns]:
@@ -109,7 +111,7 @@ def read_windows(windows: Sequence[Window]) -> dict[int, Columns]:
     spans = [span for place, window in enumerate(windows) for span in _spans(place, window)]
     pieces = np.concatenate([_read_points(spans, windows), _read_buckets(spans, windows)])
     # Here `bucket` is the first step; a bucket of the view is made of the pieces whose steps agree above its bits.
-    pieces = pieces[np.lexsort((pieces["bucket"], pieces["series"]))]
+    pieces = pieces.take(np.lexsort((pieces["bucket"], pieces["series"])))
     bits = np.array([window.bits for window in windows], "i8")
     rows = merged(pieces, pieces["series"], pieces["bucket"] >> bits[pieces["series"]])
     ends = np.searchsorted(rows["series"], np.arange(len(windows) + 1))
@@ -127,16 +129,16 @@ def _spans(place: int, window: Window) -> Iterator[_Span]:
     if window.level == 0:
         yield _Span(place, 0, window.low, min(window.high, last))
         return
-    shift = window.series.shift
-    width = shift + BITS * window.level
+    base = window.series.shift + BASE
+    width = base + window.level
     edge = last >> width
     yield _Span(place, window.level, window.low >> width, min(window.high >> width, edge - 1))
     if window.high >> width < edge:
         return
     for level in range(window.level - 1, 0, -1):
-        width = shift + BITS * level
-        yield _Span(place, level, last >> (width + BITS) << BITS, (last >> width) - 1)
-    yield _Span(place, 0, last >> (shift + BITS) << (shift + BITS), last)
+        width = base + level
+        yield _Span(place, level, last >> (width + 1) << 1, (last >> width) - 1)
+    yield _Span(place, 0, last >> (base + 1) << (base + 1), last)
 
 
 def _read_points(spans: Sequence[_Span], windows: Sequence[Window]) -> Rows:
@@ -153,7 +155,7 @@ def _read_buckets(spans: Sequence[_Span], windows: Sequence[Window]) -> Rows:
     rows = _within(rows, chosen)
     rows["series"] = _column(chosen, "place")[rows["series"]]
     shifts = np.array([window.series.shift for window in windows], "i8")
-    rows["bucket"] <<= shifts[rows["series"]] + BITS * rows["level"].astype("i8")
+    rows["bucket"] <<= shifts[rows["series"]] + BASE + rows["level"]
     return rows
 
 
@@ -167,8 +169,7 @@ def _arguments(spans: Sequence[_Span], windows: Sequence[Window]) -> list[npt.ND
 def _within(rows: Rows, spans: Sequence[_Span]) -> Rows:
     """Rows of which each lies in its span."""
     span, bucket = rows["series"], rows["bucket"]
-    inside: Rows = rows[(_column(spans, "low")[span] <= bucket) & (bucket <= _column(spans, "high")[span])]
-    return inside
+    return rows.compress((_column(spans, "low")[span] <= bucket) & (bucket <= _column(spans, "high")[span]))
 
 
 def _column(spans: Sequence[_Span], name: str) -> npt.NDArray[np.int64]:

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Level l covers 2**(3*l) units, so eight of its buckets make one of level l + 1.
-BITS = 3
+# A bucket of level l covers 2**(BASE + l) units: eight at level 1, and at each level twice as many.
+BASE = 2
 # Steps stay below 2**48: at shift 15 the highest level then fits 64-bit shifts with room to spare.
 MAX_STEP = 2**48 - 1
 MAX_SHIFT = 15
 # Above this level everything is in bucket 0, which never closes.
-TOP_LEVEL = 15
+TOP_LEVEL = 45
 
 # Rows of many series, one after another: `series` is the place of a series in whatever list the caller keeps.
 Rows = npt.NDArray[np.void]
@@ -51,7 +51,7 @@ def merged(rows: Rows, *keys: npt.NDArray[Any]) -> Rows:
     new = np.ones(len(rows), bool)
     new[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
     starts = np.flatnonzero(new)
-    result = rows[starts]
+    result = rows.take(starts)
     if len(starts) == len(rows):
         return result
     for name, fold in _FOLDS.items():
@@ -65,7 +65,8 @@ _FOLDS = {"finite": np.add, "not_finite": np.add, "low": np.fmin, "high": np.fma
 
 def by_series(rows: Rows) -> Rows:
     """Rows with those of a series together, in the order they had among themselves."""
-    return rows[np.argsort(rows["series"], kind="stable")]
+    # `take` moves rows as a whole, where an index moves them field by field.
+    return rows.take(np.argsort(rows["series"], kind="stable"))
 
 
 class Cascade:
@@ -79,7 +80,7 @@ class Cascade:
 
     def add(self, points: Rows, shifts: npt.NDArray[np.int64], last_steps: npt.NDArray[np.int64]) -> Rows:
         """Take in points; returns the buckets that they close. `shifts` and `last_steps` are those of all series."""
-        rows = buckets_of(points, points["step"] >> (shifts[points["series"]] + BITS))
+        rows = buckets_of(points, points["step"] >> (shifts[points["series"]] + BASE + 1))
         closed = [np.zeros(0, BUCKET)]
         for level in range(1, TOP_LEVEL + 2):
             held = self.open.get(level)
@@ -88,13 +89,13 @@ class Cascade:
             rows = merged(rows, rows["series"], rows["bucket"])
             rows["level"] = level
             series = rows["series"]
-            done = rows["bucket"] < last_steps[series] >> (shifts[series] + BITS * level)
-            self.open[level] = rows[~done]
+            done = rows["bucket"] < last_steps[series] >> (shifts[series] + BASE + level)
+            self.open[level] = rows.compress(~done)
             if not done.any():
                 break
-            closed.append(rows[done])
-            rows = rows[done]
-            rows["bucket"] >>= BITS
+            rows = rows.compress(done)
+            closed.append(rows.copy())
+            rows["bucket"] >>= 1
         return np.concatenate(closed)
 
     def restart(self, series: npt.NDArray[np.int64], buckets: npt.NDArray[np.int64]) -> None:
@@ -105,7 +106,7 @@ class Cascade:
 
     def totals(self, chosen: npt.NDArray[np.bool_]) -> Rows:
         """Everything that each chosen series holds, as one bucket; `chosen` is over all series."""
-        held = [rows[chosen[rows["series"]]] for _, rows in sorted(self.open.items(), reverse=True)]
+        held = [rows.compress(chosen[rows["series"]]) for _, rows in sorted(self.open.items(), reverse=True)]
         rows = by_series(np.concatenate([np.zeros(0, BUCKET), *held]))
         return merged(rows, rows["series"])
 

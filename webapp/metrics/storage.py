@@ -17,7 +17,7 @@ from webapp.metrics.packing import (
     points_from,
 )
 from webapp.metrics.rollup import (
-    BITS,
+    BASE,
     BUCKET,
     POINT,
     TOP_LEVEL,
@@ -52,18 +52,18 @@ _SERIES = """
 # The open row of each series, and the one before where that reaches into the open bucket. `OFFSET 0` keeps each
 # lateral part a look-up per series; merged into one join it may become a scan of the table.
 _OPEN_POINTS = f"""
-    SELECT s.place, {POINT_ARRAYS}, c.last_step
+    SELECT s.place, {POINT_ARRAYS}, last_step = {OPEN}
     FROM unnest(%s::int[], %s::int[], %s::bigint[]) AS s(place, id, since) CROSS JOIN LATERAL (
         SELECT * FROM metric_chunk WHERE series_id = s.id AND last_step >= s.since OFFSET 0
     ) c
-    ORDER BY s.place, c.last_step
+    GROUP BY s.place, last_step = {OPEN} ORDER BY s.place, last_step = {OPEN}
 """  # noqa: S608 - built from our own constants
 _OPEN_BUCKETS = f"""
-    SELECT s.place, s.level, {BUCKET_ARRAYS}, r.last
+    SELECT s.place, s.level, {BUCKET_ARRAYS}, last = {OPEN}
     FROM unnest(%s::int[], %s::int[], %s::int[], %s::bigint[]) AS s(place, id, level, since) CROSS JOIN LATERAL (
         SELECT * FROM metric_rollup WHERE series_id = s.id AND level = s.level AND last >= s.since OFFSET 0
     ) r
-    ORDER BY s.place, s.level, r.last
+    GROUP BY s.place, s.level, last = {OPEN} ORDER BY s.place, s.level, last = {OPEN}
 """  # noqa: S608
 _CUT_POINTS = f"""
     WITH gone AS (
@@ -71,7 +71,7 @@ _CUT_POINTS = f"""
         WHERE c.series_id = cut.id AND c.last_step >= cut.step
         RETURNING cut.place, c.last_step, c.steps, c.walls, c.values
     )
-    SELECT place, {POINT_ARRAYS} FROM gone ORDER BY place, last_step
+    SELECT place, {POINT_ARRAYS} FROM gone GROUP BY place ORDER BY place
 """  # noqa: S608
 _CUT_BUCKETS = f"""
     WITH gone AS (
@@ -80,7 +80,7 @@ _CUT_BUCKETS = f"""
         WHERE r.series_id = cut.id AND r.level = cut.level AND r.last >= cut.bucket
         RETURNING cut.place, r.*
     )
-    SELECT place, level, {BUCKET_ARRAYS} FROM gone ORDER BY place, level, last
+    SELECT place, level, {BUCKET_ARRAYS} FROM gone GROUP BY place, level ORDER BY place, level
 """  # noqa: S608
 _CUT_SERIES = f"""
     UPDATE metric_series s SET last_step = greatest(
@@ -150,23 +150,23 @@ class Stored:
 
     def _load_points(self) -> None:
         ids, shifts, ends = (self.series[name] for name in ("id", "shift", "last_step"))
-        since = ends >> (shifts + BITS) << (shifts + BITS)
+        width = shifts + BASE + 1
+        since = ends >> width << width
         found = execute(_OPEN_POINTS, [np.arange(len(ids)), ids, since])
         points, origin = points_from([row[:-1] for row in found])
-        self.points = points[np.array([row[-1] == OPEN for row in found], bool)[origin]]
+        self.points = points[np.array([row[-1] for row in found], bool)[origin]]
         points = points[points["step"] >= since[points["series"]]]
-        self._open(1, buckets_of(points, points["step"] >> (shifts[points["series"]] + BITS)))
+        self._open(1, buckets_of(points, points["step"] >> width[points["series"]]))
 
     def _load_buckets(self) -> None:
-        count = len(self.series)
-        levels = np.tile(_LEVELS, count)
-        since = self._edges(_LEVELS + 1) << BITS
-        places = np.repeat(np.arange(count), len(_LEVELS))
-        found = execute(_OPEN_BUCKETS, [places, self.series["id"][places], levels, since.ravel()])
+        places, levels = np.nonzero(self._edges(_LEVELS))
+        since = self._edges(_LEVELS + 1) << 1
+        arguments = [places, self.series["id"][places], levels + 1, since[places, levels]]
+        found = execute(_OPEN_BUCKETS, arguments)
         buckets, origin = buckets_from([row[:-1] for row in found])
-        self.buckets = buckets[np.array([row[-1] == OPEN for row in found], bool)[origin]]
+        self.buckets = buckets[np.array([row[-1] for row in found], bool)[origin]]
         buckets = buckets[buckets["bucket"] >= since[buckets["series"], buckets["level"] - 1]]
-        buckets["bucket"] >>= BITS
+        buckets["bucket"] >>= 1
         for level in _LEVELS:
             self._open(int(level) + 1, buckets[buckets["level"] == level])
 
@@ -177,7 +177,7 @@ class Stored:
 
     def _edges(self, levels: Array) -> Array:
         """The number of the open bucket of each series at each of `levels`; 0 for a series without points."""
-        shifts = self.series["shift"][:, None] + BITS * levels
+        shifts = self.series["shift"][:, None] + BASE + levels
         edges: Array = np.maximum(self.series["last_step"], 0)[:, None] >> shifts
         return edges
 
@@ -225,7 +225,7 @@ class Stored:
         places = points["series"][starts]
         self.series[places] = series
         again = series[single]
-        self.cascade.restart(places[single], again["first_step"] >> (again["shift"] + BITS))
+        self.cascade.restart(places[single], again["first_step"] >> (again["shift"] + BASE + 1))
 
     def _put_closed(self, closed: Rows) -> None:
         """Store closed buckets behind those of their series and levels."""
@@ -233,7 +233,7 @@ class Stored:
         touched[closed["series"], closed["level"]] = True
         mine = touched[self.buckets["series"], self.buckets["level"]]
         rows = np.concatenate([self.buckets[mine], closed])
-        rest = _put_buckets(self.series["id"], rows[np.lexsort((rows["level"], rows["series"]))])
+        rest = _put_buckets(self.series["id"], rows.take(np.lexsort((rows["level"], rows["series"]))))
         self.buckets = np.concatenate([self.buckets[~mine], rest])
 
     def cut(self, steps: Mapping[int, int]) -> None:
@@ -266,8 +266,7 @@ def _put_points(ids: Array, points: Rows) -> Rows:
     owners = points[cut.owner]
     keys = [ids[owners["series"]], last, cut.low + 1, cut.high]
     execute(_PUT_POINTS, [*keys, *(points[name] for name in POINT_FIELDS)], fetch=False)
-    rest: Rows = points[cut.rest]
-    return rest
+    return points.compress(cut.rest)
 
 
 def _put_buckets(ids: Array, buckets: Rows) -> Rows:
@@ -279,5 +278,4 @@ def _put_buckets(ids: Array, buckets: Rows) -> Rows:
     owners = buckets[cut.owner]
     keys = [ids[owners["series"]], owners["level"], last, cut.low + 1, cut.high]
     execute(_PUT_BUCKETS, [*keys, *(buckets[name] for name in BUCKET_FIELDS)], fetch=False)
-    rest: Rows = buckets[cut.rest]
-    return rest
+    return buckets.compress(cut.rest)

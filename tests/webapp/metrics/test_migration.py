@@ -73,7 +73,7 @@ def test_points_and_buckets_survive_an_upgrade() -> None:
                 vsum=sum(finite),
                 wlast=moment(points[-1][0]),
             )
-            for (level, number), points in closed_buckets(stored, one.shift).items()
+            for (level, number), points in closed_buckets(stored, one.shift, base=0, bits=3).items()
             for finite in [[value for _, value in points if math.isfinite(value)]]
         )
     executor = MigrationExecutor(connection)

@@ -8,6 +8,7 @@ OPEN = 2**63 - 1
 CHUNK_POINTS = 80
 ROLLUP_BUCKETS = 36
 
+# A bucket was made of eight of the level below; now it is made of two.
 PACK = f"""
 INSERT INTO metric_chunk (series_id, last_step, steps, walls, values)
 SELECT series_id, CASE WHEN count(*) = {CHUNK_POINTS} THEN max(step) ELSE {OPEN} END,
@@ -24,7 +25,14 @@ SELECT series_id, level, CASE WHEN count(*) = {ROLLUP_BUCKETS} THEN max(bucket) 
     array_agg(vsum ORDER BY bucket), array_agg(wlast ORDER BY bucket)
 FROM (
     SELECT *, (row_number() OVER (PARTITION BY series_id, level ORDER BY bucket) - 1) / {ROLLUP_BUCKETS} AS place
-    FROM metric_bucket
+    FROM (
+        SELECT b.series_id, 3 * b.level - 2 + finer AS level, b.bucket >> finer AS bucket, sum(b.finite)::int AS finite,
+            sum(b.not_finite)::int AS not_finite, min(b.vmin) AS vmin, max(b.vmax) AS vmax, sum(b.vsum) AS vsum,
+            max(b.wlast) AS wlast
+        FROM metric_bucket b JOIN metric_series s ON s.id = b.series_id CROSS JOIN generate_series(0, 2) AS finer
+        WHERE b.bucket >> finer < s.last_step >> (s.shift + 3 * b.level + finer)
+        GROUP BY 1, 2, 3
+    ) doubled
 ) numbered
 GROUP BY series_id, level, place;
 """  # noqa: S608 - built from our own constants
