@@ -13,7 +13,7 @@ import webapp.asgi
 import webapp.urls
 from django.urls import get_resolver
 get_resolver().url_patterns
-heavy = {"torch", "transformers", "trl", "peft", "accelerate", "datasets", "pyarrow", "pandas", "numpy", "workers"}
+heavy = {"torch", "transformers", "trl", "peft", "accelerate", "datasets", "pyarrow", "pandas", "workers"}
 print(sorted(heavy & set(sys.modules)))
 print(psutil.Process().memory_info().rss // 1024**2)
 """

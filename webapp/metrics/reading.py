@@ -1,21 +1,23 @@
 """Reading series in as few buckets as asked for: the rollup level that fits, and what is still open below it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-import psycopg
-from django.db import connection
+import numpy as np
+import numpy.typing as npt
 
-from webapp.metrics.models import MetricSeries
-from webapp.metrics.rollup import BITS
+from webapp.metrics.columns import execute
+from webapp.metrics.models import OPEN, MetricSeries
+from webapp.metrics.packing import BUCKET_ARRAYS, POINT_ARRAYS, buckets_from, points_from
+from webapp.metrics.rollup import BASE, Rows, buckets_of, merged
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """The steps `low` to `high` of a series, in whole buckets of `2**bits` steps, made from rows of `level`."""
 
-    series_id: int
+    series: MetricSeries
     low: int
     high: int
     bits: int
@@ -27,74 +29,62 @@ class Window:
         return 1 << self.bits
 
 
+def _empty() -> npt.NDArray[Any]:
+    return np.zeros(0)
+
+
 @dataclass(slots=True)
 class Columns:
-    """Buckets of one series by rising step; one entry of each list is one bucket.
+    """Buckets of one series by rising step; one entry of each array is one bucket.
 
     `step` is the first step a bucket stands for, `time` when its last point was logged, in seconds since the epoch.
-    `min`, `mean` and `max` are of its `count` finite points, None when there is none; `not_finite` counts the others.
+    `min`, `mean` and `max` are of its `count` finite points, NaN when there is none; `not_finite` counts the others.
     """
 
-    step: list[int] = field(default_factory=list)
-    time: list[float] = field(default_factory=list)
-    count: list[int] = field(default_factory=list)
-    not_finite: list[int] = field(default_factory=list)
-    min: list[float | None] = field(default_factory=list)
-    mean: list[float | None] = field(default_factory=list)
-    max: list[float | None] = field(default_factory=list)
+    step: npt.NDArray[np.int64] = field(default_factory=_empty)
+    time: npt.NDArray[np.float64] = field(default_factory=_empty)
+    count: npt.NDArray[np.int64] = field(default_factory=_empty)
+    not_finite: npt.NDArray[np.int64] = field(default_factory=_empty)
+    min: npt.NDArray[np.float64] = field(default_factory=_empty)
+    mean: npt.NDArray[np.float64] = field(default_factory=_empty)
+    max: npt.NDArray[np.float64] = field(default_factory=_empty)
 
 
-# Buckets of a level are on disk once closed. What the newest, open one holds is in the closed buckets of the levels
-# below that are not yet part of a closed one above, and in the points behind them. A mean is not worked out here:
-# Postgres refuses a division that underflows. `OFFSET 0` keeps each part a look-up in an index, series by series.
-_READ = f"""
-    SELECT w.id, bucket.*
-    FROM (
-        SELECT w.*, s.shift, s.first_step, s.last_step, s.shift + {BITS} * w.level AS width
-        FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::int[], %s::int[]) AS w(id, low, high, bits, level)
-        JOIN metric_series s ON s.id = w.id
-    ) w CROSS JOIN LATERAL (
-        SELECT array_agg(step), array_agg(time), array_agg(finite), array_agg(not_finite),
-            array_agg(low), array_agg(high), array_agg(total)
-        FROM (
-            SELECT greatest(min(step), w.first_step) AS step, date_part('epoch', max(wall)) AS time,
-                sum(finite) AS finite, sum(not_finite) AS not_finite,
-                min(low) AS low, max(high) AS high, sum(total) AS total
-            FROM (
-                (
-                    SELECT bucket << w.width AS step, wlast AS wall, finite, not_finite,
-                        vmin AS low, vmax AS high, vsum AS total
-                    FROM metric_bucket
-                    WHERE series_id = w.id AND level = w.level AND w.level > 0
-                        AND bucket BETWEEN w.low >> w.width AND w.high >> w.width
-                    OFFSET 0
-                ) UNION ALL (
-                    SELECT b.* FROM generate_series(1, w.level - 1) AS below(level) CROSS JOIN LATERAL (
-                        SELECT bucket << (w.shift + {BITS} * below.level), wlast, finite, not_finite, vmin, vmax, vsum
-                        FROM metric_bucket
-                        WHERE series_id = w.id AND level = below.level
-                            AND bucket >= (w.last_step >> (w.shift + {BITS} * (below.level + 1))) << {BITS}
-                        OFFSET 0
-                    ) b
-                    WHERE w.high >> w.width >= w.last_step >> w.width
-                ) UNION ALL (
-                    SELECT step, wall, ok::int, (NOT ok)::int,
-                        CASE WHEN ok THEN value END, CASE WHEN ok THEN value END, CASE WHEN ok THEN value ELSE 0 END
-                    FROM (
-                        SELECT step, wall, value, abs(value) < 'Infinity' AS ok FROM metric_point
-                        WHERE series_id = w.id AND step BETWEEN
-                            CASE WHEN w.level = 0 THEN w.low
-                                ELSE (w.last_step >> (w.shift + {BITS})) << (w.shift + {BITS}) END
-                            AND CASE WHEN w.level = 0 THEN w.high
-                                WHEN w.high >> w.width >= w.last_step >> w.width THEN w.last_step END
-                        OFFSET 0
-                    ) p
-                )
-            ) piece
-            GROUP BY step >> w.bits ORDER BY 1
-        ) merged
-    ) bucket
+class _Span(NamedTuple):
+    """What of a series to read: the buckets `low` to `high` of a level, or these steps where the level is 0."""
+
+    place: int
+    level: int
+    low: int
+    high: int
+
+
+# Rows that hold something of each span: up to the first that reaches its end. `OFFSET 0` keeps each a look-up in the
+# index, series by series.
+_POINTS = f"""
+    SELECT s.place, {POINT_ARRAYS}
+    FROM unnest(%s::int[], %s::int[], %s::int[], %s::bigint[], %s::bigint[]) AS s(place, id, level, low, high)
+    CROSS JOIN LATERAL (
+        SELECT * FROM metric_chunk
+        WHERE series_id = s.id AND last_step >= s.low AND last_step <= coalesce(
+            (SELECT min(last_step) FROM metric_chunk WHERE series_id = s.id AND last_step >= s.high), {OPEN}
+        )
+        OFFSET 0
+    ) c
+    GROUP BY s.place
 """  # noqa: S608 - built from our own constants
+_BUCKETS = f"""
+    SELECT s.place, s.level, {BUCKET_ARRAYS}
+    FROM unnest(%s::int[], %s::int[], %s::int[], %s::bigint[], %s::bigint[]) AS s(place, id, level, low, high)
+    CROSS JOIN LATERAL (
+        SELECT * FROM metric_rollup
+        WHERE series_id = s.id AND level = s.level AND last >= s.low AND last <= coalesce(
+            (SELECT min(last) FROM metric_rollup WHERE series_id = s.id AND level = s.level AND last >= s.high), {OPEN}
+        )
+        OFFSET 0
+    ) r
+    GROUP BY s.place, s.level
+"""  # noqa: S608
 
 
 def window_of(series: MetricSeries, points: int, low: int | None = None, high: int | None = None) -> Window | None:
@@ -113,36 +103,83 @@ def window_of(series: MetricSeries, points: int, low: int | None = None, high: i
         while (high >> bits) - (low >> bits) >= points:
             bits += 1
     low, high = low >> bits << bits, (high >> bits << bits) + (1 << bits) - 1
-    return Window(series.pk, low, high, bits, max(0, bits - series.shift) // BITS)
+    return Window(series, low, high, bits, max(0, bits - series.shift - BASE))
 
 
 def read_windows(windows: Sequence[Window]) -> dict[int, Columns]:
-    """The buckets of many series in one query, by series id."""
-    found = {window.series_id: Columns() for window in windows}
-    if not windows:
-        return found
-    names = ("series_id", "low", "high", "bits", "level")
-    for series_id, *columns in _fetch(_READ, [[getattr(window, name) for window in windows] for name in names]):
-        if columns[0] is not None:
-            found[series_id] = _columns(*columns)
-    return found
+    """The buckets of many series in two queries, by series id."""
+    spans = [span for place, window in enumerate(windows) for span in _spans(place, window)]
+    pieces = np.concatenate([_read_points(spans, windows), _read_buckets(spans, windows)])
+    # Here `bucket` is the first step; a bucket of the view is made of the pieces whose steps agree above its bits.
+    pieces = pieces.take(np.lexsort((pieces["bucket"], pieces["series"])))
+    bits = np.array([window.bits for window in windows], "i8")
+    rows = merged(pieces, pieces["series"], pieces["bucket"] >> bits[pieces["series"]])
+    ends = np.searchsorted(rows["series"], np.arange(len(windows) + 1))
+    return {
+        window.series.pk: _columns(rows[ends[place] : ends[place + 1]], window) for place, window in enumerate(windows)
+    }
 
 
-def _fetch(statement: str, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Query in the binary format, which Django's own cursor does not speak: arrays arrive in a third of the time."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        return cursor.execute(statement, arguments, binary=True).fetchall()
+def _spans(place: int, window: Window) -> Iterator[_Span]:
+    """Closed buckets of the window's level; and what its open bucket holds, from the levels below.
+
+    What is closed and what is open goes by the series as it was read: a writer at work meanwhile changes nothing.
+    """
+    last = window.series.last_step or 0
+    if window.level == 0:
+        yield _Span(place, 0, window.low, min(window.high, last))
+        return
+    base = window.series.shift + BASE
+    width = base + window.level
+    edge = last >> width
+    yield _Span(place, window.level, window.low >> width, min(window.high >> width, edge - 1))
+    if window.high >> width < edge:
+        return
+    for level in range(window.level - 1, 0, -1):
+        width = base + level
+        yield _Span(place, level, last >> (width + 1) << 1, (last >> width) - 1)
+    yield _Span(place, 0, last >> (base + 1) << (base + 1), last)
 
 
-def _columns(
-    step: list[int],
-    time: list[float],
-    finite: list[int],
-    not_finite: list[int],
-    low: list[float | None],
-    high: list[float | None],
-    total: list[float],
-) -> Columns:
-    mean = [value / count if count else None for value, count in zip(total, finite, strict=True)]
-    return Columns(step, time, finite, not_finite, low, mean, high)
+def _read_points(spans: Sequence[_Span], windows: Sequence[Window]) -> Rows:
+    chosen = [span for span in spans if span.level == 0]
+    points, _ = points_from(execute(_POINTS, _arguments(chosen, windows)) if chosen else [])
+    rows = _within(buckets_of(points, points["step"]), chosen)
+    rows["series"] = _column(chosen, "place")[rows["series"]]
+    return rows
+
+
+def _read_buckets(spans: Sequence[_Span], windows: Sequence[Window]) -> Rows:
+    chosen = [span for span in spans if span.level > 0 and span.low <= span.high]
+    rows, _ = buckets_from(execute(_BUCKETS, _arguments(chosen, windows)) if chosen else [])
+    rows = _within(rows, chosen)
+    rows["series"] = _column(chosen, "place")[rows["series"]]
+    shifts = np.array([window.series.shift for window in windows], "i8")
+    rows["bucket"] <<= shifts[rows["series"]] + BASE + rows["level"]
+    return rows
+
+
+def _arguments(spans: Sequence[_Span], windows: Sequence[Window]) -> list[npt.NDArray[np.int64]]:
+    """The columns of `s` in a query; its `place` is the number of the span."""
+    ids = np.array([window.series.pk for window in windows], "i8")
+    columns = [_column(spans, name) for name in ("level", "low", "high")]
+    return [np.arange(len(spans)), ids[_column(spans, "place")], *columns]
+
+
+def _within(rows: Rows, spans: Sequence[_Span]) -> Rows:
+    """Rows of which each lies in its span."""
+    span, bucket = rows["series"], rows["bucket"]
+    return rows.compress((_column(spans, "low")[span] <= bucket) & (bucket <= _column(spans, "high")[span]))
+
+
+def _column(spans: Sequence[_Span], name: str) -> npt.NDArray[np.int64]:
+    return np.array([getattr(span, name) for span in spans], "i8")
+
+
+def _columns(rows: Rows, window: Window) -> Columns:
+    count = rows["finite"]
+    mean = np.full(len(rows), np.nan)
+    np.divide(rows["total"], count, out=mean, where=count > 0)
+    step = np.maximum(rows["bucket"], window.series.first_step or 0)
+    columns = (step, rows["wall"].astype("i8") / 1e6, count, rows["not_finite"], rows["low"], mean, rows["high"])
+    return Columns(*map(np.ascontiguousarray, columns))

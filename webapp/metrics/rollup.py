@@ -1,122 +1,118 @@
-"""The rollup's arithmetic: the open buckets of one series, and which of them a new point closes."""
+"""The rollup's arithmetic, on columns: the open buckets of many series, and which of them new points close."""
 
-import math
-from dataclasses import dataclass, field
-from datetime import datetime
+from typing import Any
 
-# Level l covers 2**(3*l) units, so eight of its buckets make one of level l + 1.
-BITS = 3
-# Steps stay below 2**48: at shift 15 the highest level then fits Postgres's 64-bit shifts with room to spare.
+import numpy as np
+import numpy.typing as npt
+
+# A bucket of level l covers 2**(BASE + l) units: eight at level 1, and at each level twice as many.
+BASE = 2
+# Steps stay below 2**48: at shift 15 the highest level then fits 64-bit shifts with room to spare.
 MAX_STEP = 2**48 - 1
 MAX_SHIFT = 15
 # Above this level everything is in bucket 0, which never closes.
-TOP_LEVEL = 15
+TOP_LEVEL = 45
+
+# Rows of many series, one after another: `series` is the place of a series in whatever list the caller keeps.
+Rows = npt.NDArray[np.void]
+POINT = np.dtype([("series", "i4"), ("step", "i8"), ("wall", "M8[us]"), ("value", "f8")])
+# `low` and `high` are NaN when no point was finite; `wall` is the time of the last point of either kind.
+BUCKET = np.dtype(
+    [
+        ("series", "i4"),
+        ("level", "i2"),
+        ("bucket", "i8"),
+        ("finite", "i4"),
+        ("not_finite", "i4"),
+        ("low", "f8"),
+        ("high", "f8"),
+        ("total", "f8"),
+        ("wall", "M8[us]"),
+    ]
+)
 
 
-@dataclass(slots=True)
-class Bucket:
-    """What a span of steps holds. Without a finite point `low` is inf and `high` is -inf."""
-
-    index: int
-    finite: int
-    not_finite: int
-    low: float
-    high: float
-    total: float
-    wall: datetime
-
-    @classmethod
-    def of(cls, index: int, value: float, wall: datetime) -> "Bucket":
-        """A bucket with one point."""
-        if math.isfinite(value):
-            return cls(index, 1, 0, value, value, value, wall)
-        return cls(index, 0, 1, math.inf, -math.inf, 0.0, wall)
-
-    def add(self, value: float, wall: datetime) -> None:
-        """Take in one point that is newer than all others."""
-        self.wall = wall
-        if not math.isfinite(value):
-            self.not_finite += 1
-            return
-        self.finite += 1
-        self.total += value
-        if value < self.low:
-            self.low = value
-        if value > self.high:
-            self.high = value
-
-    def merge(self, newer: "Bucket") -> None:
-        """Take in a bucket whose points are all newer."""
-        self.finite += newer.finite
-        self.not_finite += newer.not_finite
-        self.total += newer.total
-        self.low = min(self.low, newer.low)
-        self.high = max(self.high, newer.high)
-        self.wall = newer.wall
-
-    def raised(self) -> "Bucket":
-        """The bucket one level up that so far holds this one alone."""
-        return Bucket(
-            self.index >> BITS,
-            self.finite,
-            self.not_finite,
-            self.low,
-            self.high,
-            self.total,
-            self.wall,
-        )
+def buckets_of(points: Rows, index: npt.NDArray[np.int64]) -> Rows:
+    """Each point as a bucket of its own, with that number."""
+    value = points["value"]
+    finite = np.isfinite(value)
+    rows = np.zeros(len(points), BUCKET)
+    rows["series"], rows["bucket"], rows["wall"] = points["series"], index, points["wall"]
+    rows["finite"], rows["not_finite"] = finite, ~finite
+    rows["low"] = rows["high"] = np.where(finite, value, np.nan)
+    rows["total"] = np.where(finite, value, 0.0)
+    return rows
 
 
-@dataclass(slots=True)
+def merged(rows: Rows, *keys: npt.NDArray[Any]) -> Rows:
+    """Neighbours that agree in all `keys` as one bucket each; the later of two has the newer points."""
+    if not len(rows):
+        return rows
+    new = np.ones(len(rows), bool)
+    new[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    starts = np.flatnonzero(new)
+    result = rows.take(starts)
+    if len(starts) == len(rows):
+        return result
+    for name, fold in _FOLDS.items():
+        result[name] = fold.reduceat(rows[name], starts)
+    result["wall"] = rows["wall"][np.append(starts[1:], len(rows)) - 1]
+    return result
+
+
+_FOLDS = {"finite": np.add, "not_finite": np.add, "low": np.fmin, "high": np.fmax, "total": np.add}
+
+
+def by_series(rows: Rows) -> Rows:
+    """Rows with those of a series together, in the order they had among themselves."""
+    # `take` moves rows as a whole, where an index moves them field by field.
+    return rows.take(np.argsort(rows["series"], kind="stable"))
+
+
 class Cascade:
-    """The open buckets of one series, by level. Points are added in the order of their steps.
+    """The open buckets of many series, by level. The points of a series are added in the order of their steps.
 
     Each point is in exactly one open bucket: level 1 holds the newest, and level l + 1 what has closed below it.
     """
 
-    shift: int = 0
-    open: dict[int, Bucket] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.open: dict[int, Rows] = {}
 
-    def add(self, step: int, wall: datetime, value: float) -> list[tuple[int, Bucket]]:
-        """Take in a point; returns the buckets that it closes, with their levels."""
-        bucket = self.open.get(1)
-        index = step >> (self.shift + BITS)
-        if bucket is not None and bucket.index == index:
-            bucket.add(value, wall)
-            return []
-        closed = self._close_before(step)
-        self.open[1] = Bucket.of(index, value, wall)
-        return closed
+    def add(self, points: Rows, shifts: npt.NDArray[np.int64], last_steps: npt.NDArray[np.int64]) -> Rows:
+        """Take in points; returns the buckets that they close. `shifts` and `last_steps` are those of all series."""
+        rows = buckets_of(points, points["step"] >> (shifts[points["series"]] + BASE + 1))
+        closed = [np.zeros(0, BUCKET)]
+        for level in range(1, TOP_LEVEL + 2):
+            held = self.open.get(level)
+            if held is not None:
+                rows = by_series(np.concatenate([held, rows]))
+            rows = merged(rows, rows["series"], rows["bucket"])
+            rows["level"] = level
+            series = rows["series"]
+            done = rows["bucket"] < last_steps[series] >> (shifts[series] + BASE + level)
+            self.open[level] = rows.compress(~done)
+            if not done.any():
+                break
+            rows = rows.compress(done)
+            closed.append(rows.copy())
+            rows["bucket"] >>= 1
+        return np.concatenate(closed)
 
-    def _close_before(self, step: int) -> list[tuple[int, Bucket]]:
-        closed = []
-        level = 1
-        while (bucket := self.open.get(level)) is not None and bucket.index != step >> (self.shift + BITS * level):
-            closed.append((level, bucket))
-            del self.open[level]
-            self.absorb(level + 1, bucket)
-            level += 1
-        return closed
+    def restart(self, series: npt.NDArray[np.int64], buckets: npt.NDArray[np.int64]) -> None:
+        """Renumber the level-1 buckets of series that hold one point each: their shift has become known."""
+        if (first := self.open.get(1)) is not None:
+            place = np.searchsorted(first["series"], series)
+            first["bucket"][place] = buckets
 
-    def absorb(self, level: int, closed: Bucket) -> None:
-        """Put a bucket that has closed at `level - 1` into the open one above it."""
-        above = self.open.get(level)
-        if above is None:
-            self.open[level] = closed.raised()
-        else:
-            above.merge(closed)
-
-    def totals(self) -> Bucket | None:
-        """Everything the series holds, as one bucket; None when it is empty."""
-        total: Bucket | None = None
-        for level in sorted(self.open, reverse=True):
-            if total is None:
-                total = self.open[level].raised()
-            else:
-                total.merge(self.open[level])
-        return total
+    def totals(self, chosen: npt.NDArray[np.bool_]) -> Rows:
+        """Everything that each chosen series holds, as one bucket; `chosen` is over all series."""
+        held = [rows.compress(chosen[rows["series"]]) for _, rows in sorted(self.open.items(), reverse=True)]
+        rows = by_series(np.concatenate([np.zeros(0, BUCKET), *held]))
+        return merged(rows, rows["series"])
 
 
-def shift_for(stride: int) -> int:
-    """The shift that fits a series whose first two points are `stride` steps apart."""
-    return min(MAX_SHIFT, stride.bit_length() - 1)
+def shift_for(strides: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The shifts that fit series whose first two points are so many steps apart."""
+    # Strides are below 2**48, which a float holds exactly.
+    shifts: npt.NDArray[np.int64] = np.minimum(MAX_SHIFT, np.frexp(strides.astype(float))[1] - 1).astype("i8")
+    return shifts

@@ -2,11 +2,12 @@
 
 import math
 import uuid
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from django.db.models import F, Window
 from django.db.models.functions import RowNumber
 
@@ -26,14 +27,14 @@ SPARKLINE_KEYS = ("loss", "reward", "train_loss", "eval/loss")
 class SeriesView:
     """A series, or a window of it, in buckets. A bucket covers `width` steps and comes from rollup level `level`.
 
-    `x` holds the value of another metric at each bucket, when one was asked for; None where the run has none.
+    `x` holds the value of another metric at each bucket, when one was asked for; NaN where the run has none.
     """
 
     series: MetricSeries
     columns: Columns
     width: int = 1
     level: int = 0
-    x: list[float | None] | None = None
+    x: npt.NDArray[np.float64] | None = None
 
 
 def series_list(run: Run) -> list[MetricSeries]:
@@ -148,36 +149,27 @@ def _view(
     series: MetricSeries,
     window: reading.Window | None,
     found: Mapping[int, Columns],
-    x: list[float | None] | None = None,
+    x: npt.NDArray[np.float64] | None = None,
 ) -> SeriesView:
     if window is None:
         return SeriesView(series, Columns(), x=x)
-    return SeriesView(series, found[window.series_id], window.width, window.level, x)
+    return SeriesView(series, found[window.series.pk], window.width, window.level, x)
 
 
 def _along(
     window: reading.Window | None, axis: reading.Window | None, found: Mapping[int, Columns]
-) -> list[float | None]:
+) -> npt.NDArray[np.float64]:
     """The axis's value at each bucket of a window: on the straight line between those of its own buckets."""
-    steps = _middles(window, found) if window else []
-    means = found[axis.series_id].mean if axis else []
-    known = [(step, mean) for step, mean in zip(_middles(axis, found), means, strict=True) if mean is not None]
-    places = [step for step, _ in known]
-    return [_on_line(known, bisect_left(places, step), step) if known else None for step in steps]
+    steps = _middles(window, found) if window else np.zeros(0)
+    if axis is None:
+        return np.full(len(steps), np.nan)
+    mean = found[axis.series.pk].mean
+    known = ~np.isnan(mean)
+    if not known.any():
+        return np.full(len(steps), np.nan)
+    values: npt.NDArray[np.float64] = np.interp(steps, _middles(axis, found)[known], mean[known])
+    return values
 
 
-def _middles(window: reading.Window | None, found: Mapping[int, Columns]) -> list[float]:
-    if window is None:
-        return []
-    return [step + (window.width - 1) / 2 for step in found[window.series_id].step]
-
-
-def _on_line(known: Sequence[tuple[float, float]], after: int, step: float) -> float:
-    """The value at `step`, of which `known[after]` is the first point that does not lie before it."""
-    if after == len(known):
-        return known[-1][1]
-    right, high = known[after]
-    if after == 0 or right == step:
-        return high
-    left, low = known[after - 1]
-    return low + (high - low) * (step - left) / (right - left)
+def _middles(window: reading.Window, found: Mapping[int, Columns]) -> npt.NDArray[np.float64]:
+    return found[window.series.pk].step.astype("f8") + (window.width - 1) / 2

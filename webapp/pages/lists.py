@@ -29,7 +29,7 @@ def entries(runs: Iterable[Run]) -> list[RunEntry]:
 
 
 def _entry(run: Run, view: SeriesView | None) -> RunEntry:
-    curve, last = (view.columns.mean, view.series.last) if view else ([], None)
+    curve, last = (view.columns.mean.tolist(), view.series.last) if view else ([], None)
     return RunEntry(run, curve, last, eta_seconds(run))
 
 

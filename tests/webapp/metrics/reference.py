@@ -62,12 +62,14 @@ def _check_buckets(series: MetricSeries, expected: Stored) -> None:
         assert row.wlast == _moment(points[-1][0])
 
 
-def closed_buckets(expected: Stored, shift: int) -> dict[tuple[int, int], list[tuple[float, float]]]:
-    """The buckets that a later step has closed, by (level, bucket)."""
+def closed_buckets(
+    expected: Stored, shift: int, base: int = 2, bits: int = 1
+) -> dict[tuple[int, int], list[tuple[float, float]]]:
+    """The buckets that a later step has closed, by (level, bucket); at level l of 2**(base + bits * l) units."""
     last = max(expected)
     buckets = defaultdict(list)
-    for level in range(1, 17):
-        width = shift + 3 * level
+    for level in range(1, 48 // bits):
+        width = shift + base + bits * level
         for step, point in expected.items():
             if step >> width < last >> width:
                 buckets[level, step >> width].append(point)

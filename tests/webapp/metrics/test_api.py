@@ -51,7 +51,7 @@ def test_resolution_and_window(api: ApiClient, run: Run, log: Log) -> None:
     log(run, {"loss": [(step, float(step)) for step in range(5000)]})
     whole = api.get(f"/runs/{run.pk}/metrics/loss?points=100").json()
     assert 50 <= len(whole["step"]) <= 100
-    assert (whole["total_points"], whole["level"], whole["width"]) == (5000, 2, 64)
+    assert (whole["total_points"], whole["level"], whole["width"]) == (5000, 4, 64)
     window = api.get(f"/runs/{run.pk}/metrics/loss?points=100&from=1000&to=1099").json()
     assert (window["step"], window["mean"]) == (list(range(1000, 1100)), [float(step) for step in range(1000, 1100)])
 

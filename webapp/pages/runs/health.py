@@ -114,11 +114,10 @@ def _read(run: Run) -> Signs:
     columns = reading.read_windows(list(windows.values()))
     curves = {}
     for key, window in windows.items():
-        found = columns[window.series_id]
-        known = [(mean, peak) for mean, peak in zip(found.mean, found.max, strict=True) if None not in (mean, peak)]
-        if known:
-            means, peaks = zip(*known, strict=True)
-            curves[key] = Curve(totals[key].count, list(means), list(peaks))
+        found = columns[window.series.pk]
+        known = found.count > 0
+        if known.any():
+            curves[key] = Curve(totals[key].count, found.mean[known].tolist(), found.max[known].tolist())
     return Signs(run, totals, curves)
 
 
