@@ -5,9 +5,9 @@ besides: the group it stands in, its unit, and where the default comes from.
 """
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 MAIN = "main"
 SCHEDULE = "schedule"
@@ -16,6 +16,7 @@ DATA = "data"
 ADAPTER = "adapter"
 GENERATION = "generation"
 HARDWARE = "hardware"
+MAX_DEVICES = 64
 
 
 def setting(
@@ -159,8 +160,30 @@ class TrainConfig(Block):
     generation: GenerationConfig = setting(GenerationConfig(), group=GENERATION)
     """Answers to held-out prompts at each evaluation."""
 
-    devices: Literal["auto", "cpu", "gpu"] = setting("auto", group=HARDWARE)
-    """`auto` takes a GPU when there is one; `gpu` refuses to run without."""
+    devices: Literal["auto"] | Annotated[int, Field(ge=0, le=MAX_DEVICES)] = setting("auto", group=HARDWARE)
+    """GPUs the run has to itself: `auto` takes one where there is one and else the CPU, `0` stays on the CPU, a number
+    waits for as many GPUs of one machine."""
 
     processes: int = setting(1, group=HARDWARE, unit="processes", ge=1, le=512)
     """Training processes, one a device, that share each batch."""
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _count_devices(cls, value: Any) -> Any:
+        """A number, also from a text field; `cpu` and `gpu` are older names for 0 and 1."""
+        given = value.strip().lower() if isinstance(value, str) else value
+        given = {"cpu": 0, "gpu": 1}.get(given, given) if isinstance(given, str) else given
+        if isinstance(given, str) and given.isascii() and given.isdigit():
+            given = int(given)
+        whole = isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= MAX_DEVICES
+        if given != "auto" and not whole:
+            raise ValueError(f"must be auto, 0 for the CPU, or a number of GPUs up to {MAX_DEVICES}, not {value!r}")
+        return given
+
+    @field_validator("processes")
+    @classmethod
+    def _check_processes(cls, value: int, info: ValidationInfo) -> int:
+        devices = info.data.get("devices")
+        if isinstance(devices, int) and 0 < devices < value:
+            raise ValueError(f"must be at most devices, {devices}: each process has a GPU of its own")
+        return value

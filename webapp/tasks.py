@@ -37,10 +37,15 @@ def wake(task: str, *args: Any) -> None:
     transaction.on_commit(lambda: send(task, *args))
 
 
-def send(task: str, *args: Any) -> None:
+def runs_queue_of(host: str) -> str:
+    """The queue of wake-ups for the training workers of one machine; those in `runs` may reach any machine."""
+    return f"runs@{host}"
+
+
+def send(task: str, *args: Any, queue: str = "") -> None:
     """Send `task` now; logs instead of raising when the broker does not answer."""
     try:
-        sender.send_task(task, args=[str(arg) for arg in args], queue=QUEUE_OF[task])
+        sender.send_task(task, args=[str(arg) for arg in args], queue=queue or QUEUE_OF[task])
     except (kombu.exceptions.OperationalError, OSError) as error:
         logger.warning("The broker did not take %s (%s); the reaper will wake a worker.", task, error)
 

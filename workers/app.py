@@ -2,9 +2,12 @@
 
 Queue `runs` is for training, `light` for everything short, so that neither waits for the other. Start with
 `celery -A workers.app worker -P threads -Q runs` and the same with `-Q light`; one `celery -A workers.app beat`.
+A training worker also listens to a queue of its machine's own, for wake-ups that no other machine should swallow.
 """
 
 import os
+import socket
+from typing import Any
 
 import django
 from celery import Celery
@@ -15,6 +18,7 @@ django.setup()
 
 from django.conf import settings  # noqa: E402 (after django.setup)
 
+from webapp.tasks import runs_queue_of  # noqa: E402
 from workers import presence, tasks  # noqa: E402
 
 app = Celery("workers", broker=settings.BROKER_URL)
@@ -40,8 +44,11 @@ def _keep_django_logging(**_: object) -> None:
 
 
 @worker_ready.connect
-def _report_for_work(sender: object = None, **_: object) -> None:
-    presence.start({str(queue.name) for queue in sender.task_consumer.queues})  # type: ignore[attr-defined]
+def _report_for_work(sender: Any = None, **_: object) -> None:
+    queues = {str(queue.name) for queue in sender.task_consumer.queues}
+    if "runs" in queues:
+        sender.add_task_queue(runs_queue_of(socket.gethostname()))
+    presence.start(queues)
 
 
 @worker_shutting_down.connect

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ def start(entry: str, folder: Path, *arguments: Path, env: dict[str, str] | None
     return Child(folder)
 
 
+def gpu_environment(devices: Iterable[str]) -> dict[str, str]:
+    """What a child sees of the machine's GPUs: those with these ids, or none."""
+    return {"CUDA_VISIBLE_DEVICES": ",".join(devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
 def ensure_fork_server() -> None:
     """Start the fork server unless one answers; returns when it does."""
     global _launched
@@ -113,6 +119,8 @@ def _launch() -> subprocess.Popen[bytes]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)),
         "TOKENIZERS_PARALLELISM": "false",
+        # See workers.forkserver: each child is told which GPUs are its own.
+        "CUDA_VISIBLE_DEVICES": "",
     }
     with _log_path().open("ab") as log:
         return subprocess.Popen(

@@ -8,6 +8,10 @@ Each child gets a keeper: a process that leads a session of its own, waits for t
 `exit.json`, whatever became of server and worker. `child.json` names the keeper while it lives; the lock on `.lock`
 is held as long, so that a directory never has two children.
 
+The server is started without GPUs: a process forked from one that has initialised CUDA cannot use it, and libraries do
+so as they are imported. A child that is given GPUs (`CUDA_VISIBLE_DEVICES` in its environment) therefore becomes a
+fresh interpreter; all others start warm.
+
 Requests and answers are one JSON line each over a Unix socket readable by its owner alone.
 """
 
@@ -148,6 +152,8 @@ def _become(entry: str, folder: Path, request: dict[str, Any]) -> None:
         sys.stderr = os.fdopen(2, "w", buffering=1)
         os.environ.update(request.get("env", {}))
         module, name = entry.split(":")
+        if os.environ.get("CUDA_VISIBLE_DEVICES"):
+            os.execv(sys.executable, [sys.executable, "-u", "-m", module, *request["arguments"]])  # noqa: S606
         function: Callable[..., int] = getattr(importlib.import_module(module), name)
         code = function(*(Path(argument) for argument in request["arguments"]))
     except BaseException:  # noqa: BLE001 (the end of a forked process: nothing may run on)

@@ -16,7 +16,7 @@ from webapp.datasets.models import DatasetVersion
 from webapp.registry.models import BaseModel
 from webapp.runs.models import Preflight
 from webapp.runs.services import preflight_finish
-from workers import children
+from workers import children, presence
 from workers.models import local_path
 from workers.supervisor import dataset_spec
 
@@ -43,7 +43,8 @@ def answer(preflight_id: str) -> None:
             config=request["config"],
         )
         write_atomic(folder / "spec.yaml", dump_spec(spec))
-        child = children.start("preflight", folder, folder / "spec.yaml", folder / "report.json")
+        gpus = children.gpu_environment(presence.current().gpus)
+        child = children.start("preflight", folder, folder / "spec.yaml", folder / "report.json", env=gpus)
         deadline = time.monotonic() + SECONDS
         while child.alive() and time.monotonic() < deadline:
             time.sleep(0.05)

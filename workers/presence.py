@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import uuid
 from typing import Any
 
 import psutil
@@ -19,8 +20,14 @@ from workers import children
 
 logger = logging.getLogger(__name__)
 
+
+def _words(name: str) -> list[str]:
+    return list(dict.fromkeys(word.strip() for word in os.environ.get(name, "").split(",") if word.strip()))
+
+
 HEARTBEAT = 5.0
 SLOTS = int(os.environ.get("POLM_SLOTS", "1"))
+LABELS = _words("POLM_LABELS")
 shutting_down = threading.Event()
 _registered = threading.Event()
 _worker: Worker | None = None
@@ -49,14 +56,19 @@ def current() -> Worker:
 def _beat(queues: list[str]) -> None:
     global _worker
     name = f"{socket.gethostname()}:{os.getpid()}"
+    cleared = False
     while not shutting_down.is_set():
         try:
+            if not cleared:
+                forget_the_dead()
+                cleared = True
             _worker = Worker.objects.update_or_create(
                 name=name,
                 defaults={
                     "host": socket.gethostname(),
                     "boot_id": boot_id(),
                     "queues": queues,
+                    "labels": LABELS,
                     "devices": devices(),
                     "memory_bytes": psutil.virtual_memory().total,
                     "slots": SLOTS if "runs" in queues else 0,
@@ -70,18 +82,29 @@ def _beat(queues: list[str]) -> None:
             connection.close()
         shutting_down.wait(HEARTBEAT)
     if _worker is not None:
-        Worker.objects.filter(pk=_worker.pk).update(heartbeat_at=timezone.now() - datetime.timedelta(days=1))
+        _sign_off([_worker.pk])
     connection.close()
 
 
+def forget_the_dead() -> None:
+    """Sign off workers of this machine that were killed, so that their places are not held for them."""
+    here = Worker.objects.filter(host=socket.gethostname(), boot_id=boot_id()).values_list("pk", "name")
+    _sign_off([pk for pk, name in here if not psutil.pid_exists(int(name.rpartition(":")[2]))])
+
+
+def _sign_off(workers: list[uuid.UUID]) -> None:
+    """A heartbeat of long ago: nobody counts on these any more."""
+    Worker.objects.filter(pk__in=workers).update(heartbeat_at=timezone.now() - datetime.timedelta(days=1))
+
+
 def _warm_up() -> None:
-    from webapp.tasks import RUNS_WAKE, send
+    from webapp.tasks import RUNS_WAKE, runs_queue_of, send
 
     try:
         children.ensure_fork_server()
     except children.ForkServerDown as error:
         logger.error("The fork server did not start: %s", error)
-    send(RUNS_WAKE)
+    send(RUNS_WAKE, queue=runs_queue_of(socket.gethostname()))
 
 
 def system() -> dict[str, Any]:
@@ -98,17 +121,18 @@ def system() -> dict[str, Any]:
 
 
 def devices() -> list[dict[str, Any]]:
-    """The accelerators this worker may use: those of `POLM_DEVICES`, or all that nvidia-smi names."""
+    """The GPUs this worker may use: those of `POLM_DEVICES`, by index or id, or all that nvidia-smi names."""
     if shutil.which("nvidia-smi") is None:
         return []
-    query = ["nvidia-smi", "--query-gpu=index,name,memory.total,memory.used", "--format=csv,noheader,nounits"]
+    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total,memory.used", "--format=csv,noheader,nounits"]
     answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
     if answer.returncode:
         return []
-    wanted = {word.strip() for word in os.environ.get("POLM_DEVICES", "").split(",") if word.strip()}
+    wanted = set(_words("POLM_DEVICES"))
     found = []
     for line in answer.stdout.strip().splitlines():
-        index, name, total, used = (part.strip() for part in line.split(","))
-        if not wanted or index in wanted:
-            found.append({"index": index, "name": name, "memory_mb": float(total), "memory_used_mb": float(used)})
+        index, uid, name, total, used = (part.strip() for part in line.split(","))
+        if not wanted or wanted & {index, uid}:
+            memory = {"memory_mb": float(total), "memory_used_mb": float(used)}
+            found.append({"index": index, "uuid": uid, "name": name, **memory})
     return found

@@ -9,21 +9,20 @@ from webapp import tasks
 from webapp.datasets.leases import versions_to_wake
 from webapp.playground.selectors import generations_wait
 from webapp.registry.selectors import models_to_wake
+from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.models import ACTIVE, Run, Status, Worker
 
-WAKE_AGAIN = datetime.timedelta(seconds=10)
 GONE_AFTER = datetime.timedelta(days=2)
 
 
 def reap() -> None:
     """One round; the scheduler asks for it every few seconds."""
     now = timezone.now()
-    idle = Q(woken_at=None) | Q(woken_at__lt=now - WAKE_AGAIN)
-    waiting = Run.objects.filter(Q(status=Status.QUEUED) | Q(status__in=ACTIVE, lease_until__lt=now)).filter(idle)
-    if waiting.update(woken_at=now):
-        # One message wakes a worker, which then takes runs until none is left.
-        for _ in range(max(1, Worker.objects.filter(heartbeat_at__gt=now - 3 * WAKE_AGAIN, slots__gt=0).count())):
-            tasks.send(tasks.RUNS_WAKE)
+    if Run.objects.filter(Q(status=Status.QUEUED) | Q(status__in=ACTIVE, lease_until__lt=now)).exists():
+        # One message wakes a machine, which then takes runs until none is left that fits.
+        alive = Worker.objects.filter(heartbeat_at__gt=now - ALIVE_WITHIN, queues__contains=["runs"])
+        for host in alive.order_by().values_list("host", flat=True).distinct():
+            tasks.send(tasks.RUNS_WAKE, queue=tasks.runs_queue_of(host))
     for version_id in versions_to_wake():
         tasks.send(tasks.DATASETS_PROCESS, version_id)
     for model_id in models_to_wake():

@@ -106,7 +106,7 @@ class Supervisor:
         self._note_restart(resume)
         self.child.forget()
         write_atomic(self.run_dir.config, dump_spec(run_spec(run, resume=resume)))
-        children.start("run", self.run_dir.root, self.run_dir.root)
+        children.start("run", self.run_dir.root, self.run_dir.root, env=children.gpu_environment(run.devices))
 
     def _note_restart(self, resume: Path | None) -> None:
         """Say in the run's own log how the process before ended and where the next one goes on."""

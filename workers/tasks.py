@@ -1,7 +1,5 @@
 """The tasks, thin: each names the function that does the work. A message carries at most an id."""
 
-import logging
-import threading
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -10,14 +8,11 @@ from celery import Celery
 from django.db import close_old_connections, connections
 
 from webapp import tasks as names
-from webapp.runs.leases import run_claim
+from webapp.runs.claims import run_claim
 from workers import datasets, models, playground, preflight, presence, reaper
 from workers.supervisor import Supervisor
 
-logger = logging.getLogger(__name__)
-
 REAP = "studio.reap"
-_slots = threading.BoundedSemaphore(presence.SLOTS)
 
 
 def register(app: Celery) -> None:
@@ -34,19 +29,15 @@ def register(app: Celery) -> None:
 
 
 def work_on_runs() -> None:
-    """Claim and supervise runs, one after another, until none waits. A worker with all slots taken does nothing."""
-    if not _slots.acquire(blocking=False):
-        return
-    try:
-        worker = presence.current()
-        while not presence.shutting_down.is_set():
-            worker.refresh_from_db(fields=["draining"])
-            claim = None if worker.draining else run_claim(worker=worker)
-            if claim is None:
-                return
-            Supervisor(claim, worker, presence.shutting_down).run()
-    finally:
-        _slots.release()
+    """Claim and supervise runs, one after another, until there is none for this worker."""
+    worker = presence.current()
+    while not presence.shutting_down.is_set():
+        claim = run_claim(worker=worker)
+        if claim is None:
+            return
+        # Another thread looks whether there is room for one more.
+        names.send(names.RUNS_WAKE, queue=names.runs_queue_of(worker.host))
+        Supervisor(claim, worker, presence.shutting_down).run()
 
 
 def _with_connections(function: Callable[..., Any]) -> Callable[..., None]:

@@ -129,17 +129,22 @@ def unloadable(model: ModelSpec, what: str, error: Exception) -> ModelError:
 
 
 def has_accelerator(config: TrainConfig) -> bool:
-    """Whether the run computes on a GPU. Raises `ResourceError` when it must and there is none."""
+    """Whether the run computes on GPUs. Raises `ResourceError` when it asks for more of them than there are."""
     import torch
 
-    present = torch.accelerator.is_available()
-    if config.devices == "gpu" and not present:
+    present = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    wanted = config.devices if isinstance(config.devices, int) else 0
+    if wanted > present:
         raise ResourceError(
-            "The run asks for a GPU and this machine has none.",
+            f"The run asks for {_gpus(wanted)} and this machine has {present or 'none'}.",
             code="resource.device",
-            advice="Set devices to auto or cpu, or send the run to a worker with a GPU.",
+            advice="Set devices to auto, or to 0 for the CPU, or send the run to a worker that has them.",
         )
-    return present and config.devices != "cpu"
+    return present > 0 and config.devices != 0
+
+
+def _gpus(count: int) -> str:
+    return "a GPU" if count == 1 else f"{count} GPUs"
 
 
 def compute_precision(config: TrainConfig) -> str:

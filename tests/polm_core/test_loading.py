@@ -86,12 +86,12 @@ def test_a_hub_that_is_out_of_reach_is_told_with_advice(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("precision", "meant"), [("auto", "fp32"), ("bf16", "bf16")])
 def test_precision_on_a_cpu(precision: Any, meant: str) -> None:
-    assert compute_precision(TrainConfig(precision=precision, devices="cpu")) == meant
+    assert compute_precision(TrainConfig(precision=precision, devices=0)) == meant
 
 
 def test_what_a_cpu_cannot_do_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        compute_precision(TrainConfig(precision="fp16", devices="cpu"))
+        compute_precision(TrainConfig(precision="fp16", devices=0))
     assert "config.precision" in caught.value.fields
 
 
@@ -101,7 +101,7 @@ def test_a_gpu_that_is_not_there_is_missed() -> None:
     if torch.accelerator.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(ResourceError, match="this machine has none"):
-        compute_precision(TrainConfig(devices="gpu"))
+        compute_precision(TrainConfig(devices=1))
 
 
 def test_layers_that_the_model_lacks_are_named(tiny_model: Path) -> None:

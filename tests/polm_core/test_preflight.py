@@ -96,7 +96,7 @@ def test_equal_pairs_are_counted(make_run: MakeRun) -> None:
         ({"rows": []}, "data.empty"),
         ({"batch_size": 0}, "config.invalid"),
         ({"method": "none-such"}, "config.method"),
-        ({"devices": "gpu"}, "resource.device"),
+        ({"devices": 1}, "resource.device"),
         ({"spec": {"model": {"path": "/nowhere"}}}, "model.missing"),
     ],
 )

@@ -135,7 +135,7 @@ def test_a_checkpoint_of_another_method_is_not_resumed(make_run: MakeRun) -> Non
         ({"rows": []}, "data.empty"),
         ({"rows": [{"text": "a"}], "format": Format.TEXT}, "data.format"),
         ({"max_length": 8}, "data.untrained"),
-        ({"devices": "gpu"}, "resource.device"),
+        ({"devices": 1}, "resource.device"),
         ({"spec": {"model": {"path": "/nowhere"}}}, "model.missing"),
     ],
 )
@@ -194,8 +194,8 @@ def test_a_full_disk_fails_the_run_and_leaves_no_half_checkpoint(make_run: MakeR
 
 
 def test_two_processes_train_as_one(make_run: MakeRun) -> None:
-    one = make_run("sft", name="one", batch_size=4, devices="cpu")
-    two = make_run("sft", name="two", batch_size=2, devices="cpu", processes=2)
+    one = make_run("sft", name="one", batch_size=4, devices=0)
+    two = make_run("sft", name="two", batch_size=2, devices=0, processes=2)
     assert execute(one.root) == execute(two.root) == 0
     assert result_of(two).outcome is Outcome.SUCCEEDED
     assert points(two, "loss") == pytest.approx(points(one, "loss"), abs=1e-3)

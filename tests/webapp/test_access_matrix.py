@@ -62,6 +62,7 @@ API_OBJECTS: dict[str, Given] = {
     "run_id": lambda world: world.run.pk,
     "share_id": lambda world: world.share.pk,
     "slug": lambda world: "sft",
+    "worker_id": lambda world: world.worker.pk,
 }
 # Parameters that name nobody's property.
 NO_PROPERTY = {"action", "key", "slug", "token"}
@@ -95,6 +96,7 @@ FORMS: dict[str, Given] = {
     "run-action": lambda world: {},
     "run-delete": lambda world: {},
     "run-edit": lambda world: {"name": "another"},
+    "queue-pause": lambda world: {"paused": "yes"},
     "run-move": lambda world: {"past": world.second_run.pk, "place": "behind"},
     "worker-drain": lambda world: {"draining": "yes"},
     "dataset-delete": lambda world: {},
@@ -119,6 +121,8 @@ BODIES: dict[str, Given] = {
     "POST /runs": lambda world: {"method": "sft", **_sources(world)},
     "POST /runs/preflight": lambda world: {**PREFLIGHT, **_sources(world)},
     "PATCH /runs/{run_id}": lambda world: {"name": "another"},
+    "POST /runs/{run_id}/move": lambda world: {"past": str(world.second_run.pk), "place": "behind"},
+    "POST /workers/{worker_id}/drain": lambda world: {"draining": True},
     "POST /runs/{run_id}/clone": lambda world: {"name": "another"},
     "POST /datasets": lambda world: {"name": "more rows"},
     "PATCH /datasets/{dataset_id}": lambda world: {"name": "another"},
@@ -141,7 +145,9 @@ PERSONAL = {"token-revoke": "member"}
 # Pages that ask for more than their gate does, in the object's own team: leaving it is for everybody.
 STRICTER = {"member-remove": Role.ADMIN}
 # Pages of things that are the studio's own: the role in any team will do.
-SHARED = {"worker-drain"}
+SHARED = {"worker-drain", "POST /workers/{worker_id}/drain"}
+# Operations that only an admin of some team may call.
+ADMINS = {"POST /queue/pause", "POST /queue/resume", "POST /workers/{worker_id}/drain"}
 # What a valid request of somebody with every right is answered with where the world's objects are in no state for it.
 REFUSALS = {
     "sign-in": 422,
@@ -198,7 +204,7 @@ def _check_secrecy(world: World, caller: str, status: int, content: bytes) -> No
 
 def test_the_tables_name_only_what_there_is() -> None:
     known = {view.name for view in pages()} | {operation.name for operation in operations()}
-    assert {*FORMS, *BODIES, *FILES, *QUERIES, *PERSONAL, *STRICTER, *SHARED, *REFUSALS, *READS} <= known
+    assert {*FORMS, *BODIES, *FILES, *QUERIES, *PERSONAL, *STRICTER, *SHARED, *ADMINS, *REFUSALS, *READS} <= known
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -316,7 +322,7 @@ def test_an_operation_lets_in_whom_it_may(world: World, operation: Operation) ->
     def check(caller: str) -> None:
         answer = _call(clients[caller], operation, path, world)
         content = _content(answer)
-        _check_operation(operation, caller, answer.status_code, content)
+        _check_operation(world, operation, caller, answer.status_code, content)
         _check_secrecy(world, caller, answer.status_code, content)
 
     _check_callers(world, check)
@@ -347,14 +353,16 @@ def _call(client: ApiClient, operation: Operation, path: str, world: World) -> A
     return send(path, body)
 
 
-def _check_operation(operation: Operation, caller: str, status: int, content: bytes) -> None:
+def _check_operation(world: World, operation: Operation, caller: str, status: int, content: bytes) -> None:
     said = f"{caller} gets {status}: {content[:200]!r}"
     assert status < 500, said
     if operation.public:
         assert status == 200, said
     elif caller == "stranger":
         assert status == 401, said
-    elif set(operation.parameters) - NO_PROPERTY:
+    elif operation.name in ADMINS and not _holds_somewhere(world, caller, Role.ADMIN):
+        assert status == 403, said
+    elif set(operation.parameters) - NO_PROPERTY and operation.name not in SHARED:
         _check_object_operation(operation, caller, status, said)
     elif caller in {"viewer", "loner"} and operation.method not in {"GET", "HEAD"} and operation.name not in READS:
         assert status in {403, 422}, said

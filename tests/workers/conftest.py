@@ -8,7 +8,8 @@ from django.utils import timezone
 from polm_core.run_dir import RunDir
 from tests.support.factories import make_team
 from tests.support.runs import make_run
-from webapp.runs.leases import Claim, run_claim
+from webapp.runs.claims import run_claim
+from webapp.runs.leases import Claim
 from webapp.runs.models import Run, Worker
 
 

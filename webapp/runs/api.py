@@ -3,7 +3,7 @@
 import datetime
 import uuid
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from django.http import HttpRequest, HttpResponse
@@ -14,10 +14,10 @@ from polm_core import catalogue
 from polm_core.method import Method
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
-from webapp.errors import NotFound
+from webapp.errors import Invalid, NotFound
 from webapp.pagination import DEFAULT_LIMIT, Limit, page
-from webapp.runs import selectors, services
-from webapp.runs.models import Run, RunCheckpoint, RunSample, Worker
+from webapp.runs import queueing, selectors, services, waiting
+from webapp.runs.models import QueuePause, Run, RunCheckpoint, RunSample, Worker
 
 router = Router(tags=["runs"])
 
@@ -62,6 +62,8 @@ class RunCreateIn(RunIn):
     name: str = Field("", max_length=200)
     notes: str = Field("", max_length=20_000)
     priority: int = 0
+    labels: list[str] = Field(default_factory=list)
+    gpu_memory_gb: int = 0
     tags: list[str] = Field(default_factory=list)
     request_id: str = Field("", max_length=100)
 
@@ -96,6 +98,9 @@ class RunOut(Schema):
     total_steps: int
     eta_s: float | None
     priority: int
+    labels: list[str]
+    gpu_memory_gb: int
+    devices: list[str]
     tags: list[str]
     notes: str
     error: dict[str, Any] | None
@@ -138,6 +143,7 @@ class WorkerOut(Schema):
     alive: bool
     draining: bool
     queues: list[str]
+    labels: list[str]
     devices: list[dict[str, Any]]
     memory_bytes: int
     slots: int
@@ -150,7 +156,29 @@ class WaitingOut(Schema):
     name: str
     ahead: int
     reason: str
+    advice: str
     expected_s: float | None
+
+
+class PauseOut(Schema):
+    by: str | None
+    since: datetime.datetime
+
+
+class QueueOut(Schema):
+    paused: PauseOut | None
+    total: int
+    items: list[WaitingOut]
+    next_cursor: str | None
+
+
+class MoveIn(Body):
+    past: str
+    place: Literal["ahead", "behind"] = "ahead"
+
+
+class DrainIn(Body):
+    draining: bool = True
 
 
 @router.get("/methods", response=list[MethodOut], tags=["methods"])
@@ -256,6 +284,18 @@ def run_resume(request: ActorRequest, run_id: str) -> dict[str, Any]:
     return _act(request, run_id, services.run_resume)
 
 
+@router.post("/runs/{run_id}/move", response=RunOut)
+def run_move(request: ActorRequest, run_id: str, payload: MoveIn) -> dict[str, Any]:
+    """Put a run that waits right ahead of another one, or right behind it: one's own; for admins, any of the team."""
+    queueing.run_move(
+        actor=request.actor,
+        run=selectors.run_get(request.actor, run_id, Role.MEMBER),
+        past=selectors.run_get(request.actor, payload.past, Role.MEMBER),
+        ahead=payload.place == "ahead",
+    )
+    return _run(selectors.run_get(request.actor, run_id))
+
+
 def _act(request: ActorRequest, run_id: str, act: Callable[..., Run]) -> dict[str, Any]:
     act(actor=request.actor, run=selectors.run_get(request.actor, run_id, Role.MEMBER))
     return _run(selectors.run_get(request.actor, run_id))
@@ -319,21 +359,59 @@ def workers(request: ActorRequest) -> dict[str, Any]:
     return {"items": [_worker(worker, visible) for worker in selectors.workers_list()[:200]]}
 
 
-@router.get("/queue", response=dict[str, list[WaitingOut]], tags=["studio"])
-def queue(request: ActorRequest) -> dict[str, Any]:
-    """The caller's queued runs in the order they will be taken, and why each waits."""
+@router.post("/workers/{worker_id}/drain", response=dict[str, bool], tags=["studio"])
+def worker_drain(request: ActorRequest, worker_id: uuid.UUID, payload: DrainIn | None = None) -> dict[str, bool]:
+    """Have a worker finish what it has and take nothing new; `draining: false` has it take runs again. For admins."""
+    draining = payload is None or payload.draining
+    worker = queueing.worker_drain(actor=request.actor, worker_id=worker_id, draining=draining)
+    return {"draining": worker.draining}
+
+
+@router.get("/queue", response=QueueOut, tags=["studio"])
+def queue(request: ActorRequest, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None) -> dict[str, Any]:
+    """The caller's queued runs in the order they will be taken, and why each waits; `paused` while nothing is taken."""
+    offset = _offset(cursor)
+    found = waiting.queue(request.actor, limit=limit, offset=offset)
+    end = offset + limit
     return {
+        "paused": _pause(found.pause),
+        "total": found.total,
         "items": [
             {
                 "id": one.run.pk,
                 "name": one.run.name,
                 "ahead": one.ahead,
                 "reason": one.reason,
+                "advice": one.advice,
                 "expected_s": one.expected_seconds,
             }
-            for one in selectors.queue(request.actor)
-        ]
+            for one in found.waiting
+        ],
+        "next_cursor": str(end) if end < found.total else None,
     }
+
+
+@router.post("/queue/pause", response=PauseOut, tags=["studio"])
+def queue_pause(request: ActorRequest) -> dict[str, Any] | None:
+    """Have every worker take nothing new; what runs goes on. For admins."""
+    return _pause(queueing.queue_hold(actor=request.actor))
+
+
+@router.post("/queue/resume", response={204: None}, tags=["studio"])
+def queue_resume(request: ActorRequest) -> Status[None]:
+    """Have workers take runs again. For admins."""
+    queueing.queue_release(actor=request.actor)
+    return Status(204, None)
+
+
+def _pause(pause: QueuePause | None) -> dict[str, Any] | None:
+    return {"by": pause.by.username if pause.by else None, "since": pause.since} if pause else None
+
+
+def _offset(cursor: str | None) -> int:
+    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
+        raise Invalid("The cursor is not one of ours.", fields={"cursor": ["Pass on the page before's `next_cursor`."]})
+    return int(cursor or 0)
 
 
 def config_yaml(run: Run) -> str:
@@ -382,6 +460,9 @@ def _run(run: Run) -> dict[str, Any]:
         "total_steps": run.total_steps,
         "eta_s": selectors.eta_seconds(run),
         "priority": run.priority,
+        "labels": run.labels,
+        "gpu_memory_gb": run.gpu_memory_gb,
+        "devices": run.devices,
         "tags": run.tags,
         "notes": run.notes,
         "error": run.error,
@@ -402,6 +483,7 @@ def _worker(worker: Worker, visible: dict[uuid.UUID, uuid.UUID | None]) -> dict[
         "alive": selectors.worker_is_alive(worker),
         "draining": worker.draining,
         "queues": worker.queues,
+        "labels": worker.labels,
         "devices": worker.devices,
         "memory_bytes": worker.memory_bytes,
         "slots": worker.slots,

@@ -1,27 +1,23 @@
-"""What workers do to runs: claim, renew, finish, hand back.
+"""What workers do to runs they have claimed: renew, report, finish, hand back.
 
-A claim raises the run's epoch; every later write is conditional on it. A worker whose lease another has taken over
-gets `LeaseLost` from its next write and stops supervising.
+A claim (see `webapp.runs.claims`) raises the run's epoch; every later write is conditional on it. A worker
+whose lease another has taken over gets `LeaseLost` from its next write and stops supervising.
 """
 
 import datetime
 import uuid
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Case, F, IntegerField, Q, Value, When
+from django.db.models import Case, F, Value, When
 from django.utils import timezone
 
 from polm_core.run_dir import Outcome, Progress, Result
 from webapp.live.notify import publish
-from webapp.registry.models import ModelStatus
-from webapp.runs.models import ACTIVE, Run, Status, Worker
+from webapp.runs.models import ACTIVE, Run, Status
 
 LEASE = datetime.timedelta(seconds=15)
-# How long an expired lease is left to the machine that holds the run directory before another may start afresh.
-ELSEWHERE_AFTER = datetime.timedelta(seconds=60)
 MAX_CRASHES = 2
 
 
@@ -35,43 +31,6 @@ class Claim:
 
     run_id: uuid.UUID
     epoch: int
-
-
-def run_claim(*, worker: Worker) -> Claim | None:
-    """Take the best run that waits or has lost its worker: by priority, then fair share, then age."""
-    now = timezone.now()
-    abandoned = Q(status__in=ACTIVE, lease_until__lt=now) & (
-        Q(child__boot_id=worker.boot_id) | Q(child__isnull=True) | Q(lease_until__lt=now - ELSEWHERE_AFTER)
-    )
-    with transaction.atomic():
-        run = (
-            Run.objects.select_for_update(skip_locked=True, of=("self",))
-            .exclude(model__status=ModelStatus.PREPARING)
-            .filter(Q(status=Status.QUEUED) | abandoned)
-            .order_by("-priority", *_fair_share(), "queued_at")
-            .first()
-        )
-        if run is None:
-            return None
-        if run.status == Status.QUEUED:
-            run.status = Status.STARTING
-            run.started_at = run.started_at or now
-        run.worker = worker
-        run.lease_owner = worker.name
-        run.lease_until = now + LEASE
-        run.lease_epoch += 1
-        run.save(update_fields=["status", "started_at", "worker", "lease_owner", "lease_until", "lease_epoch"])
-        announce(run, status=run.status)
-    return Claim(run.pk, run.lease_epoch)
-
-
-def _fair_share() -> list[Case]:
-    """An ordering that puts those first whose runs hold the fewest workers."""
-    busy = Counter(Run.objects.filter(status__in=ACTIVE).values_list("created_by", flat=True))
-    if not busy:  # and a Case without a When is no ordering
-        return []
-    held = [When(created_by=user, then=Value(count)) for user, count in busy.items()]
-    return [Case(*held, default=Value(0), output_field=IntegerField())]
 
 
 def lease_renew(claim: Claim) -> Status:
@@ -112,17 +71,20 @@ def run_finish(claim: Claim, result: Result | None) -> Status:
         run = Run.objects.select_for_update().filter(pk=claim.run_id, lease_epoch=claim.epoch).first()
         if run is None or run.status not in ACTIVE:
             raise LeaseLost
-        run.status, run.error = _next_status(run, result)
-        if run.status == Status.QUEUED:
-            run.queued_at = timezone.now()
-            run.woken_at = None
-        elif run.status != Status.PAUSED:
-            run.finished_at = timezone.now()
-        run.lease_until = None
-        run.lease_owner = ""
-        run.child = None
-        run.save()
-        announce(run, status=run.status)
+        return run_end(run, result)
+
+
+def run_end(run: Run, result: Result | None) -> Status:
+    """Take an active run, locked by the caller, from its worker: finished, or queued again at its old place."""
+    run.status, run.error = _next_status(run, result)
+    if run.status not in (Status.QUEUED, Status.PAUSED):
+        run.finished_at = timezone.now()
+    run.lease_until = None
+    run.lease_owner = ""
+    run.child = None
+    run.devices = []
+    run.save()
+    announce(run, status=run.status)
     return Status(run.status)
 
 

@@ -1,10 +1,12 @@
 """Projects, runs, and what running them leaves behind."""
 
+import uuid
+
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import Q
-from django.db.models.functions import Lower
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Coalesce, Lower
 
 from webapp.accounts.models import Team, User
 from webapp.datasets.models import DatasetVersion
@@ -44,6 +46,12 @@ ACTIVE = (Status.STARTING, Status.RUNNING, Status.PAUSING, Status.STOPPING)
 FINISHED = (Status.STOPPED, Status.SUCCEEDED, Status.FAILED)
 
 
+# Runs wait in lines, one for each person, whose heads take turns. Those that were moved by hand stand in a line of
+# their own, and so do those whose creator's account is gone.
+MOVED_LINE = uuid.UUID(int=2**128 - 1)
+OWNERLESS_LINE = uuid.UUID(int=0)
+
+
 class Worker(models.Model):
     """A worker process that has reported itself; `heartbeat_at` says when it last did."""
 
@@ -54,6 +62,8 @@ class Worker(models.Model):
     queues = ArrayField(models.CharField(max_length=30), default=list)
     devices = models.JSONField(default=list, blank=True)
     memory_bytes = models.BigIntegerField(default=0)
+    labels = ArrayField(models.CharField(max_length=50), default=list, blank=True)
+    # Runs that may train on the CPU at a time, besides those that have GPUs.
     slots = models.PositiveSmallIntegerField(default=1)
     system = models.JSONField(default=dict, blank=True)
     draining = models.BooleanField(default=False)
@@ -62,6 +72,34 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def trains(self) -> bool:
+        return "runs" in self.queues
+
+    @property
+    def gpus(self) -> dict[str, int]:
+        """Its GPUs by id, as CUDA_VISIBLE_DEVICES takes it, with their memory in GB."""
+        return {device.get("uuid") or device["index"]: _gigabytes(device["memory_mb"]) for device in self.devices}
+
+
+def _gigabytes(mebibytes: float) -> int:
+    """Whole decimal gigabytes, as GPUs are sold."""
+    return int(mebibytes * 1024**2 / 10**9)
+
+
+class QueuePause(models.Model):
+    """While there is one, workers take nothing new. There is at most one."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    since = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="queue_pause_single")]
+
+    def __str__(self) -> str:
+        return f"since {self.since}"
 
 
 class Run(models.Model):
@@ -92,10 +130,26 @@ class Run(models.Model):
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children")
     request_id = models.CharField(max_length=100, blank=True)
 
+    # What it needs of a worker. A run that takes a GPU or the CPU, as it comes, has both `gpus` and `cpu_will_do`.
+    gpus = models.PositiveSmallIntegerField(default=1)
+    cpu_will_do = models.BooleanField(default=True)
+    gpu_memory_gb = models.PositiveSmallIntegerField(default=0)
+    labels = ArrayField(models.CharField(max_length=50), default=list, blank=True)
+
     # Where it is.
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     priority = models.SmallIntegerField(default=0)
     queued_at = models.DateTimeField(auto_now_add=True)
+    # Its place in the fair order where somebody has moved it by hand; see webapp.runs.order.
+    turn = models.PositiveIntegerField(null=True, blank=True)
+    line = models.GeneratedField(
+        expression=Case(
+            When(turn__isnull=False, then=Value(MOVED_LINE)),
+            default=Coalesce(F("created_by_id"), Value(OWNERLESS_LINE)),
+        ),
+        output_field=models.UUIDField(),
+        db_persist=True,
+    )
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     step = models.BigIntegerField(default=0)
@@ -107,12 +161,13 @@ class Run(models.Model):
 
     # Who runs it.
     worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")
+    # The ids of the GPUs that are its own while it runs.
+    devices = ArrayField(models.CharField(max_length=100), default=list, blank=True)
     lease_owner = models.CharField(max_length=200, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     lease_epoch = models.PositiveIntegerField(default=0)
     # Identity of the training process on its host: {pid, start, boot_id}.
     child = models.JSONField(null=True, blank=True)
-    woken_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -125,7 +180,9 @@ class Run(models.Model):
             models.Index(fields=["team", "status", "-id"], name="run_team_status"),
             models.Index(fields=["team", "method", "-id"], name="run_team_method"),
             models.Index(fields=["project", "-id"], name="run_project_newest"),
-            models.Index(fields=["-priority", "queued_at"], condition=Q(status="queued"), name="run_queue"),
+            models.Index(
+                fields=["priority", "line", "turn", "queued_at"], condition=Q(status="queued"), name="run_queue"
+            ),
             models.Index(
                 fields=["lease_until"],
                 condition=Q(status__in=["starting", "running", "pausing", "stopping"]),

@@ -1,22 +1,16 @@
 """Reading runs: for pages, the API and the queue."""
 
-import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Avg, Count, F, Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
 from webapp.errors import Invalid
-from webapp.registry.models import ModelStatus
+from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.models import ACTIVE, Project, Run, RunLog, RunSample, Status, Worker
-
-ALIVE_WITHIN = datetime.timedelta(seconds=20)
-# At least this many finished runs of a method before their duration is used as a forecast.
-FORECAST_FROM = 1
 
 
 def workers_alive() -> int:
@@ -32,6 +26,12 @@ def workers_list() -> QuerySet[Worker]:
         .filter(alive | Q(active__gt=0))
         .order_by("host", "name")
     )
+
+
+def worker_labels() -> list[str]:
+    """The labels that workers for training carry which are alive."""
+    alive = Worker.objects.filter(queues__contains=["runs"], heartbeat_at__gt=timezone.now() - ALIVE_WITHIN)
+    return sorted({label for labels in alive.values_list("labels", flat=True) for label in labels})
 
 
 def worker_is_alive(worker: Worker) -> bool:
@@ -106,60 +106,6 @@ def seconds_spent(run: Run) -> float | None:
     if run.started_at is None:
         return None
     return ((run.finished_at or timezone.now()) - run.started_at).total_seconds()
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Why a queued run waits, and when it may start."""
-
-    run: Run
-    ahead: int
-    reason: str
-    expected_seconds: float | None
-
-
-def queue(actor: Actor, *, limit: int = 200) -> list[Waiting]:
-    """The queued runs of the actor's teams in the order workers take them, each with why it waits."""
-    everyone = list(
-        Run.objects.filter(status=Status.QUEUED).order_by("-priority", "queued_at").values_list("pk", flat=True)[:5000]
-    )
-    place = {pk: index for index, pk in enumerate(everyone)}
-    mine = runs_visible(actor).filter(status=Status.QUEUED).order_by("-priority", "queued_at")[:limit]
-    slots, typical = _slots(), _typical_seconds()
-    return [_waiting(run, place.get(run.pk, 0), slots, typical) for run in mine]
-
-
-def waiting_of(run: Run) -> Waiting:
-    """Why one queued run waits."""
-    before = Q(priority__gt=run.priority) | Q(priority=run.priority, queued_at__lt=run.queued_at)
-    ahead = Run.objects.filter(before, status=Status.QUEUED).count()
-    return _waiting(run, ahead, _slots(), _typical_seconds())
-
-
-def _slots() -> int:
-    """How many runs the living workers can train at a time."""
-    alive = Worker.objects.filter(heartbeat_at__gt=timezone.now() - ALIVE_WITHIN, draining=False)
-    return sum(alive.filter(queues__contains=["runs"]).values_list("slots", flat=True))
-
-
-def _waiting(run: Run, ahead: int, slots: int, typical: float | None) -> Waiting:
-    if not slots:
-        return Waiting(run, ahead, "no worker for training is alive", None)
-    if run.model.status == ModelStatus.PREPARING:
-        return Waiting(run, ahead, f"the model {run.model.name} is being prepared", None)
-    expected = typical * (ahead // slots + 1) if typical is not None else None
-    reason = f"{ahead} ahead" if ahead else "next when a worker is free"
-    return Waiting(run, ahead, reason, expected)
-
-
-def _typical_seconds() -> float | None:
-    recent = Run.objects.filter(status=Status.SUCCEEDED).order_by("-id")[:50]
-    average = Run.objects.filter(pk__in=recent.values("pk")).aggregate(
-        mean=Avg(F("finished_at") - F("started_at")), count=Count("pk")
-    )
-    if average["count"] < FORECAST_FROM or average["mean"] is None:
-        return None
-    return float(average["mean"].total_seconds())
 
 
 def run_log(run: Run, *, start: int = 0, tail: int | None = None) -> tuple[str, int]:

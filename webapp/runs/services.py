@@ -24,11 +24,13 @@ from webapp.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from webapp.registry.models import BaseModel, ModelStatus
 from webapp.registry.services import model_resolve_for_run
 from webapp.runs.leases import announce
-from webapp.runs.models import FINISHED, Preflight, Project, Run, Status, Worker
+from webapp.runs.models import FINISHED, Preflight, Project, Run, Status
 from webapp.tasks import PREFLIGHT, RUNS_WAKE, wake
 
 DEFAULT_PROJECT = "Experiments"
 MAX_TAGS = 20
+MAX_LABELS = 10
+MAX_GPU_MEMORY_GB = 10_000
 PREFLIGHT_WAIT = 45.0
 PREFLIGHT_KEPT = 3600
 
@@ -106,6 +108,8 @@ def run_create(
     name: str = "",
     notes: str = "",
     priority: int = 0,
+    labels: Iterable[str] = (),
+    gpu_memory_gb: int = 0,
     tags: Iterable[str] = (),
     request_id: str = "",
     parent: Run | None = None,
@@ -125,6 +129,8 @@ def run_create(
                 notes=notes,
                 tags=clean_tags(tags),
                 priority=_clean_priority(priority),
+                labels=clean_labels(labels),
+                **_hardware(request.config, gpu_memory_gb),
                 method=request.method.slug,
                 model=request.model,
                 dataset_version=request.dataset_version,
@@ -166,6 +172,8 @@ def run_clone(*, actor: Actor, run: Run, changes: Mapping[str, Any] | None = Non
         config=config,
         project=str(run.project_id),
         name=name,
+        labels=run.labels,
+        gpu_memory_gb=run.gpu_memory_gb,
         tags=run.tags,
         parent=run,
     )
@@ -223,10 +231,11 @@ def _move(actor: Actor, run: Run, verb: str, moves: Mapping[Status, Status]) -> 
             run.finished_at = None
             run.crashes = 0
             run.queued_at = timezone.now()
+            run.turn = None
             wake(RUNS_WAKE)
         elif target in FINISHED:
             run.finished_at = timezone.now()
-        run.save(update_fields=["status", "error", "finished_at", "crashes", "queued_at"])
+        run.save(update_fields=["status", "error", "finished_at", "crashes", "queued_at", "turn"])
         audit(actor=actor, team_id=run.team_id, verb=verb, target=run)
         announce(run, status=run.status)
     return run
@@ -257,41 +266,13 @@ def run_update(
         changed.append("tags")
     if priority is not None:
         run.priority = _clean_priority(priority)
-        changed.append("priority")
+        run.turn = None
+        changed += ["priority", "turn"]
     with transaction.atomic():
         run.save(update_fields=changed)
         audit(actor=actor, team_id=run.team_id, verb="run.update", target=run, detail={"changed": changed})
         announce(run, status=run.status)
     return run
-
-
-def run_move(*, actor: Actor, run: Run, past: Run, ahead: bool) -> Run:
-    """Put a queued run right ahead of another queued one, or right behind it: same priority, next to it in time."""
-    for one in (run, past):
-        actor.require(one.team_id, Role.MEMBER, "run")
-    with transaction.atomic():
-        waiting = Run.objects.select_for_update().filter(status=Status.QUEUED).in_bulk([run.pk, past.pk])
-        if len(waiting) < 2:
-            raise Conflict("Only a run that waits can be moved, past another that waits.")
-        run, past = waiting[run.pk], waiting[past.pk]
-        run.priority = past.priority
-        run.queued_at = _moment_beside(past, ahead=ahead, leaving=run)
-        run.save(update_fields=["priority", "queued_at"])
-        audit(actor=actor, team_id=run.team_id, verb="run.move", target=run, detail={"past": str(past.pk)})
-        announce(run, status=run.status)
-    return run
-
-
-def _moment_beside(run: Run, *, ahead: bool, leaving: Run) -> datetime.datetime:
-    """A moment between that at which `run` was queued and that of the run next to it in the queue."""
-    others = Run.objects.filter(status=Status.QUEUED, priority=run.priority).exclude(pk=leaving.pk)
-    if ahead:
-        next_to_it = others.filter(queued_at__lt=run.queued_at).order_by("-queued_at").first()
-        end = next_to_it.queued_at if next_to_it else run.queued_at - datetime.timedelta(seconds=1)
-    else:
-        next_to_it = others.filter(queued_at__gt=run.queued_at).order_by("queued_at").first()
-        end = next_to_it.queued_at if next_to_it else run.queued_at + datetime.timedelta(seconds=1)
-    return run.queued_at + (end - run.queued_at) / 2
 
 
 def run_delete(*, actor: Actor, run: Run) -> None:
@@ -322,23 +303,6 @@ def _delete_checkpoints(run: Run) -> None:
     from webapp.registry.services import checkpoint_delete_all
 
     checkpoint_delete_all([link.checkpoint for link in run.run_checkpoints.select_related("checkpoint")])
-
-
-def worker_drain(*, actor: Actor, worker_id: uuid.UUID, draining: bool) -> Worker:
-    """Have a worker finish what it has and take nothing new, or take runs again."""
-    if not actor.holds(Role.ADMIN):
-        raise Forbidden("Draining a worker needs the role admin.", advice="Ask an admin of your team.")
-    worker = Worker.objects.filter(pk=worker_id).first()
-    if worker is None:
-        raise NotFound("There is no such worker.")
-    with transaction.atomic():
-        worker.draining = draining
-        worker.save(update_fields=["draining"])
-        detail = {"draining": draining}
-        audit(actor=actor, team_id=actor.current_team.pk, verb="worker.drain", target=worker, detail=detail)
-        if not draining:
-            wake(RUNS_WAKE)
-    return worker
 
 
 def project_for(*, actor: Actor, team: Team, ref: str | None) -> Project:
@@ -428,6 +392,31 @@ def _clean_priority(priority: int) -> int:
     if not -10 <= priority <= 10:
         raise Invalid("The priority is not accepted.", fields={"priority": ["must be from -10 to 10"]})
     return priority
+
+
+def clean_labels(labels: Iterable[str]) -> list[str]:
+    """Labels that a worker must carry, without blanks and repeats."""
+    cleaned = list(dict.fromkeys(label.strip() for label in labels if label.strip()))
+    if len(cleaned) > MAX_LABELS or any(len(label) > 50 or "," in label for label in cleaned):
+        right = f"at most {MAX_LABELS} labels of at most 50 characters, without commas"
+        raise Invalid("The labels are not accepted.", fields={"labels": [right]})
+    return cleaned
+
+
+def _hardware(config: Mapping[str, Any], gpu_memory_gb: int) -> dict[str, Any]:
+    """What the settings ask of a worker: a GPU for each process, unless they say how many or that the CPU will do."""
+    if not 0 <= gpu_memory_gb <= MAX_GPU_MEMORY_GB:
+        right = f"must be from 0, which is any, to {MAX_GPU_MEMORY_GB}"
+        raise Invalid("The GPU memory is not accepted.", fields={"gpu_memory_gb": [right]})
+    devices = config.get("devices", "auto")
+    if devices == 0 and gpu_memory_gb:
+        right = "must be 0 for a run on the CPU: its devices are set to 0"
+        raise Invalid("A run on the CPU has no GPU memory.", fields={"gpu_memory_gb": [right]})
+    if devices == "auto":
+        gpus, cpu_will_do = config.get("processes", 1), not gpu_memory_gb
+    else:
+        gpus, cpu_will_do = devices, devices == 0
+    return {"gpus": gpus, "cpu_will_do": cpu_will_do, "gpu_memory_gb": gpu_memory_gb}
 
 
 def _default_name(request: RunRequest) -> str:

@@ -15,8 +15,9 @@ from webapp.studio.server import EmbeddedServer
 from webapp.studio.valkey import Valkey
 
 QUEUES = "runs,light"
-# Light work waits for child processes most of its time; wake-ups that find nothing to do must not queue behind runs.
-THREADS = 8
+# Light work waits for child processes most of its time. A training worker needs a thread for each run that it
+# supervises, and some for wake-ups that find nothing to do.
+THREADS = {"runs": 32, "light": 8}
 
 
 class CannotStart(Exception):
@@ -99,7 +100,9 @@ def _web(host: str, port: int) -> list[str]:
 
 def _worker(queue: str) -> list[str]:
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
-    return _celery("worker", "-Q", queue, "-n", f"{queue}@%h", "-P", "threads", "-c", str(THREADS), *quiet)
+    return _celery(
+        "worker", "-Q", queue, "-n", f"{queue}@%h", "-P", "threads", "-c", str(THREADS.get(queue, 8)), *quiet
+    )
 
 
 def _celery(*arguments: str) -> list[str]:

@@ -204,6 +204,12 @@ def _kind(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bounds(entry: Mapping[str, Any]) -> str:
+    if "anyOf" in entry:
+        return " or ".join(filter(None, map(_bounds, entry["anyOf"])))
+    if "const" in entry:
+        return as_text(entry["const"])
+    if entry.get("type") == "array":
+        return "a list"
     words = []
     for key, word in (
         ("minimum", "from"),

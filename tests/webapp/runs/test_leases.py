@@ -11,13 +11,14 @@ from polm_core.run_dir import Outcome, Progress, Result
 from tests.support.runs import make_run
 from webapp.accounts.models import Team, User
 from webapp.registry.models import ModelStatus
+from webapp.runs.claims import run_claim
 from webapp.runs.leases import (
     MAX_CRASHES,
     Claim,
     LeaseLost,
     lease_release,
     lease_renew,
-    run_claim,
+    run_child_started,
     run_finish,
     run_progress,
 )
@@ -27,7 +28,9 @@ CRASH = Result(outcome=Outcome.CRASHED)
 
 
 def make_worker(name: str = "w1", boot_id: str = "boot-1") -> Worker:
-    return Worker.objects.create(name=name, host=name, boot_id=boot_id, queues=["runs"], heartbeat_at=timezone.now())
+    return Worker.objects.create(
+        name=name, host=name, boot_id=boot_id, queues=["runs"], slots=20, heartbeat_at=timezone.now()
+    )
 
 
 @pytest.fixture
@@ -92,6 +95,7 @@ def test_a_released_run_is_taken_over_at_once(team: Team, worker: Worker) -> Non
     make_run(team)
     claim = claimed(worker)
     assert run_claim(worker=worker) is None
+    run_child_started(claim, {"pid": 1, "boot_id": worker.boot_id})
     lease_release(claim)
     assert claimed(worker).epoch == claim.epoch + 1
 

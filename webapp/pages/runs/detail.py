@@ -23,6 +23,7 @@ from webapp.pages.runs.health import advice_for
 from webapp.pages.runs.inputs import storable
 from webapp.runs import selectors, services
 from webapp.runs.models import ACTIVE, FINISHED, Run, Status
+from webapp.runs.waiting import waiting_of
 
 RELATIVES = 20
 _ACTIONS: dict[str, Callable[..., Run]] = {
@@ -70,7 +71,7 @@ def _head(request: StudioRequest, run: Run) -> dict[str, Any]:
         "may_resume": may_act and run.status in (Status.PAUSED, Status.STOPPED, Status.FAILED),
         "may_edit": may_act,
         "may_delete": may_act and run.status in (*FINISHED, Status.PAUSED, Status.QUEUED),
-        "waiting": selectors.waiting_of(run) if run.status == Status.QUEUED else None,
+        "waiting": waiting_of(run) if run.status == Status.QUEUED else None,
         "advice": advice_for(run),
     }
 

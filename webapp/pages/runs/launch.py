@@ -175,11 +175,16 @@ class LaunchForm:
         priority = whole_number(self.value("priority"))
         if priority is None or not -10 <= priority <= 10:
             self.fields["priority"] = ["must be a whole number from -10 to 10"]
+        memory = whole_number(self.value("gpu_memory_gb") or "0")
+        if memory is None:
+            self.fields["gpu_memory_gb"] = ["must be a whole number of GB, or empty for any"]
         return {
             "name": self.value("name"),
             "project": self.value("project") or None,
-            "tags": [tag.strip() for tag in self.value("tags").split(",") if tag.strip()],
+            "tags": _words(self.value("tags")),
             "priority": priority or 0,
+            "labels": _words(self.value("labels")),
+            "gpu_memory_gb": memory or 0,
         }
 
     def refuse(self, error: PolmError) -> None:
@@ -257,7 +262,8 @@ def _context(request: StudioRequest, form: LaunchForm) -> dict[str, Any]:
     naming = {name: value for name, value in form.naming().items() if value}
     body = {name: value for name, value in form.request().items() if value}
     url = request.build_absolute_uri(reverse("api:run_create"))
-    return {"form": form, "api_call": recipe.api_call(url, body | naming)}
+    api_call = recipe.api_call(url, body | naming)
+    return {"form": form, "api_call": api_call, "worker_labels": selectors.worker_labels()}
 
 
 def _preflight(form: LaunchForm, asked: Preflight | None = None, tries: int = 0) -> dict[str, Any]:
@@ -325,6 +331,8 @@ def _choices_of(run: Run) -> dict[str, str]:
         "eval_dataset": str(held_out.dataset_id) if held_out else "",
         "project": run.project.name,
         "tags": ", ".join(run.tags),
+        "labels": ", ".join(run.labels),
+        "gpu_memory_gb": str(run.gpu_memory_gb or ""),
     }
 
 
@@ -337,6 +345,10 @@ def _run_to_clone(actor: Actor, pk: str) -> Run | None:
     except NotFound:
         return None
     return run if run.team_id == actor.current_team.pk else None
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
 
 
 def _with_chosen(query: QuerySet[M], chosen: str, limit: int) -> list[M]:

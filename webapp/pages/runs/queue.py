@@ -10,7 +10,8 @@ from django.views.decorators.http import require_POST, require_safe
 from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
-from webapp.runs import selectors, services
+from webapp.pages.runs.inputs import whole_number
+from webapp.runs import queueing, selectors, waiting
 
 SHOWN = 100
 
@@ -18,18 +19,23 @@ SHOWN = 100
 @requires(Role.VIEWER)
 @require_safe
 def queue(request: StudioRequest) -> HttpResponse:
-    """The whole queue of the actor's teams; as a fragment, without the frame."""
+    """The queue of the actor's teams, a page at a time; as a fragment, without the frame."""
     return render(request, "runs/_queue.html" if request.htmx else "runs/queue.html", _context(request))
 
 
 def _context(request: StudioRequest) -> dict[str, Any]:
     actor = request.actor
-    workers = [(worker, selectors.worker_is_alive(worker)) for worker in selectors.workers_list()[:SHOWN]]
+    page = max(1, min(whole_number(request.GET.get("page", "1")) or 1, 10_000))
+    found = waiting.queue(actor, limit=SHOWN, offset=(page - 1) * SHOWN)
     return {
         "active": [(run, selectors.eta_seconds(run)) for run in selectors.active_runs(actor)[:SHOWN]],
-        "waiting": [(one, actor.holds(Role.MEMBER, one.run.team_id)) for one in selectors.queue(actor)],
-        "workers": workers,
-        "trains": any(alive and worker.slots and not worker.draining for worker, alive in workers),
+        "waiting": [(one, queueing.may_move(actor, one.run)) for one in found.waiting],
+        "total": found.total,
+        "first": (page - 1) * SHOWN + 1,
+        "page": page,
+        "more": page * SHOWN < found.total,
+        "pause": found.pause,
+        "workers": [(one, selectors.worker_is_alive(one)) for one in selectors.workers_list()[:SHOWN]],
         "may_launch": actor.holds(Role.MEMBER),
         "is_admin": actor.holds(Role.ADMIN),
     }
@@ -39,7 +45,7 @@ def _context(request: StudioRequest) -> dict[str, Any]:
 @require_POST
 def move(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """Put a run that waits right ahead of another one (`past`), or right behind it."""
-    services.run_move(
+    queueing.run_move(
         actor=request.actor,
         run=selectors.run_get(request.actor, pk, Role.MEMBER),
         past=selectors.run_get(request.actor, request.POST.get("past"), Role.MEMBER),
@@ -52,7 +58,18 @@ def move(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
 
 @requires(Role.ADMIN)
 @require_POST
+def pause(request: StudioRequest) -> HttpResponse:
+    """Have workers take nothing new, or take runs again."""
+    if request.POST.get("paused") == "yes":
+        queueing.queue_hold(actor=request.actor)
+    else:
+        queueing.queue_release(actor=request.actor)
+    return redirect("queue")
+
+
+@requires(Role.ADMIN)
+@require_POST
 def drain(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """Let a worker finish what it has and take nothing new, or have it take runs again."""
-    services.worker_drain(actor=request.actor, worker_id=pk, draining=request.POST.get("draining") == "yes")
+    queueing.worker_drain(actor=request.actor, worker_id=pk, draining=request.POST.get("draining") == "yes")
     return redirect("queue")

@@ -8,6 +8,7 @@ urlpatterns = [
     path("new", launch.launch, name="launch"),
     path("new/check", launch.check, name="launch-check"),
     path("queue", queue.queue, name="queue"),
+    path("queue/pause", queue.pause, name="queue-pause"),
     path("queue/workers/<uuid:pk>", queue.drain, name="worker-drain"),
     path("<uuid:pk>", detail.run, name="run"),
     path("<uuid:pk>/edit", detail.edit, name="run-edit"),

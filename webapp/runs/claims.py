@@ -1,0 +1,203 @@
+"""How a worker comes to a run: it takes over one whose process lives on its machine, or the best that waits and fits.
+
+What a run needs is held for it alone: whole GPUs, by id, or one of the worker's CPU slots. Claims on one machine go
+one after another, so that no two see the same GPU free; those of different machines do not wait for each other.
+"""
+
+import datetime
+import uuid
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from polm_core.run_dir import Outcome, Result
+from webapp.runs.leases import LEASE, Claim, announce, run_end
+from webapp.runs.models import ACTIVE, QueuePause, Run, Status, Worker
+from webapp.runs.order import share_parameters
+
+# How long an expired lease is left to the machine that holds the run directory before another may start afresh.
+ELSEWHERE_AFTER = datetime.timedelta(seconds=60)
+# A worker that has not reported for so long counts as gone.
+ALIVE_WITHIN = datetime.timedelta(seconds=20)
+# Others that claim at the same time lock the best; as many further ones are looked at, and then the list is made anew.
+_TRIES = 5
+
+# The heads of every line that fit, in the order of webapp.runs.order, and of these the first that nobody else takes.
+# A run fits on the GPUs when the gpus-th largest free one has the memory, and on the CPU unless it would rather have
+# GPUs that this worker has, if not free.
+_CLAIM = """
+    WITH RECURSIVE
+    line (priority, line) AS (
+        (SELECT priority, line FROM runs_run WHERE status = 'queued' ORDER BY priority DESC, line DESC LIMIT 1)
+        UNION ALL
+        SELECT next.priority, next.line FROM line, LATERAL (
+            SELECT run.priority, run.line FROM runs_run run
+            WHERE run.status = 'queued' AND (run.priority, run.line) < (line.priority, line.line)
+            ORDER BY run.priority DESC, run.line DESC LIMIT 1
+        ) next
+    ),
+    candidate AS MATERIALIZED (
+        SELECT head.id, line.priority, COALESCE(head.turn, COALESCE(share.held, 0) + head.place) AS turn, head.queued_at
+        FROM line
+        LEFT JOIN unnest(%(lines)s::uuid[], %(held)s::int[]) AS share(line, held) ON share.line = line.line
+        CROSS JOIN LATERAL (
+            SELECT fit.*, row_number() OVER (ORDER BY turn, queued_at, id) - 1 AS place FROM (
+                SELECT run.id, run.turn, run.queued_at FROM runs_run run
+                WHERE run.status = 'queued' AND run.priority = line.priority AND run.line = line.line
+                    AND (
+                        (%(free)s::int[])[run.gpus] >= run.gpu_memory_gb
+                        OR run.cpu_will_do AND %(cpu)s
+                            AND NOT COALESCE((%(all)s::int[])[run.gpus] >= run.gpu_memory_gb, false)
+                    )
+                    AND run.labels <@ %(labels)s::varchar[]
+                    AND run.model_id <> ALL (ARRAY(SELECT id FROM registry_basemodel WHERE status = 'preparing'))
+                ORDER BY run.turn, run.queued_at LIMIT 8
+            ) fit
+        ) head
+        ORDER BY priority DESC, turn, queued_at, id
+        LIMIT 16
+    ),
+    best AS (
+        SELECT run.id FROM candidate JOIN runs_run run USING (id)
+        WHERE run.status = 'queued'
+        ORDER BY candidate.priority DESC, candidate.turn, candidate.queued_at, id
+        LIMIT 1 FOR UPDATE OF run SKIP LOCKED
+    ),
+    claimed AS (
+        UPDATE runs_run AS run SET
+            status = 'starting',
+            started_at = COALESCE(run.started_at, %(now)s),
+            worker_id = %(worker)s,
+            lease_owner = %(name)s,
+            lease_until = %(until)s,
+            lease_epoch = run.lease_epoch + 1,
+            turn = NULL,
+            devices = CASE WHEN (%(free)s::int[])[run.gpus] >= run.gpu_memory_gb THEN ARRAY(
+                SELECT gpu.id FROM unnest(%(gpus)s::varchar[], %(free)s::int[]) AS gpu(id, gb)
+                WHERE gpu.gb >= run.gpu_memory_gb ORDER BY gpu.gb, gpu.id LIMIT run.gpus
+            ) ELSE '{}' END
+        FROM best WHERE run.id = best.id
+        RETURNING run.id, run.lease_epoch, run.team_id
+    )
+    SELECT claimed.id, claimed.lease_epoch, claimed.team_id, EXISTS (SELECT FROM candidate)
+    FROM (SELECT) AS one LEFT JOIN claimed ON true
+"""
+
+
+@dataclass(frozen=True)
+class _AtWork:
+    """A run that holds a place somewhere."""
+
+    run_id: uuid.UUID
+    owner: uuid.UUID | None
+    worker_id: uuid.UUID | None
+    devices: list[str]
+    child: dict[str, Any] | None
+    lease_until: datetime.datetime | None
+    boot_id: str | None
+    heartbeat_at: datetime.datetime | None
+
+
+def run_claim(*, worker: Worker) -> Claim | None:
+    """Take a run for this worker; None when there is none for it."""
+    now = timezone.now()
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"claim:{worker.boot_id}"])
+        at_work = _at_work()
+        expired = [run for run in at_work if run.lease_until is None or run.lease_until < now]
+        for run in expired:
+            if run.child is not None and run.child["boot_id"] == worker.boot_id:
+                if claim := _take_over(run, worker, now):
+                    return claim
+            elif run.child is None or run.lease_until is None or run.lease_until < now - ELSEWHERE_AFTER:
+                _put_back(run)
+                at_work.remove(run)
+        return _take(worker, at_work, now)
+
+
+def _at_work() -> list[_AtWork]:
+    found = Run.objects.filter(status__in=ACTIVE).values_list(
+        "pk",
+        "created_by",
+        "worker",
+        "devices",
+        "child",
+        "lease_until",
+        "worker__boot_id",
+        "worker__heartbeat_at",
+    )
+    return [_AtWork(*row) for row in found]
+
+
+def _take_over(abandoned: _AtWork, worker: Worker, now: datetime.datetime) -> Claim | None:
+    """Supervise on a run whose process is on this machine; it keeps the GPUs it has."""
+    run = (
+        Run.objects.select_for_update(skip_locked=True, of=("self",))
+        .filter(pk=abandoned.run_id, status__in=ACTIVE, lease_until__lt=now)
+        .first()
+    )
+    if run is None:
+        return None
+    run.worker = worker
+    run.lease_owner = worker.name
+    run.lease_until = now + LEASE
+    run.lease_epoch += 1
+    run.save(update_fields=["worker", "lease_owner", "lease_until", "lease_epoch"])
+    announce(run, status=run.status)
+    return Claim(run.pk, run.lease_epoch)
+
+
+def _put_back(abandoned: _AtWork) -> None:
+    """Queue a run again whose worker is gone, process and all; what was asked of it meanwhile still holds."""
+    same = Q(lease_until=abandoned.lease_until)
+    run = Run.objects.select_for_update(skip_locked=True).filter(same, pk=abandoned.run_id, status__in=ACTIVE).first()
+    if run is not None:
+        run_end(run, Result(outcome=Outcome.PAUSED))
+
+
+def _take(worker: Worker, at_work: Iterable[_AtWork], now: datetime.datetime) -> Claim | None:
+    """The best run that waits and fits what this worker has free."""
+    fresh = Worker.objects.filter(pk=worker.pk, draining=False).first()
+    if fresh is None or QueuePause.objects.exists():
+        return None
+    mine = [run for run in at_work if _holds_here(run, fresh, now)]
+    taken = {device for run in at_work if run.boot_id == fresh.boot_id for device in run.devices}
+    free = sorted(((gb, gpu) for gpu, gb in fresh.gpus.items() if gpu not in taken), reverse=True)
+    parameters: dict[str, Any] = {
+        **share_parameters(Counter(run.owner for run in at_work if run.owner is not None)),
+        "gpus": [gpu for _, gpu in free],
+        "free": [gb for gb, _ in free],
+        "all": sorted(fresh.gpus.values(), reverse=True),
+        "cpu": sum(not run.devices for run in mine) < fresh.slots,
+        "labels": fresh.labels,
+        "worker": fresh.pk,
+        "name": fresh.name,
+        "now": now,
+        "until": now + LEASE,
+    }
+    if not free and not parameters["cpu"]:
+        return None
+    for _ in range(_TRIES):
+        with connection.cursor() as cursor:
+            cursor.execute(_CLAIM, parameters)
+            run_id, epoch, team_id, more = cursor.fetchone()
+        if run_id is not None:
+            announce(Run(pk=run_id, team_id=team_id), status=Status.STARTING)
+            return Claim(run_id, epoch)
+        if not more:
+            break
+    return None
+
+
+def _holds_here(run: _AtWork, worker: Worker, now: datetime.datetime) -> bool:
+    """Whether a run takes up a slot of this worker: it is the worker's own, or waits on this machine for a new one."""
+    if run.worker_id == worker.pk:
+        return True
+    gone = run.heartbeat_at is None or run.heartbeat_at < now - ALIVE_WITHIN
+    return gone and run.boot_id == worker.boot_id
