@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 from django.db import DatabaseError, connection
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from webapp.runs.models import Worker
 from webapp.studio.identity import boot_id
@@ -61,7 +61,7 @@ def _beat(queues: list[str]) -> None:
                     "memory_bytes": psutil.virtual_memory().total,
                     "slots": SLOTS if "runs" in queues else 0,
                     "system": system(),
-                    "heartbeat_at": timezone.now(),
+                    "heartbeat_at": Now(),
                 },
             )[0]
             _registered.set()
@@ -70,7 +70,7 @@ def _beat(queues: list[str]) -> None:
             connection.close()
         shutting_down.wait(HEARTBEAT)
     if _worker is not None:
-        Worker.objects.filter(pk=_worker.pk).update(heartbeat_at=timezone.now() - datetime.timedelta(days=1))
+        Worker.objects.filter(pk=_worker.pk).update(heartbeat_at=Now() - datetime.timedelta(days=1))
     connection.close()
 
 

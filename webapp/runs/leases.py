@@ -2,6 +2,8 @@
 
 A claim raises the run's epoch; every later write is conditional on it. A worker whose lease another has taken over
 gets `LeaseLost` from its next write and stops supervising.
+
+Leases are timed by the database's clock alone: those of the machines may differ, or jump.
 """
 
 import datetime
@@ -12,6 +14,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import Case, F, IntegerField, Q, Value, When
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from polm_core.run_dir import Outcome, Progress, Result
@@ -20,8 +23,10 @@ from webapp.registry.models import ModelStatus
 from webapp.runs.models import ACTIVE, Run, Status, Worker
 
 LEASE = datetime.timedelta(seconds=15)
-# How long an expired lease is left to the machine that holds the run directory before another may start afresh.
-ELSEWHERE_AFTER = datetime.timedelta(seconds=60)
+# How long an expired lease is left to the place that holds the run directory before another may start afresh.
+ELSEWHERE_AFTER = datetime.timedelta(seconds=90)
+# A training process whose supervisor has not renewed the lease for this long ends by itself, before that happens.
+ABANDONED_AFTER = LEASE + ELSEWHERE_AFTER / 2
 MAX_CRASHES = 2
 
 
@@ -39,9 +44,9 @@ class Claim:
 
 def run_claim(*, worker: Worker) -> Claim | None:
     """Take the best run that waits or has lost its worker: by priority, then fair share, then age."""
-    now = timezone.now()
-    abandoned = Q(status__in=ACTIVE, lease_until__lt=now) & (
-        Q(child__boot_id=worker.boot_id) | Q(child__isnull=True) | Q(lease_until__lt=now - ELSEWHERE_AFTER)
+    now = Now()
+    abandoned = lease_over() & (
+        Q(child__boot_id=worker.boot_id) | Q(child__isnull=True) | lease_over(for_more_than=ELSEWHERE_AFTER)
     )
     with transaction.atomic():
         run = (
@@ -65,6 +70,13 @@ def run_claim(*, worker: Worker) -> Claim | None:
     return Claim(run.pk, run.lease_epoch)
 
 
+def lease_over(*, for_more_than: datetime.timedelta = datetime.timedelta()) -> Q:
+    """Runs whose lease has ended, or ends further in the future than any does: the database's clock was set back."""
+    now = Now()
+    ended = Q(lease_until__lt=now - for_more_than) | Q(lease_until__gt=now + ELSEWHERE_AFTER)
+    return Q(status__in=ACTIVE) & ended
+
+
 def _fair_share() -> list[Case]:
     """An ordering that puts those first whose runs hold the fewest workers."""
     busy = Counter(Run.objects.filter(status__in=ACTIVE).values_list("created_by", flat=True))
@@ -77,14 +89,14 @@ def _fair_share() -> list[Case]:
 def lease_renew(claim: Claim) -> Status:
     """Extend the lease and return the run's status, which carries what people ask of it. Raises LeaseLost."""
     held = Run.objects.filter(pk=claim.run_id, lease_epoch=claim.epoch, status__in=ACTIVE)
-    if not held.update(lease_until=timezone.now() + LEASE):
+    if not held.update(lease_until=Now() + LEASE):
         raise LeaseLost
     return Status(Run.objects.values_list("status", flat=True).get(pk=claim.run_id))
 
 
 def lease_release(claim: Claim) -> None:
     """Hand the run off: the training process goes on, and the next worker to look may take over at once."""
-    Run.objects.filter(pk=claim.run_id, lease_epoch=claim.epoch).update(lease_until=timezone.now(), lease_owner="")
+    Run.objects.filter(pk=claim.run_id, lease_epoch=claim.epoch).update(lease_until=Now(), lease_owner="")
 
 
 def run_child_started(claim: Claim, child: dict[str, Any]) -> None:

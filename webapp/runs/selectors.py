@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Avg, Count, F, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from webapp.accounts.access import Actor
@@ -21,12 +22,12 @@ FORECAST_FROM = 1
 
 def workers_alive() -> int:
     """How many workers have reported within the last seconds."""
-    return Worker.objects.filter(heartbeat_at__gt=timezone.now() - ALIVE_WITHIN).count()
+    return Worker.objects.filter(heartbeat_at__gt=Now() - ALIVE_WITHIN).count()
 
 
 def workers_list() -> QuerySet[Worker]:
     """Workers that are alive, and those that still hold runs, with the number of runs they supervise."""
-    alive = Q(heartbeat_at__gt=timezone.now() - ALIVE_WITHIN)
+    alive = Q(heartbeat_at__gt=Now() - ALIVE_WITHIN)
     return (
         Worker.objects.annotate(active=Count("runs", filter=Q(runs__status__in=ACTIVE)))
         .filter(alive | Q(active__gt=0))
@@ -138,7 +139,7 @@ def waiting_of(run: Run) -> Waiting:
 
 def _slots() -> int:
     """How many runs the living workers can train at a time."""
-    alive = Worker.objects.filter(heartbeat_at__gt=timezone.now() - ALIVE_WITHIN, draining=False)
+    alive = Worker.objects.filter(heartbeat_at__gt=Now() - ALIVE_WITHIN, draining=False)
     return sum(alive.filter(queues__contains=["runs"]).values_list("slots", flat=True))
 
 
