@@ -10,11 +10,12 @@ import threading
 from typing import Any
 
 import psutil
+from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.models.functions import Now
 
 from webapp.runs.models import Worker
-from webapp.studio.identity import boot_id
+from webapp.studio.identity import place
 from workers import children
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def _beat(queues: list[str]) -> None:
                 name=name,
                 defaults={
                     "host": socket.gethostname(),
-                    "boot_id": boot_id(),
+                    "boot_id": place(settings.VAR_DIR),
                     "queues": queues,
                     "devices": devices(),
                     "memory_bytes": psutil.virtual_memory().total,

@@ -90,6 +90,7 @@ class RunOut(Schema):
     step: int
     total_steps: int
     eta_s: float | None
+    stalled_since: datetime.datetime | None
     priority: int
     tags: list[str]
     notes: str
@@ -376,6 +377,7 @@ def _run(run: Run) -> dict[str, Any]:
         "step": run.step,
         "total_steps": run.total_steps,
         "eta_s": selectors.eta_seconds(run),
+        "stalled_since": selectors.stalled_since(run),
         "priority": run.priority,
         "tags": run.tags,
         "notes": run.notes,

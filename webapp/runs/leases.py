@@ -17,6 +17,7 @@ from django.db.models import Case, F, IntegerField, Q, Value, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from polm_core.errors import DISK_FULL
 from polm_core.run_dir import Outcome, Progress, Result
 from webapp.live.notify import publish
 from webapp.registry.models import ModelStatus
@@ -25,8 +26,8 @@ from webapp.runs.models import ACTIVE, Run, Status, Worker
 LEASE = datetime.timedelta(seconds=15)
 # How long an expired lease is left to the place that holds the run directory before another may start afresh.
 ELSEWHERE_AFTER = datetime.timedelta(seconds=90)
-# A training process whose supervisor has not renewed the lease for this long ends by itself, before that happens.
-ABANDONED_AFTER = LEASE + ELSEWHERE_AFTER / 2
+# A training process whose supervisor could not renew the lease for this long saves and ends, before that happens.
+ABANDONED_AFTER = LEASE + ELSEWHERE_AFTER * 2 / 3
 MAX_CRASHES = 2
 
 
@@ -111,14 +112,29 @@ def run_progress(claim: Claim, progress: Progress) -> None:
         status=Case(When(status=Status.STARTING, then=Value(Status.RUNNING)), default=F("status")),
         step=progress.step,
         total_steps=progress.total_steps,
-        progress=progress.model_dump(),
+        progress=progress.model_dump(exclude={"alive_at"}),
     )
+
+
+def run_stalled(claim: Claim, *, since: datetime.datetime | None) -> None:
+    """Record that the training process gives no sign of life, or does so again. Raises LeaseLost."""
+    with transaction.atomic():
+        run = (
+            Run.objects.select_for_update().filter(pk=claim.run_id, lease_epoch=claim.epoch, status__in=ACTIVE).first()
+        )
+        if run is None:
+            raise LeaseLost
+        run.progress = {**run.progress, "stalled_since": since.isoformat() if since else None}
+        run.save(update_fields=["progress"])
+        announce(run, status=run.status)
 
 
 def run_finish(claim: Claim, result: Result | None) -> Status:
     """Decide how the run goes on from how its process ended; `None` is a process that left no word.
 
-    A process that was asked to make room goes back to the queue; a crash does so at most twice. Raises LeaseLost.
+    A process that was asked to make room goes back to the queue; a crash does so at most twice. A full disk pauses the
+    run, also one that was to stop: nothing is wrong with it, and what could not be stored yet still can. Raises
+    LeaseLost.
     """
     with transaction.atomic():
         run = Run.objects.select_for_update().filter(pk=claim.run_id, lease_epoch=claim.epoch).first()
@@ -149,7 +165,7 @@ def _next_status(run: Run, result: Result | None) -> tuple[Status, dict[str, Any
     if outcome == Outcome.SUCCEEDED:
         return Status.SUCCEEDED, None
     if outcome == Outcome.FAILED:
-        return Status.FAILED, error
+        return (Status.PAUSED if error is not None and error["code"] == DISK_FULL else Status.FAILED), error
     if run.status == Status.STOPPING:
         return Status.STOPPED, None
     if outcome == Outcome.STOPPED:

@@ -102,6 +102,12 @@ def eta_seconds(run: Run) -> float | None:
     return spent / run.step * max(0, run.total_steps - run.step)
 
 
+def stalled_since(run: Run) -> datetime.datetime | None:
+    """Since when the training process has given no sign of life; None while all is well."""
+    since = run.progress.get("stalled_since") if run.status in ACTIVE else None
+    return datetime.datetime.fromisoformat(since) if since else None
+
+
 def seconds_spent(run: Run) -> float | None:
     """Seconds from the first start to the end, or to now."""
     if run.started_at is None:

@@ -8,6 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from polm_core.run_dir import Outcome, Progress, Result
+from polm_core.training.faults import disk_full
 from tests.support.runs import make_run
 from webapp.accounts.models import Team, User
 from webapp.registry.models import ModelStatus
@@ -164,6 +165,18 @@ def test_the_end_decides_how_a_run_goes_on(
     assert run.status == expected
     assert run.lease_until is None
     assert (run.finished_at is not None) == (expected in (Status.SUCCEEDED, Status.STOPPED, Status.FAILED))
+
+
+@pytest.mark.parametrize("asked", [Status.RUNNING, Status.STOPPING, Status.PAUSING])
+def test_a_full_disk_pauses_a_run_with_advice(team: Team, worker: Worker, asked: Status) -> None:
+    run = make_run(team)
+    claim = claimed(worker)
+    Run.objects.filter(pk=run.pk).update(status=asked)
+    error = disk_full("The disk is full.").as_dict()
+    assert run_finish(claim, Result(outcome=Outcome.FAILED, error=error)) == Status.PAUSED
+    run.refresh_from_db()
+    assert run.error == error
+    assert (run.crashes, run.finished_at) == (0, None)
 
 
 def test_crashes_are_retried_twice_and_then_explained(team: Team, worker: Worker) -> None:
