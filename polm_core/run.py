@@ -16,7 +16,7 @@ from typing import cast
 from polm_core import catalogue
 from polm_core.blocks import TrainConfig
 from polm_core.context import PREEMPTED, Ending, InterruptedRun, RunContext, RunSpec, finite, load_spec
-from polm_core.environment import set_environment
+from polm_core.environment import die_with_parent, set_environment
 from polm_core.errors import DISK_FULL, PolmError
 from polm_core.method import Method
 from polm_core.run_dir import STACKS, Outcome, Result, RunDir
@@ -53,6 +53,8 @@ def execute(run_dir: Path) -> int:
     may be no result.
     """
     faulthandler.register(STACKS, file=2)
+    if "WORLD_SIZE" in os.environ:
+        die_with_parent()
     directory = RunDir(run_dir)
     directory.create()
     set_environment()
@@ -89,7 +91,9 @@ def _launch(directory: RunDir, processes: int) -> int:
     """Run in `processes` processes, of which the first leaves the result; its exit code stands for all."""
     directory.result.unlink(missing_ok=True)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    started = subprocess.Popen([sys.executable, *launcher, "-m", "polm_core.run", str(directory.root)])
+    command = [sys.executable, *launcher, "-m", "polm_core.run", str(directory.root)]
+    # Nobody may train on without the process that is waited for; torch's launcher starts the others each on its own.
+    started = subprocess.Popen(command, preexec_fn=die_with_parent)  # there are no threads yet
     before = [(number, signal.signal(number, lambda n, _: started.send_signal(n))) for number in _ENDING_SIGNALS]
     try:
         code = started.wait()

@@ -12,7 +12,6 @@ somebody who goes on touching `.attended`: else its keeper ends it, for by then 
 Requests and answers are one JSON line each over a Unix socket readable by its owner alone.
 """
 
-import ctypes
 import fcntl
 import importlib
 import json
@@ -27,12 +26,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from polm_core.environment import die_with_parent
 from polm_core.run_dir import write_atomic
 from webapp.studio.identity import Identity
 
 # What may be asked for, by name: never an import path from outside.
 ENTRIES = {"run": "polm_core.run:execute", "preflight": "polm_core.preflight:main"}
-_PR_SET_PDEATHSIG = 1
 # A child that is ended because nobody attends to it has this long to write a checkpoint.
 _SAVE_SECONDS = 20.0
 _LOOK_SECONDS = 0.2
@@ -174,8 +173,7 @@ def _become(entry: str, folder: Path, request: dict[str, Any]) -> None:
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(output, 1)
         os.dup2(output, 2)
