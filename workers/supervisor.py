@@ -140,9 +140,10 @@ class Supervisor:
     def _start(self, run: Run) -> None:
         if not self.run_dir.root.exists():
             self.run_dir.create()
-            write_atomic(self.run_dir.root / ".epoch", str(self.claim.epoch))
             self.tailer.start_fresh()
             self._fetch_checkpoint(run)
+            # Last, so that a directory that was not finished is not gone on with.
+            write_atomic(self.run_dir.root / ".epoch", str(self.claim.epoch))
         resume = self.run_dir.last_checkpoint()
         self._note_restart(resume)
         self.child.forget()
