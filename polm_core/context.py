@@ -196,6 +196,10 @@ class RunContext:
     def progress(self, **values: int | float) -> None:
         """Update the fields of `Progress`; written to disk at most twice a second."""
         self._progress = self._progress.model_copy(update=values)
+        self.sign_of_life()
+
+    def sign_of_life(self) -> None:
+        """Tell that work goes on, within a step or a phase; called often, written at most twice a second."""
         if time.monotonic() - self._progress_written > _PROGRESS_SECONDS:
             self._write_progress()
 
@@ -216,6 +220,7 @@ class RunContext:
 
     def _write_progress(self) -> None:
         if self.is_main:
+            self._progress = self._progress.model_copy(update={"alive_at": time.time()})
             self.run_dir.write_progress(self._progress)
         self._progress_written = time.monotonic()
 

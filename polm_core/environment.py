@@ -1,8 +1,12 @@
 """Process-wide settings of the libraries a run uses."""
 
+import ctypes
 import logging
 import os
+import signal
+import sys
 
+_PR_SET_PDEATHSIG = 1
 _SETTINGS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -23,6 +27,12 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
     # It warns of an optional kernel package that is not wanted: its kernels are downloaded code.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it ends, however that ends (on Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def hide_progress_bars() -> None:

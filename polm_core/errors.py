@@ -6,6 +6,9 @@ it ends a run as *failed*, with advice. Any other exception is a bug and ends it
 
 from typing import Any
 
+# The code of a failure that nothing is wrong with a run for: it can go on once there is space.
+DISK_FULL = "resource.disk"
+
 
 class PolmError(Exception):
     """An expected failure.

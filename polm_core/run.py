@@ -1,5 +1,6 @@
 """Running what a run directory describes, from its `config.yaml` to its `result.json`."""
 
+import faulthandler
 import logging
 import os
 import signal
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import cast
@@ -15,14 +16,15 @@ from typing import cast
 from polm_core import catalogue
 from polm_core.blocks import TrainConfig
 from polm_core.context import PREEMPTED, Ending, InterruptedRun, RunContext, RunSpec, finite, load_spec
-from polm_core.environment import set_environment
-from polm_core.errors import PolmError
+from polm_core.environment import die_with_parent, set_environment
+from polm_core.errors import DISK_FULL, PolmError
 from polm_core.method import Method
-from polm_core.run_dir import Outcome, Result, RunDir
+from polm_core.run_dir import STACKS, Outcome, Result, RunDir
 
 EXIT_OK = 0
 EXIT_CRASHED = 1
 EXIT_FAILED = 2
+EXIT_DISK_FULL = 3
 
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -45,10 +47,14 @@ def execute(run_dir: Path) -> int:
     """Run what `run_dir/config.yaml` describes and leave a `result.json`, whatever happens.
 
     A run of several processes is started as such, and waited for. SIGTERM has the run saved and paused, SIGINT saved
-    and stopped. What is printed goes to the process's own output: the caller points that at the run's log. Returns 0
-    when the run succeeded, stopped or paused, 2 when it failed for a reason the result tells, 1 when it crashed (the
-    traceback is printed).
+    and stopped, SIGUSR1 has the stacks of all threads printed. What is printed goes to the process's own output: the
+    caller points that at the run's log. Returns 0 when the run succeeded, stopped or paused, 2 when it failed for a
+    reason the result tells, 1 when it crashed (the traceback is printed), 3 when the disk is full, in which case there
+    may be no result.
     """
+    faulthandler.register(STACKS, file=2)
+    if "WORLD_SIZE" in os.environ:
+        die_with_parent()
     directory = RunDir(run_dir)
     directory.create()
     set_environment()
@@ -64,7 +70,10 @@ def execute(run_dir: Path) -> int:
     except BaseException as error:  # noqa: BLE001 - the last word on the run is written whatever went wrong
         result, code = _fault(error)
     if os.environ.get("RANK", "0") == "0":
-        directory.write_result(result)
+        try:
+            directory.write_result(result)
+        except OSError:
+            return EXIT_DISK_FULL
     return code
 
 
@@ -82,7 +91,9 @@ def _launch(directory: RunDir, processes: int) -> int:
     """Run in `processes` processes, of which the first leaves the result; its exit code stands for all."""
     directory.result.unlink(missing_ok=True)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    started = subprocess.Popen([sys.executable, *launcher, "-m", "polm_core.run", str(directory.root)])
+    command = [sys.executable, *launcher, "-m", "polm_core.run", str(directory.root)]
+    # Nobody may train on without the process that is waited for; torch's launcher starts the others each on its own.
+    started = subprocess.Popen(command, preexec_fn=die_with_parent)  # there are no threads yet
     before = [(number, signal.signal(number, lambda n, _: started.send_signal(n))) for number in _ENDING_SIGNALS]
     try:
         code = started.wait()
@@ -98,10 +109,12 @@ def _launch(directory: RunDir, processes: int) -> int:
 def _fault(error: BaseException) -> tuple[Result, int]:
     from polm_core.training.faults import as_polm_error
 
-    traceback.print_exception(error)
+    with suppress(OSError):  # the log may be on the disk that is full
+        traceback.print_exception(error)
     expected = as_polm_error(error)
     if expected is not None:
-        return Result(outcome=Outcome.FAILED, error=expected.as_dict()), EXIT_FAILED
+        code = EXIT_DISK_FULL if expected.code == DISK_FULL else EXIT_FAILED
+        return Result(outcome=Outcome.FAILED, error=expected.as_dict()), code
     crash = PolmError(f"{type(error).__name__}: {error}", code="crash", advice="The log holds the traceback.")
     return Result(outcome=Outcome.CRASHED, error=crash.as_dict()), EXIT_CRASHED
 

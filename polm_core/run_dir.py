@@ -8,6 +8,7 @@ most one torn line. Files that are replaced are written atomically.
 import hashlib
 import json
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from polm_core.errors import DataError
 
 M = TypeVar("M", bound=BaseModel)
+
+# On this signal a training process writes the stack of each of its threads to its output.
+STACKS = signal.SIGUSR1
 
 
 class Wish(StrEnum):
@@ -39,7 +43,11 @@ class Outcome(StrEnum):
 
 
 class Progress(BaseModel):
-    """Where a run is. `step` counts optimiser steps; `tokens` and `samples` count what was trained on so far."""
+    """Where a run is. `step` counts optimiser steps; `tokens` and `samples` count what was trained on so far.
+
+    `alive_at` is the time of the last sign of life, in seconds since the epoch: it also comes within a step, at each
+    forward pass. `seconds_per_step` is the pace so far, evaluations included; 0 before the first step's end.
+    """
 
     model_config = ConfigDict(extra="ignore")
     step: int = 0
@@ -48,6 +56,8 @@ class Progress(BaseModel):
     tokens: int = 0
     samples: int = 0
     epoch: float = 0.0
+    alive_at: float = 0.0
+    seconds_per_step: float = 0.0
 
 
 class Result(BaseModel):

@@ -52,6 +52,10 @@ CACHE_DIR = VAR_DIR / "cache"
 # Base models may be read from these folders of a worker, and from nowhere else.
 MODEL_ROOTS = [Path(p).resolve() for p in _words("POLM_MODEL_ROOTS", str(VAR_DIR / "models"))]
 
+# --- watching runs ----------------------------------------------------------------------------------------------------
+STALL_SECONDS = os.environ.get("POLM_STALL_SECONDS", "120")
+STALL_POLICY = os.environ.get("POLM_STALL_POLICY", "retry")
+
 # --- limits -----------------------------------------------------------------------------------------------------------
 MAX_UPLOAD_BYTES = int(os.environ.get("POLM_MAX_UPLOAD_BYTES", 2 * 1024**3))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024**2

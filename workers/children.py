@@ -15,8 +15,9 @@ from typing import Any
 
 from django.conf import settings
 
+from polm_core.run_dir import STACKS
 from webapp.studio.embedded import forkserver_socket
-from webapp.studio.identity import Identity
+from webapp.studio.identity import Identity, descendants_of
 from webapp.studio.server import make_socket_dir
 from workers.jobs import child_environment
 
@@ -48,10 +49,28 @@ class Child:
 
     def exit_code(self) -> int | None:
         """The process's exit code (negative for a signal); None while it runs or when nobody saw it end."""
-        try:
-            return int(json.loads((self.folder / "exit.json").read_text())["code"])
-        except (OSError, ValueError, KeyError):
-            return None
+        code = self._exit().get("code")
+        return code if isinstance(code, int) else None
+
+    def abandoned(self) -> bool:
+        """Whether its keeper ended it because no supervisor attended to it."""
+        return bool(self._exit().get("abandoned"))
+
+    def attend(self) -> None:
+        """Tell the keeper that a supervisor holds the lease."""
+        (self.folder / ".attended").touch()
+
+    def dump_stacks(self) -> str:
+        """Have every process of the run write its stacks into the log; returns why that cannot be, or nothing."""
+        asked = 0
+        for process in self._processes():
+            status = _proc_status(process.pid)
+            if status.get("State", "").startswith("T"):
+                return "It is stopped by a signal (SIGSTOP), and cannot tell where it is until SIGCONT lets it go on."
+            if int(status.get("SigCgt", "0"), 16) >> (STACKS - 1) & 1:
+                process.signal(STACKS)
+                asked += 1
+        return "" if asked else "None of its processes can tell where it is."
 
     def signal(self, number: signal.Signals) -> None:
         if keeper := self.keeper:
@@ -59,8 +78,22 @@ class Child:
 
     def kill(self) -> None:
         """End the process and everything it started, at once."""
+        for process in self._processes():
+            process.signal(signal.SIGKILL)
         if keeper := self.keeper:
             keeper.kill_group()
+
+    def _processes(self) -> list[Identity]:
+        """What the keeper started, the processes of a run of several included."""
+        keeper = self.keeper
+        return descendants_of(keeper.pid) if keeper is not None and keeper.alive() else []
+
+    def _exit(self) -> dict[str, Any]:
+        try:
+            found = json.loads((self.folder / "exit.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def forget(self) -> None:
         """Remove what an earlier process left, so that it is not taken for the next one's."""
@@ -68,9 +101,24 @@ class Child:
             (self.folder / name).unlink(missing_ok=True)
 
 
-def start(entry: str, folder: Path, *arguments: Path, env: dict[str, str] | None = None) -> Child:
-    """Start a named entry in `folder`, warm. Raises ForkServerDown; a folder with a live child is left to it."""
-    request = {"entry": entry, "folder": str(folder), "arguments": [str(a) for a in arguments], "env": env or {}}
+def start(
+    entry: str,
+    folder: Path,
+    *arguments: Path,
+    env: dict[str, str] | None = None,
+    abandoned_after: float | None = None,
+) -> Child:
+    """Start a named entry in `folder`, warm. Raises ForkServerDown; a folder with a live child is left to it.
+
+    With `abandoned_after` the child is ended once nobody has called `attend` for that many seconds.
+    """
+    request = {
+        "entry": entry,
+        "folder": str(folder),
+        "arguments": [str(a) for a in arguments],
+        "env": env or {},
+        "abandoned_after": abandoned_after,
+    }
     ensure_fork_server()
     answer = _ask(request)
     if answer.get("error") not in (None, "busy"):
@@ -81,6 +129,15 @@ def start(entry: str, folder: Path, *arguments: Path, env: dict[str, str] | None
 def gpu_environment(devices: Iterable[str]) -> dict[str, str]:
     """What a child sees of the machine's GPUs: those with these ids, or none."""
     return {"CUDA_VISIBLE_DEVICES": ",".join(devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def _proc_status(pid: int) -> dict[str, str]:
+    """What Linux tells of a process's state and signals; empty elsewhere."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
 def ensure_fork_server() -> None:

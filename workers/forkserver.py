@@ -6,7 +6,8 @@ back while children train on.
 
 Each child gets a keeper: a process that leads a session of its own, waits for the child and records how it ended in
 `exit.json`, whatever became of server and worker. `child.json` names the keeper while it lives; the lock on `.lock`
-is held as long, so that a directory never has two children.
+is held as long, so that a directory never has two children. A child that is asked for with `abandoned_after` needs
+somebody who goes on touching `.attended`: else its keeper ends it, for by then another machine may have taken over.
 
 The server is started without GPUs: a process forked from one that has initialised CUDA cannot use it, and libraries do
 so as they are imported. A child that is given GPUs (`CUDA_VISIBLE_DEVICES` in its environment) therefore becomes a
@@ -15,7 +16,6 @@ fresh interpreter; all others start warm.
 Requests and answers are one JSON line each over a Unix socket readable by its owner alone.
 """
 
-import ctypes
 import fcntl
 import importlib
 import json
@@ -23,18 +23,22 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from polm_core.environment import die_with_parent
 from polm_core.run_dir import write_atomic
 from webapp.studio.identity import Identity
 
 # What may be asked for, by name: never an import path from outside.
 ENTRIES = {"run": "polm_core.run:execute", "preflight": "polm_core.preflight:main"}
-_PR_SET_PDEATHSIG = 1
+# A child that is ended because nobody attends to it has this long to write a checkpoint.
+_SAVE_SECONDS = 20.0
+_LOOK_SECONDS = 0.2
 
 
 def main(socket_path: str, pid_path: str) -> None:
@@ -123,12 +127,43 @@ def _keep(entry: str, folder: Path, request: dict[str, Any], write: int) -> None
             keeper.write(folder / "child.json")
         os.write(write, b'{"ok": true}')
         os.close(write)
-        _, status = os.waitpid(child, 0)
-        write_atomic(folder / "exit.json", json.dumps({"code": os.waitstatus_to_exitcode(status)}))
+        code, abandoned = _wait(child, folder / ".attended", request.get("abandoned_after"))
+        write_atomic(folder / "exit.json", json.dumps({"code": code, "abandoned": abandoned}))
         code = 0
     except BaseException:  # noqa: BLE001 (a keeper must not run on into the server's loop)
-        traceback.print_exc()
-    os._exit(code)
+        with suppress(OSError):
+            traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _wait(child: int, attended: Path, abandoned_after: float | None) -> tuple[int, bool]:
+    """Wait for the child's end: its exit code, and whether it was ended because nobody attended to it any more."""
+    if abandoned_after is None:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), False
+    seen, seen_at = _touched(attended), time.monotonic()
+    asked_at = 0.0
+    while True:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status), asked_at > 0
+        now = time.monotonic()
+        if asked_at:
+            if now > asked_at + _SAVE_SECONDS:
+                _forward(child, signal.SIGKILL)
+        elif (touched := _touched(attended)) != seen:
+            seen, seen_at = touched, now
+        elif now > seen_at + abandoned_after:
+            asked_at = now
+            _forward(child, signal.SIGTERM)
+        time.sleep(_LOOK_SECONDS)
+
+
+def _touched(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _forward(child: int, number: int) -> None:
@@ -142,8 +177,7 @@ def _become(entry: str, folder: Path, request: dict[str, Any]) -> None:
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         output = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -157,11 +191,14 @@ def _become(entry: str, folder: Path, request: dict[str, Any]) -> None:
         function: Callable[..., int] = getattr(importlib.import_module(module), name)
         code = function(*(Path(argument) for argument in request["arguments"]))
     except BaseException:  # noqa: BLE001 (the end of a forked process: nothing may run on)
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # even when the disk with the log is full
+            os._exit(code)
 
 
 if __name__ == "__main__":

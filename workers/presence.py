@@ -11,11 +11,12 @@ import uuid
 from typing import Any
 
 import psutil
+from django.conf import settings
 from django.db import DatabaseError, connection
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from webapp.runs.models import Worker
-from webapp.studio.identity import boot_id
+from webapp.studio.identity import place
 from workers import children
 
 logger = logging.getLogger(__name__)
@@ -66,14 +67,14 @@ def _beat(queues: list[str]) -> None:
                 name=name,
                 defaults={
                     "host": socket.gethostname(),
-                    "boot_id": boot_id(),
+                    "boot_id": place(settings.VAR_DIR),
                     "queues": queues,
                     "labels": LABELS,
                     "devices": devices(),
                     "memory_bytes": psutil.virtual_memory().total,
                     "slots": SLOTS if "runs" in queues else 0,
                     "system": system(),
-                    "heartbeat_at": timezone.now(),
+                    "heartbeat_at": Now(),
                 },
             )[0]
             _registered.set()
@@ -88,13 +89,13 @@ def _beat(queues: list[str]) -> None:
 
 def forget_the_dead() -> None:
     """Sign off workers of this machine that were killed, so that their places are not held for them."""
-    here = Worker.objects.filter(host=socket.gethostname(), boot_id=boot_id()).values_list("pk", "name")
+    here = Worker.objects.filter(host=socket.gethostname(), boot_id=place(settings.VAR_DIR)).values_list("pk", "name")
     _sign_off([pk for pk, name in here if not psutil.pid_exists(int(name.rpartition(":")[2]))])
 
 
 def _sign_off(workers: list[uuid.UUID]) -> None:
     """A heartbeat of long ago: nobody counts on these any more."""
-    Worker.objects.filter(pk__in=workers).update(heartbeat_at=timezone.now() - datetime.timedelta(days=1))
+    Worker.objects.filter(pk__in=workers).update(heartbeat_at=Now() - datetime.timedelta(days=1))
 
 
 def _warm_up() -> None:

@@ -3,22 +3,23 @@
 import datetime
 
 from django.db.models import Q
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from webapp import tasks
 from webapp.datasets.leases import versions_to_wake
 from webapp.playground.selectors import generations_wait
 from webapp.registry.selectors import models_to_wake
 from webapp.runs.claims import ALIVE_WITHIN
-from webapp.runs.models import ACTIVE, Run, Status, Worker
+from webapp.runs.leases import lease_over
+from webapp.runs.models import Run, Status, Worker
 
 GONE_AFTER = datetime.timedelta(days=2)
 
 
 def reap() -> None:
     """One round; the scheduler asks for it every few seconds."""
-    now = timezone.now()
-    if Run.objects.filter(Q(status=Status.QUEUED) | Q(status__in=ACTIVE, lease_until__lt=now)).exists():
+    now = Now()
+    if Run.objects.filter(Q(status=Status.QUEUED) | lease_over()).exists():
         # One message wakes a machine, which then takes runs until none is left that fits.
         alive = Worker.objects.filter(heartbeat_at__gt=now - ALIVE_WITHIN, queues__contains=["runs"])
         for host in alive.order_by().values_list("host", flat=True).distinct():

@@ -9,6 +9,7 @@ from pathlib import Path
 from django.db import connection
 
 from polm_core.run_dir import Manifest, RunDir, sha256_of
+from polm_core.training.faults import is_disk_full
 from webapp import artifacts
 from webapp.runs.checkpoints import run_checkpoint_add, run_checkpoint_steps
 from webapp.runs.leases import Claim, LeaseLost
@@ -30,6 +31,8 @@ class Shipper:
         self._current: Future[None] | None = None
         self._not_before = 0.0
         self.behind = False
+        # The store has no space left.
+        self.full = False
 
     def look(self) -> None:
         """Start on the oldest checkpoint that is not stored yet, unless one is under way."""
@@ -58,6 +61,7 @@ class Shipper:
         if isinstance(error, LeaseLost):
             raise error
         if error is not None:
+            self.full = is_disk_full(error)
             logger.warning("A checkpoint of run %s is not stored yet: %s", self.claim.run_id, error)
             self._not_before = time.monotonic() + RETRY
 

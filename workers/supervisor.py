@@ -1,11 +1,13 @@
 """Supervising one run: from claim to end, through any death on the way.
 
 The training process never depends on its supervisor: a worker that comes back finds the run directory, and in it the
-process or how it ended.
+process or how it ended. Nor does it outlive the lease by long: where no supervisor can renew that, or another place has
+taken the run over, it is ended, so that no run is ever worked on twice at once.
 """
 
 import logging
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -15,15 +17,17 @@ from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
-from django.utils import timezone
 
 from polm_core.context import DatasetSpec, ModelSpec, RunSpec, dump_spec
 from polm_core.errors import PolmError
 from polm_core.formats import Format
+from polm_core.run import EXIT_DISK_FULL
 from polm_core.run_dir import Outcome, Progress, Result, RunDir, Wish, write_atomic
+from polm_core.training.faults import as_polm_error, disk_full, is_disk_full
 from webapp import artifacts
 from webapp.datasets.models import DatasetVersion
 from webapp.runs.leases import (
+    ABANDONED_AFTER,
     Claim,
     LeaseLost,
     lease_release,
@@ -33,11 +37,12 @@ from webapp.runs.leases import (
     run_progress,
 )
 from webapp.runs.models import Run, Status, Worker
-from webapp.studio.identity import boot_id
+from webapp.studio.identity import wait_until
 from workers import children
 from workers.models import local_path
 from workers.shipping import Shipper
 from workers.tailer import Tailer
+from workers.watchdog import Watchdog, note
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +50,8 @@ TICK = 0.25
 RENEW = 5.0
 # A process that was asked to stop gets this long to reach its next step and write its checkpoint.
 STOP_GRACE = 600.0
+KILL_SECONDS = 30.0
+PROBE_BYTES = 256 * 1024
 _WISHES = {Status.STOPPING: Wish.STOP, Status.PAUSING: Wish.PAUSE}
 
 
@@ -58,6 +65,9 @@ class Supervisor:
         self.run_dir = RunDir(settings.RUNS_DIR / str(claim.run_id))
         self.child = children.Child(self.run_dir.root)
         self.tailer = Tailer(claim, self.run_dir)
+        self.watchdog = Watchdog(claim, self.run_dir, self.child)
+        # How the run ends, when that is not for the process to say: a full disk, a stall.
+        self.verdict: Result | None = None
         self.told: Wish | None = None
         self.told_at = 0.0
         self.progress: Progress | None = None
@@ -65,12 +75,21 @@ class Supervisor:
     def run(self) -> None:
         """Supervise to the end. Every failure on the way ends the run or leaves it for the next worker."""
         try:
+            self._clear_what_is_out_of_date()
             self._start_or_adopt()
             self._follow()
         except LeaseLost:
-            logger.info("Run %s: another worker has taken over.", self.claim.run_id)
+            self._leave()
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("Run %s: the database does not answer (%s); left to the next.", self.claim.run_id, error)
+            connection.close()
         except PolmError as error:
             self._fail(error.as_dict())
+        except OSError as error:
+            full = as_polm_error(error)
+            if full is None:
+                raise
+            self._fail(full.as_dict())
         except children.ForkServerDown as error:
             logger.error("Run %s: no training process could be started: %s", self.claim.run_id, error)
             lease_release(self.claim)
@@ -81,13 +100,34 @@ class Supervisor:
         except LeaseLost:
             logger.info("Run %s: failed here, but another worker has it.", self.claim.run_id)
 
+    def _leave(self) -> None:
+        """Another worker has the run. At this place it looks after our process; elsewhere it has one of its own."""
+        logger.info("Run %s: another worker has taken over.", self.claim.run_id)
+        taken_by = Run.objects.filter(pk=self.claim.run_id).values_list("worker__boot_id", flat=True).first()
+        if taken_by != self.worker.boot_id:
+            self.child.kill()
+
     # --- starting ---------------------------------------------------------------------------------------------------
+
+    def _clear_what_is_out_of_date(self) -> None:
+        """Remove a directory that is not the one of the claim before this: the run has been elsewhere since."""
+        root, mark = self.run_dir.root, self.run_dir.root / ".epoch"
+        if not root.exists():
+            return
+        if mark.exists() and mark.read_text() == str(self.claim.epoch - 1):
+            write_atomic(mark, str(self.claim.epoch))
+            return
+        logger.info("Run %s: what is here of it is out of date.", self.claim.run_id)
+        self.child.kill()
+        if not wait_until(lambda: not self.child.alive(), time.monotonic() + KILL_SECONDS):
+            raise children.ForkServerDown("an earlier process of the run does not end")
+        shutil.rmtree(root)
 
     def _start_or_adopt(self) -> None:
         """Find the process of an earlier supervisor, or how it ended; else start one."""
         related = ("model__checkpoint__base_model", "dataset_version", "eval_dataset_version")
         run = Run.objects.select_related(*related).get(pk=self.claim.run_id)
-        here = run.child is not None and run.child["boot_id"] == boot_id() and self.run_dir.root.exists()
+        here = run.child is not None and run.child["boot_id"] == self.worker.boot_id and self.run_dir.root.exists()
         if self.child.alive():
             logger.info("Run %s: its process is still at work; taking it over.", self.claim.run_id)
         elif not here:
@@ -95,18 +135,22 @@ class Supervisor:
                 self._start(run)
         keeper = self.child.keeper
         if keeper is not None:
-            run_child_started(self.claim, {"pid": keeper.pid, "boot_id": keeper.boot_id})
+            run_child_started(self.claim, {"pid": keeper.pid, "boot_id": self.worker.boot_id})
 
     def _start(self, run: Run) -> None:
         if not self.run_dir.root.exists():
             self.run_dir.create()
             self.tailer.start_fresh()
             self._fetch_checkpoint(run)
+            # Last, so that a directory that was not finished is not gone on with.
+            write_atomic(self.run_dir.root / ".epoch", str(self.claim.epoch))
         resume = self.run_dir.last_checkpoint()
         self._note_restart(resume)
         self.child.forget()
         write_atomic(self.run_dir.config, dump_spec(run_spec(run, resume=resume)))
-        children.start("run", self.run_dir.root, self.run_dir.root, env=children.gpu_environment(run.devices))
+        root = self.run_dir.root
+        gpus = children.gpu_environment(run.devices)
+        children.start("run", root, root, env=gpus, abandoned_after=ABANDONED_AFTER.total_seconds())
 
     def _note_restart(self, resume: Path | None) -> None:
         """Say in the run's own log how the process before ended and where the next one goes on."""
@@ -115,8 +159,7 @@ class Supervisor:
         code = self.child.exit_code()
         ended = f"The training process was ended by signal {-code}. " if code is not None and code < 0 else ""
         onward = f"Resuming from {resume.name}." if resume else "Starting from the beginning: there is no checkpoint."
-        with self.run_dir.log.open("a") as log:
-            log.write(f"{timezone.now():%Y-%m-%d %H:%M:%S} {ended}{onward}\n")
+        note(self.run_dir.log, ended + onward)
 
     @contextmanager
     def _keeping_the_lease(self) -> Iterator[None]:
@@ -159,10 +202,13 @@ class Supervisor:
                 try:
                     alive = self.child.alive()
                     moved = self.tailer.read()
-                    self._tell(moved.status)
-                    self._report_progress()
+                    if alive:
+                        self.child.attend()
+                        self._tell(moved.status)
+                    self._report_progress(alive)
                     shipper.look()
-                    if not alive and not moved.anything and shipper.done():
+                    self._mind_the_store(shipper)
+                    if not alive and not moved.anything and (self.verdict is not None or shipper.done()):
                         self._end()
                         return
                     if self.shutting_down.is_set():
@@ -173,13 +219,18 @@ class Supervisor:
                     connection.close()
                     if self.shutting_down.is_set():
                         return
+                except OSError as error:
+                    if not is_disk_full(error):
+                        raise
+                    self._pause_for_space("The disk is full: the run directory cannot be written to.")
+                    self.child.kill()
                 self.shutting_down.wait(TICK)
         finally:
             shipper.close()
 
     def _tell(self, status: Status) -> None:
         """Pass on what people ask; a process that does not listen is ended after a grace."""
-        wish = _WISHES.get(status)
+        wish = _WISHES.get(status) if self.verdict is None else Wish.PAUSE
         if wish is None:
             return
         if wish != self.told:
@@ -189,19 +240,51 @@ class Supervisor:
         elif time.monotonic() > self.told_at + STOP_GRACE:
             self.child.kill()
 
-    def _report_progress(self) -> None:
+    def _report_progress(self, alive: bool) -> None:
         progress = self.run_dir.read_progress()
-        if progress is not None and progress != self.progress:
+        if alive and self.verdict is None:
+            self.verdict = self.watchdog.look(progress)
+        if progress is None:
+            return
+        told = progress.model_copy(update={"alive_at": 0.0})
+        if told != self.progress:
             run_progress(self.claim, progress)
-            self.progress = progress
+            self.progress = told
+
+    def _mind_the_store(self, shipper: Shipper) -> None:
+        if shipper.full and self.verdict is None:
+            self._pause_for_space("The artifact store is full: a checkpoint could not be stored.")
+
+    def _pause_for_space(self, message: str) -> None:
+        logger.warning("Run %s: %s It is paused.", self.claim.run_id, message)
+        self.verdict = Result(outcome=Outcome.FAILED, error=disk_full(message).as_dict())
 
     def _end(self) -> None:
-        result = self.run_dir.read_result()
         code = self.child.exit_code()
-        if result is None and code is not None and code < 0:
+        if code is not None and code < 0:
             logger.warning("Run %s: its process was ended by signal %s.", self.claim.run_id, -code)
-        status = run_finish(self.claim, result)
+        status = run_finish(self.claim, self.verdict or self.run_dir.read_result() or self._unsaid(code))
         logger.info("Run %s: %s.", self.claim.run_id, status)
+
+    def _unsaid(self, code: int | None) -> Result | None:
+        """What a process that left no result would have said, where that can be told."""
+        if self.child.abandoned():
+            return Result(outcome=Outcome.PAUSED)
+        if code == EXIT_DISK_FULL or _has_no_space(self.run_dir.root):
+            error = disk_full("The disk is full: a file of the run could not be written.")
+            return Result(outcome=Outcome.FAILED, error=error.as_dict())
+        return None
+
+
+def _has_no_space(folder: Path) -> bool:
+    """Whether a file of some size cannot be written there now, quotas included."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+    except OSError as error:
+        return is_disk_full(error)
+    return False
 
 
 def run_spec(run: Run, *, resume: Path | None = None) -> RunSpec:

@@ -62,6 +62,8 @@ class Tailer:
                 cursor.execute("SET LOCAL synchronous_commit TO OFF")
                 status = lease_renew(self.claim)
                 position = self._position()
+                if self._mind_what_was_cut(position):
+                    position.save()
                 moved = [self._metrics(position), self._samples(position), self._log(position)]
                 if any(moved):
                     position.save()
@@ -69,6 +71,25 @@ class Tailer:
             self.writer.reset()
             raise
         return Moved(status, any(moved))
+
+    def _mind_what_was_cut(self, position: IngestPosition) -> bool:
+        """A file that no longer holds what was read of it, after a power failure say, is not read on in mid-line.
+
+        All of the metrics are read again, which replaces what was stored; samples and log go on at the file's end.
+        Returns whether the position has changed.
+        """
+        before = (position.metrics_offset, position.samples_offset, position.log_offset)
+        if _was_cut(self.run_dir.metrics, position.metrics_offset):
+            position.metrics_offset = 0
+        if _was_cut(self.run_dir.samples, position.samples_offset):
+            end = _end_of_lines(self.run_dir.samples)
+            position.samples_base += position.samples_offset - end
+            position.samples_offset = end
+        if _size(self.run_dir.log) < position.log_offset:
+            end = _size(self.run_dir.log)
+            position.log_base += position.log_offset - end
+            position.log_offset = end
+        return before != (position.metrics_offset, position.samples_offset, position.log_offset)
 
     def _position(self) -> IngestPosition:
         return IngestPosition.objects.get_or_create(run_id=self.claim.run_id)[0]
@@ -125,6 +146,20 @@ class Tailer:
         position.log_offset += len(piece)
         publish(f"run:{self.claim.run_id}", "log", {"to": start + len(piece)})
         return True
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _was_cut(path: Path, offset: int) -> bool:
+    """Whether the line that ended at `offset` no longer does."""
+    return offset > 0 and _read(path, offset - 1, 1) != b"\n"
+
+
+def _end_of_lines(path: Path) -> int:
+    """Where the last whole line ends."""
+    return path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
 
 
 def _read(path: Path, offset: int, limit: int) -> bytes:

@@ -2,7 +2,7 @@
 
 import errno
 
-from polm_core.errors import PolmError, ResourceError
+from polm_core.errors import DISK_FULL, PolmError, ResourceError
 
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # torch and safetensors wrap the operating system's error in one of their own and keep only its text.
@@ -14,12 +14,8 @@ def as_polm_error(error: BaseException) -> PolmError | None:
     """The expected failure that `error` is or stands for; None when it is a bug."""
     if isinstance(error, PolmError):
         return error
-    if _is_disk(error):
-        return ResourceError(
-            "The disk is full: a file of the run could not be written.",
-            code="resource.disk",
-            advice="Free space, save less often (save_steps), or train an adapter, whose checkpoints are small.",
-        )
+    if is_disk_full(error):
+        return disk_full("The disk is full: a file of the run could not be written.")
     if _is_memory(error):
         return ResourceError(
             "The memory is full: the model, its gradients and a batch do not fit.",
@@ -30,7 +26,18 @@ def as_polm_error(error: BaseException) -> PolmError | None:
     return None
 
 
-def _is_disk(error: BaseException) -> bool:
+def disk_full(message: str) -> ResourceError:
+    """A disk without space, wherever that is."""
+    return ResourceError(
+        message,
+        code=DISK_FULL,
+        advice="Free space, then resume the run: it goes on from its last checkpoint. To need less of it, save less "
+        "often (save_steps), or train an adapter, whose checkpoints are small.",
+    )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the error is for want of space, whichever library raised it."""
     if isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
         return True
     return any(text in str(error) for text in _DISK_TEXTS)

@@ -33,6 +33,7 @@ def train(trainer: Any, context: RunContext, config: TrainConfig, split: Split) 
     trainer.args.eval_on_start = evaluates and checkpoint is None
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(RunCallback(context, config, held_out_prompts(split, config), evaluates))
+    _tell_of_every_pass(trainer.model, context)
     context.check()
     context.phase("training")
     try:
@@ -44,6 +45,15 @@ def train(trainer: Any, context: RunContext, config: TrainConfig, split: Split) 
             shutil.rmtree(draft_dir(context.run_dir), ignore_errors=True)
     context.phase("done")
     return dict(context.latest)
+
+
+def _tell_of_every_pass(model: Any, context: RunContext) -> None:
+    """Give a sign of life at each forward pass: a whole step, an evaluation or an answer may take minutes.
+
+    Every pass goes through the input embeddings, also where peft or generation goes around the model's own call.
+    """
+    embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else model
+    embeddings.register_forward_pre_hook(lambda *_: context.sign_of_life())
 
 
 def _widen_adapter(model: Any) -> None:

@@ -54,11 +54,14 @@ class RunCallback(TrainerCallback):
         self.prompts = prompts
         self.evaluates = evaluates
         self.meter = _Meter()
+        self.began = 0.0
+        self.first_step = 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step >= state.max_steps:
             raise AlreadyComplete
         self.meter.restart(state.num_input_tokens_seen)
+        self.began, self.first_step = time.monotonic(), state.global_step
         self.context.progress(step=state.global_step, total_steps=state.max_steps)
         self.context.phase("evaluating" if args.eval_on_start else "training")
 
@@ -81,6 +84,7 @@ class RunCallback(TrainerCallback):
             tokens=int(state.num_input_tokens_seen),
             samples=round(state.epoch * len(kwargs["train_dataloader"].dataset)),
             epoch=state.epoch,
+            seconds_per_step=(time.monotonic() - self.began) / (step - self.first_step),
         )
         if control.should_evaluate:
             self.context.phase("evaluating")
@@ -154,16 +158,19 @@ def complete_checkpoint(context: RunContext, draft: Path, step: int) -> None:
     draft.rename(place)
     state = [name for name in _TRAINER_STATE if (place / name).is_file()]
     state += sorted(path.name for path in place.glob("rng_state*.pth"))
-    context.run_dir.seal_checkpoint(
-        Manifest(
-            step=step,
-            kind="adapter" if (place / _ADAPTER_CONFIG).is_file() else "model",
-            method=context.spec.method,
-            base_model=context.spec.model.name,
-            metrics=finite(context.latest),
-            trainer_state=state,
-        )
+    manifest = Manifest(
+        step=step,
+        kind="adapter" if (place / _ADAPTER_CONFIG).is_file() else "model",
+        method=context.spec.method,
+        base_model=context.spec.model.name,
+        metrics=finite(context.latest),
+        trainer_state=state,
     )
+    try:
+        context.run_dir.seal_checkpoint(manifest)
+    except OSError:  # a full disk: what cannot be completed must not stay in the way
+        shutil.rmtree(place, ignore_errors=True)
+        raise
 
 
 def _agreed(context: RunContext) -> Ending | None:

@@ -48,12 +48,12 @@ def folder_with(tmp_path: Path, config: str) -> Path:
     return folder
 
 
-def hanging_child(tmp_path: Path) -> children.Child:
+def hanging_child(tmp_path: Path, abandoned_after: float | None = None) -> children.Child:
     """A child that waits for somebody to write into its configuration."""
     folder = tmp_path / "run"
     folder.mkdir()
     os.mkfifo(folder / "config.yaml")
-    child = children.start("run", folder, folder)
+    child = children.start("run", folder, folder, abandoned_after=abandoned_after)
     wait_until(child.alive)
     return child
 
@@ -128,3 +128,40 @@ def test_children_do_not_see_the_studios_secrets(
     environment = psutil.Process(child.keeper.pid).children()[0].environ()
     assert not {"SECRET_KEY", "DATABASE_URL", "BROKER_URL"} & set(environment)
     child.kill()
+
+
+def test_a_child_that_nobody_attends_to_is_ended(server: psutil.Process, tmp_path: Path) -> None:
+    child = hanging_child(tmp_path, abandoned_after=2)
+    for _ in range(8):
+        child.attend()
+        time.sleep(0.5)
+    assert child.alive()
+    wait_until(lambda: not child.alive())
+    assert child.exit_code() == -signal.SIGTERM
+    assert child.abandoned()
+
+
+def test_a_child_tells_where_it_hangs(server: psutil.Process, tmp_path: Path) -> None:
+    child = hanging_child(tmp_path)
+    wait_until(lambda: child.dump_stacks() == "")
+    wait_until(lambda: "_read_yaml" in (child.folder / "log.txt").read_text())
+    assert child.alive()
+    assert child.keeper is not None
+    trainer = psutil.Process(child.keeper.pid).children()[0]
+    trainer.suspend()
+    wait_until(lambda: trainer.status() == psutil.STATUS_STOPPED)
+    assert "SIGSTOP" in child.dump_stacks()
+    child.kill()
+    wait_until(lambda: not child.alive())
+
+
+def test_a_full_disk_under_the_log_leaves_the_server_alone(server: psutil.Process, tmp_path: Path) -> None:
+    """Whatever a child cannot print, it ends; it does not run on as a second server."""
+    folder = folder_with(tmp_path, "method: nonsense\n")
+    (folder / "log.txt").symlink_to("/dev/full")
+    child = children.start("run", folder, folder)
+    wait_until(lambda: child.exit_code() is not None)
+    wait_until(lambda: not child.alive())
+    assert child.exit_code() == 2
+    children.start("preflight", folder, folder / "none.yaml", folder / "report.json")
+    assert _server() == server

@@ -156,3 +156,34 @@ def test_a_line_longer_than_a_piece_is_read_whole(
     write(run_dir, 1, **{f"key/{number}": 0.5 for number in range(40)})
     Tailer(claim, run_dir).read()
     assert MetricSeries.objects.count() == 41
+
+
+def test_metrics_that_lost_their_end_are_read_again(claim: Claim, run_dir: RunDir) -> None:
+    """As after a power failure: the run goes on from a checkpoint and writes other values where lines were lost."""
+    tailer = Tailer(claim, run_dir)
+    write(run_dir, 1, 2, 3, 4)
+    tailer.read()
+    lines = run_dir.metrics.read_text().splitlines(keepends=True)
+    run_dir.metrics.write_text("".join(lines[:2]))
+    for step in (3, 4, 5):
+        with run_dir.metrics.open("a") as file:
+            file.write(metric_line(step, 1_700_000_100.0 + step, {"loss": 9.0, "longer_than_it_was": 0.0}))
+    tailer.read()
+    assert losses() == {1: 1 / 2, 2: pytest.approx(1 / 3), 3: 9.0, 4: 9.0, 5: 9.0}
+
+
+def test_samples_and_log_that_lost_their_end_go_on(claim: Claim, run_dir: RunDir) -> None:
+    tailer = Tailer(claim, run_dir)
+    sample = json.dumps({"step": 1, "prompt": "a", "completion": "b"}) + "\n"
+    run_dir.samples.write_text(sample * 2)
+    run_dir.log.write_text("one\ntwo\n")
+    tailer.read()
+    run_dir.samples.write_text(sample + sample[:5])
+    run_dir.log.write_text("one\n")
+    tailer.read()
+    run_dir.samples.write_text(sample + sample.replace('"b"', '"new"'))
+    with run_dir.log.open("a") as log:
+        log.write("three\n")
+    tailer.read()
+    assert list(RunSample.objects.order_by("offset").values_list("completion", flat=True)) == ["b", "b", "new"]
+    assert [piece.text for piece in RunLog.objects.order_by("offset")] == ["one\ntwo\n", "three\n"]

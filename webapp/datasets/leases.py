@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from polm_core.data.report import PrepareReport, Status
@@ -48,7 +49,7 @@ def version_claim(*, version_id: uuid.UUID) -> Claim | None:
 
     A version that was started `MAX_ATTEMPTS` times without an end is given up as invalid.
     """
-    now = timezone.now()
+    now = Now()
     with transaction.atomic():
         version = (
             DatasetVersion.objects.select_for_update(skip_locked=True, of=("self",))
@@ -79,13 +80,13 @@ def version_claim(*, version_id: uuid.UUID) -> Claim | None:
 
 def lease_renew(claim: Claim) -> None:
     """Extend the lease. Raises LeaseLost."""
-    _write(claim, lease_until=timezone.now() + LEASE)
+    _write(claim, lease_until=Now() + LEASE)
 
 
 def version_progress(claim: Claim, progress: dict[str, Any]) -> None:
     """Record how far preparation is, which also extends the lease. Raises LeaseLost."""
     with transaction.atomic():
-        _write(claim, progress=progress, lease_until=timezone.now() + LEASE)
+        _write(claim, progress=progress, lease_until=Now() + LEASE)
         publish(f"dataset:{claim.dataset_id}", "progress", progress)
 
 
@@ -116,7 +117,7 @@ def version_crashed(claim: Claim) -> None:
             _give_up(version)
             return
         version.lease_until = None
-        version.woken_at = timezone.now()
+        version.woken_at = Now()
         version.save(update_fields=["lease_until", "woken_at"])
         wake(DATASETS_PROCESS, version.pk)
 
@@ -124,13 +125,13 @@ def version_crashed(claim: Claim) -> None:
 def lease_release(claim: Claim) -> None:
     """Hand a version back unharmed: another worker may start it at once."""
     with transaction.atomic():
-        if _held(claim).update(lease_until=None, attempts=F("attempts") - 1, woken_at=timezone.now()):
+        if _held(claim).update(lease_until=None, attempts=F("attempts") - 1, woken_at=Now()):
             wake(DATASETS_PROCESS, claim.version_id)
 
 
 def versions_to_wake(limit: int = 100) -> list[uuid.UUID]:
     """Versions that wait with no worker coming for them: their message or their worker was lost."""
-    now = timezone.now()
+    now = Now()
     waiting = Q(lease_until=None, created_at__lt=now - REWAKE_AFTER) | Q(lease_until__lt=now)
     not_just_woken = Q(woken_at=None) | Q(woken_at__lt=now - REWAKE_AFTER)
     with transaction.atomic():

@@ -2,7 +2,7 @@
 
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from webapp.accounts.models import Team, User
 from webapp.ids import new_id
@@ -27,7 +27,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
 
     def claimable(self) -> "GenerationQuerySet":
         """The answers that wait for a worker, or have lost theirs."""
-        lost = Q(status=GenerationStatus.RUNNING, lease_until__lt=timezone.now())
+        lost = Q(status=GenerationStatus.RUNNING, lease_until__lt=Now())
         return self.filter(Q(status=GenerationStatus.WAITING) | lost)
 
 

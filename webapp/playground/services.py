@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F, QuerySet
-from django.utils import timezone
+from django.db.models.functions import Now
 from pydantic import BaseModel as Schema
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -95,7 +95,7 @@ def generation_claim() -> Generation | None:
             found.attempts += 1
             found.status = GenerationStatus.RUNNING
             found.text = ""
-            found.lease_until = timezone.now() + LEASE
+            found.lease_until = Now() + LEASE
             found.save(update_fields=["attempts", "status", "text", "lease_until"])
             _announce(found, GenerationStatus.RUNNING)
         if found.attempts <= MAX_ATTEMPTS:
@@ -112,7 +112,7 @@ def generation_write(*, generation: Generation, text: str) -> bool:
     text = text.replace("\0", "")
     whole = generation.text + text
     with transaction.atomic():
-        held = _held(generation).update(text=whole, lease_until=timezone.now() + LEASE)
+        held = _held(generation).update(text=whole, lease_until=Now() + LEASE)
         if held and text:
             news = {"generation": str(generation.pk), "from": generation.length, "text": text}
             publish(f"batch:{generation.batch}", "token", news)

@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from webapp.accounts.models import Team, User
@@ -29,7 +30,7 @@ class ModelStatus(models.TextChoices):
 class BaseModelQuerySet(models.QuerySet["BaseModel"]):
     def to_prepare(self) -> "BaseModelQuerySet":
         """The models that wait to be prepared and that no living worker is preparing."""
-        unclaimed = Q(lease_until=None) | Q(lease_until__lt=timezone.now())
+        unclaimed = Q(lease_until=None) | Q(lease_until__lt=Now())
         return self.filter(unclaimed, status=ModelStatus.PREPARING)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, Model, ProtectedError, QuerySet
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from polm_core.errors import PolmError
 from polm_core.run_dir import Manifest
@@ -154,7 +154,7 @@ def model_claim(*, model_id: uuid.UUID | str) -> BaseModel | None:
     claimed = (
         BaseModel.objects.to_prepare()
         .filter(pk=model_id)
-        .update(lease_until=timezone.now() + LEASE, lease_epoch=F("lease_epoch") + 1, attempts=F("attempts") + 1)
+        .update(lease_until=Now() + LEASE, lease_epoch=F("lease_epoch") + 1, attempts=F("attempts") + 1)
     )
     if not claimed:
         return None
@@ -169,7 +169,7 @@ def model_progress(*, model: BaseModel, phase: str, fraction: float | None) -> b
     """Record how far preparing is and renew the claim; False when it is lost. `fraction` is None when unknown."""
     progress = {"phase": phase, "fraction": fraction}
     with transaction.atomic():
-        held = _held(model).update(progress=progress, lease_until=timezone.now() + LEASE)
+        held = _held(model).update(progress=progress, lease_until=Now() + LEASE)
         if held and progress != model.progress:
             model.progress = progress
             _announce(model, kind="progress", **progress)

@@ -97,6 +97,7 @@ class RunOut(Schema):
     step: int
     total_steps: int
     eta_s: float | None
+    stalled_since: datetime.datetime | None
     priority: int
     labels: list[str]
     gpu_memory_gb: int
@@ -459,6 +460,7 @@ def _run(run: Run) -> dict[str, Any]:
         "step": run.step,
         "total_steps": run.total_steps,
         "eta_s": selectors.eta_seconds(run),
+        "stalled_since": selectors.stalled_since(run),
         "priority": run.priority,
         "labels": run.labels,
         "gpu_memory_gb": run.gpu_memory_gb,

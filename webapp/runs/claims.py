@@ -13,20 +13,20 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Q
-from django.utils import timezone
 
 from polm_core.run_dir import Outcome, Result
-from webapp.runs.leases import LEASE, Claim, announce, run_end
+from webapp.runs.leases import ELSEWHERE_AFTER, LEASE, Claim, announce, run_end
 from webapp.runs.models import ACTIVE, QueuePause, Run, Status, Worker
 from webapp.runs.order import share_parameters
 
-# How long an expired lease is left to the machine that holds the run directory before another may start afresh.
-ELSEWHERE_AFTER = datetime.timedelta(seconds=60)
 # A worker that has not reported for so long counts as gone.
 ALIVE_WITHIN = datetime.timedelta(seconds=20)
 # Others that claim at the same time lock the best; as many further ones are looked at, and then the list is made anew.
 _TRIES = 5
+_LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
+# Waits for the lock, then tells the time.
+_LOCK = "SELECT clock_timestamp() FROM (SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)) OFFSET 0) AS held"
 # The heads of every line that fit, in the order of webapp.runs.order, and of these the first that nobody else takes.
 # A run fits on the GPUs when the gpus-th largest free one has the memory, and on the CPU unless it would rather have
 # GPUs that this worker has, if not free.
@@ -105,20 +105,26 @@ class _AtWork:
 
 def run_claim(*, worker: Worker) -> Claim | None:
     """Take a run for this worker; None when there is none for it."""
-    now = timezone.now()
     with transaction.atomic():
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"claim:{worker.boot_id}"])
+            cursor.execute(_LOCK, [f"claim:{worker.boot_id}"])
+            now = cursor.fetchone()[0]
         at_work = _at_work()
-        expired = [run for run in at_work if run.lease_until is None or run.lease_until < now]
+        # A lease that ends later than any does was given before the database's clock was set back.
+        expired = [run for run in at_work if not now <= (run.lease_until or _LONG_AGO) <= now + ELSEWHERE_AFTER]
         for run in expired:
             if run.child is not None and run.child["boot_id"] == worker.boot_id:
                 if claim := _take_over(run, worker, now):
                     return claim
-            elif run.child is None or run.lease_until is None or run.lease_until < now - ELSEWHERE_AFTER:
+            elif run.child is None or not _may_come_back(run, now):
                 _put_back(run)
                 at_work.remove(run)
         return _take(worker, at_work, now)
+
+
+def _may_come_back(run: _AtWork, now: datetime.datetime) -> bool:
+    """Whether an expired lease is still left to the place that holds the run directory."""
+    return abs(now - (run.lease_until or _LONG_AGO)) <= ELSEWHERE_AFTER
 
 
 def _at_work() -> list[_AtWork]:
@@ -139,7 +145,7 @@ def _take_over(abandoned: _AtWork, worker: Worker, now: datetime.datetime) -> Cl
     """Supervise on a run whose process is on this machine; it keeps the GPUs it has."""
     run = (
         Run.objects.select_for_update(skip_locked=True, of=("self",))
-        .filter(pk=abandoned.run_id, status__in=ACTIVE, lease_until__lt=now)
+        .filter(pk=abandoned.run_id, status__in=ACTIVE, lease_until=abandoned.lease_until)
         .first()
     )
     if run is None:
@@ -167,7 +173,7 @@ def _take(worker: Worker, at_work: Iterable[_AtWork], now: datetime.datetime) ->
     if fresh is None or QueuePause.objects.exists():
         return None
     mine = [run for run in at_work if _holds_here(run, fresh, now)]
-    taken = {device for run in at_work if run.boot_id == fresh.boot_id for device in run.devices}
+    taken = {device for run in at_work for device in run.devices}
     free = sorted(((gb, gpu) for gpu, gb in fresh.gpus.items() if gpu not in taken), reverse=True)
     parameters: dict[str, Any] = {
         **share_parameters(Counter(run.owner for run in at_work if run.owner is not None)),

@@ -1,7 +1,9 @@
 """What workers do to runs they have claimed: renew, report, finish, hand back.
 
-A claim (see `webapp.runs.claims`) raises the run's epoch; every later write is conditional on it. A worker
-whose lease another has taken over gets `LeaseLost` from its next write and stops supervising.
+A claim (see `webapp.runs.claims`) raises the run's epoch; every later write is conditional on it. A worker whose lease
+another has taken over gets `LeaseLost` from its next write and stops supervising.
+
+Leases are timed by the database's clock alone: those of the machines may differ, or jump.
 """
 
 import datetime
@@ -10,14 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Case, F, Value, When
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Now
 from django.utils import timezone
 
+from polm_core.errors import DISK_FULL
 from polm_core.run_dir import Outcome, Progress, Result
 from webapp.live.notify import publish
 from webapp.runs.models import ACTIVE, Run, Status
 
 LEASE = datetime.timedelta(seconds=15)
+# How long an expired lease is left to the place that holds the run directory before another may start afresh.
+ELSEWHERE_AFTER = datetime.timedelta(seconds=90)
+# A training process whose supervisor could not renew the lease for this long saves and ends, before that happens.
+ABANDONED_AFTER = LEASE + ELSEWHERE_AFTER * 2 / 3
 MAX_CRASHES = 2
 
 
@@ -33,17 +41,23 @@ class Claim:
     epoch: int
 
 
+def lease_over() -> Q:
+    """Runs whose lease has ended, or ends further in the future than any does: the database's clock was set back."""
+    ended = Q(lease_until__lt=Now()) | Q(lease_until__gt=Now() + ELSEWHERE_AFTER)
+    return Q(status__in=ACTIVE) & ended
+
+
 def lease_renew(claim: Claim) -> Status:
     """Extend the lease and return the run's status, which carries what people ask of it. Raises LeaseLost."""
     held = Run.objects.filter(pk=claim.run_id, lease_epoch=claim.epoch, status__in=ACTIVE)
-    if not held.update(lease_until=timezone.now() + LEASE):
+    if not held.update(lease_until=Now() + LEASE):
         raise LeaseLost
     return Status(Run.objects.values_list("status", flat=True).get(pk=claim.run_id))
 
 
 def lease_release(claim: Claim) -> None:
     """Hand the run off: the training process goes on, and the next worker to look may take over at once."""
-    Run.objects.filter(pk=claim.run_id, lease_epoch=claim.epoch).update(lease_until=timezone.now(), lease_owner="")
+    Run.objects.filter(pk=claim.run_id, lease_epoch=claim.epoch).update(lease_until=Now(), lease_owner="")
 
 
 def run_child_started(claim: Claim, child: dict[str, Any]) -> None:
@@ -58,14 +72,29 @@ def run_progress(claim: Claim, progress: Progress) -> None:
         status=Case(When(status=Status.STARTING, then=Value(Status.RUNNING)), default=F("status")),
         step=progress.step,
         total_steps=progress.total_steps,
-        progress=progress.model_dump(),
+        progress=progress.model_dump(exclude={"alive_at"}),
     )
+
+
+def run_stalled(claim: Claim, *, since: datetime.datetime | None) -> None:
+    """Record that the training process gives no sign of life, or does so again. Raises LeaseLost."""
+    with transaction.atomic():
+        run = (
+            Run.objects.select_for_update().filter(pk=claim.run_id, lease_epoch=claim.epoch, status__in=ACTIVE).first()
+        )
+        if run is None:
+            raise LeaseLost
+        run.progress = {**run.progress, "stalled_since": since.isoformat() if since else None}
+        run.save(update_fields=["progress"])
+        announce(run, status=run.status)
 
 
 def run_finish(claim: Claim, result: Result | None) -> Status:
     """Decide how the run goes on from how its process ended; `None` is a process that left no word.
 
-    A process that was asked to make room goes back to the queue; a crash does so at most twice. Raises LeaseLost.
+    A process that was asked to make room goes back to the queue; a crash does so at most twice. A full disk pauses the
+    run, also one that was to stop: nothing is wrong with it, and what could not be stored yet still can. Raises
+    LeaseLost.
     """
     with transaction.atomic():
         run = Run.objects.select_for_update().filter(pk=claim.run_id, lease_epoch=claim.epoch).first()
@@ -99,7 +128,7 @@ def _next_status(run: Run, result: Result | None) -> tuple[Status, dict[str, Any
     if outcome == Outcome.SUCCEEDED:
         return Status.SUCCEEDED, None
     if outcome == Outcome.FAILED:
-        return Status.FAILED, error
+        return (Status.PAUSED if error is not None and error["code"] == DISK_FULL else Status.FAILED), error
     if run.status == Status.STOPPING:
         return Status.STOPPED, None
     if outcome == Outcome.STOPPED:

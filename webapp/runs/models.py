@@ -53,7 +53,10 @@ OWNERLESS_LINE = uuid.UUID(int=0)
 
 
 class Worker(models.Model):
-    """A worker process that has reported itself; `heartbeat_at` says when it last did."""
+    """A worker process that has reported itself; `heartbeat_at` says when it last did.
+
+    `boot_id` names its place: the boot, process space and state directory that it shares with the runs it started.
+    """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     name = models.CharField(max_length=200, unique=True)
@@ -166,7 +169,7 @@ class Run(models.Model):
     lease_owner = models.CharField(max_length=200, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     lease_epoch = models.PositiveIntegerField(default=0)
-    # Identity of the training process on its host: {pid, start, boot_id}.
+    # Where the training process is: its keeper's pid, and as `boot_id` the place of the worker that started it.
     child = models.JSONField(null=True, blank=True)
 
     class Meta:

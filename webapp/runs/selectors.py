@@ -1,9 +1,11 @@
 """Reading runs: for pages, the API and the queue."""
 
+import datetime
 from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from webapp.accounts.access import Actor
@@ -15,12 +17,12 @@ from webapp.runs.models import ACTIVE, Project, Run, RunLog, RunSample, Status, 
 
 def workers_alive() -> int:
     """How many workers have reported within the last seconds."""
-    return Worker.objects.filter(heartbeat_at__gt=timezone.now() - ALIVE_WITHIN).count()
+    return Worker.objects.filter(heartbeat_at__gt=Now() - ALIVE_WITHIN).count()
 
 
 def workers_list() -> QuerySet[Worker]:
     """Workers that are alive, and those that still hold runs, with the number of runs they supervise."""
-    alive = Q(heartbeat_at__gt=timezone.now() - ALIVE_WITHIN)
+    alive = Q(heartbeat_at__gt=Now() - ALIVE_WITHIN)
     return (
         Worker.objects.annotate(active=Count("runs", filter=Q(runs__status__in=ACTIVE)))
         .filter(alive | Q(active__gt=0))
@@ -30,7 +32,7 @@ def workers_list() -> QuerySet[Worker]:
 
 def worker_labels() -> list[str]:
     """The labels that workers for training carry which are alive."""
-    alive = Worker.objects.filter(queues__contains=["runs"], heartbeat_at__gt=timezone.now() - ALIVE_WITHIN)
+    alive = Worker.objects.filter(queues__contains=["runs"], heartbeat_at__gt=Now() - ALIVE_WITHIN)
     return sorted({label for labels in alive.values_list("labels", flat=True) for label in labels})
 
 
@@ -99,6 +101,12 @@ def eta_seconds(run: Run) -> float | None:
         return None
     spent = (timezone.now() - run.started_at).total_seconds()
     return spent / run.step * max(0, run.total_steps - run.step)
+
+
+def stalled_since(run: Run) -> datetime.datetime | None:
+    """Since when the training process has given no sign of life; None while all is well."""
+    since = run.progress.get("stalled_since") if run.status in ACTIVE else None
+    return datetime.datetime.fromisoformat(since) if since else None
 
 
 def seconds_spent(run: Run) -> float | None:

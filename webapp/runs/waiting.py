@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from django.db.models import F
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from webapp.accounts.access import Actor
@@ -94,7 +95,7 @@ class _Hall:
     def __init__(self, order: list[Place], teams: Collection[uuid.UUID]) -> None:
         self.order = order
         self.pause = queue_pause_now()
-        alive = Worker.objects.filter(queues__contains=["runs"], heartbeat_at__gt=timezone.now() - ALIVE_WITHIN)
+        alive = Worker.objects.filter(queues__contains=["runs"], heartbeat_at__gt=Now() - ALIVE_WITHIN)
         self.workers = list(alive.order_by("name"))
         self.pace = _Pace(teams)
         self.active = list(Run.objects.filter(status__in=ACTIVE, worker__in=self.workers).select_related(None))

@@ -14,6 +14,8 @@ URLS = (
     ("ARTIFACT_URL", {"file", "s3"}, "file:///srv/artifacts or s3://bucket/prefix"),
 )
 
+STALL_POLICIES = ("wait", "retry", "stop")
+
 
 @register()
 def check_environment(**_: Any) -> list[CheckMessage]:
@@ -31,4 +33,10 @@ def check_environment(**_: Any) -> list[CheckMessage]:
     if not slots.isdigit() or slots == "0":
         hint = "Give the number of runs that this machine works on at once, such as 1."
         found.append(Error(f"POLM_SLOTS is {slots!r}, not a number from 1.", hint=hint, id="studio.E004"))
+    if not settings.STALL_SECONDS.isdigit() or settings.STALL_SECONDS == "0":
+        hint = "Give the seconds without a sign of life after which a run counts as stalled, such as 120."
+        found.append(Error(f"POLM_STALL_SECONDS is {settings.STALL_SECONDS!r}.", hint=hint, id="studio.E005"))
+    if settings.STALL_POLICY not in STALL_POLICIES:
+        hint = f"Give one of {', '.join(STALL_POLICIES)}."
+        found.append(Error(f"POLM_STALL_POLICY is {settings.STALL_POLICY!r}.", hint=hint, id="studio.E006"))
     return found

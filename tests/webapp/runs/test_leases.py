@@ -8,11 +8,14 @@ from django.db import connection
 from django.utils import timezone
 
 from polm_core.run_dir import Outcome, Progress, Result
+from polm_core.training.faults import disk_full
 from tests.support.runs import make_run
 from webapp.accounts.models import Team, User
 from webapp.registry.models import ModelStatus
 from webapp.runs.claims import run_claim
 from webapp.runs.leases import (
+    ELSEWHERE_AFTER,
+    LEASE,
     MAX_CRASHES,
     Claim,
     LeaseLost,
@@ -49,7 +52,7 @@ def expire(run: Run, seconds: float = 1) -> None:
 
 
 def test_claims_by_priority_then_fair_share_then_age(team: Team, worker: Worker, member: User, admin: User) -> None:
-    busy = make_run(team, "busy", created_by=member, status=Status.RUNNING, lease_until=timezone.now() + LATER)
+    busy = make_run(team, "busy", created_by=member, status=Status.RUNNING, lease_until=timezone.now() + LEASE)
     second_of_member = make_run(team, "member", created_by=member)
     first_of_admin = make_run(team, "admin", created_by=admin)
     urgent = make_run(team, "urgent", created_by=member, priority=5)
@@ -58,9 +61,6 @@ def test_claims_by_priority_then_fair_share_then_age(team: Team, worker: Worker,
     assert run_claim(worker=worker) is None
     busy.refresh_from_db()
     assert busy.lease_epoch == 0
-
-
-LATER = datetime.timedelta(minutes=5)
 
 
 def test_a_run_whose_model_is_being_prepared_waits(team: Team, worker: Worker) -> None:
@@ -107,8 +107,28 @@ def test_another_machine_waits_before_it_starts_afresh(team: Team, worker: Worke
     elsewhere = make_worker("w2", "boot-2")
     expire(run, 5)
     assert run_claim(worker=elsewhere) is None
-    expire(run, 61)
+    expire(run, ELSEWHERE_AFTER.total_seconds() + 1)
     assert claimed(elsewhere).run_id == run.pk
+
+
+def test_a_worker_whose_clock_is_wrong_keeps_leases_right(
+    team: Team, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(team)
+    claim = claimed(worker)
+    right = timezone.now
+    for hours in (3, -3):
+        monkeypatch.setattr(timezone, "now", lambda hours=hours: right() + datetime.timedelta(hours=hours))
+        lease_renew(claim)
+        assert run_claim(worker=make_worker(f"elsewhere {hours}", "boot-2")) is None
+        assert run_claim(worker=worker) is None
+
+
+def test_a_lease_is_not_held_for_long_after_the_clock_was_set_back(team: Team, worker: Worker) -> None:
+    run = make_run(team)
+    claimed(worker)
+    expire(run, -3600)
+    assert claimed(make_worker("w2", "boot-2")).run_id == run.pk
 
 
 def test_progress_turns_starting_into_running_and_keeps_wishes(team: Team, worker: Worker) -> None:
@@ -149,6 +169,18 @@ def test_the_end_decides_how_a_run_goes_on(
     assert run.status == expected
     assert run.lease_until is None
     assert (run.finished_at is not None) == (expected in (Status.SUCCEEDED, Status.STOPPED, Status.FAILED))
+
+
+@pytest.mark.parametrize("asked", [Status.RUNNING, Status.STOPPING, Status.PAUSING])
+def test_a_full_disk_pauses_a_run_with_advice(team: Team, worker: Worker, asked: Status) -> None:
+    run = make_run(team)
+    claim = claimed(worker)
+    Run.objects.filter(pk=run.pk).update(status=asked)
+    error = disk_full("The disk is full.").as_dict()
+    assert run_finish(claim, Result(outcome=Outcome.FAILED, error=error)) == Status.PAUSED
+    run.refresh_from_db()
+    assert run.error == error
+    assert (run.crashes, run.finished_at) == (0, None)
 
 
 def test_crashes_are_retried_twice_and_then_explained(team: Team, worker: Worker) -> None:

@@ -8,6 +8,7 @@ from pytest_django import Settings
 from webapp.studio import checks
 from webapp.studio.embedded import default_broker_url, default_database_url
 from webapp.studio.plan import CannotStart, Plan, Role, embedded_servers, programs
+from workers.watchdog import Policy
 
 REAL = {"DATABASE_URL": "postgresql://app@db.example.org/studio", "BROKER_URL": "redis://broker.example.org:6379/0"}
 
@@ -72,6 +73,25 @@ def test_a_setting_that_cannot_work_is_reported(settings: Settings, name: str, v
     (found,) = checks.check_environment()
     assert found.id == f"studio.{number}"
     assert "Write it like" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "number"),
+    [
+        ("STALL_SECONDS", "0", "E005"),
+        ("STALL_SECONDS", "soon", "E005"),
+        ("STALL_POLICY", "hope", "E006"),
+    ],
+)
+def test_how_stalls_are_met_is_checked(settings: Settings, name: str, value: str, number: str) -> None:
+    setattr(settings, name, value)
+    (found,) = checks.check_environment()
+    assert found.id == f"studio.{number}"
+    assert found.hint
+
+
+def test_every_policy_that_may_be_set_is_known_to_workers() -> None:
+    assert set(checks.STALL_POLICIES) == set(Policy)
 
 
 @pytest.mark.parametrize(("slots", "problems"), [("1", 0), ("8", 0), ("0", 1), ("two", 1), ("", 1)])

@@ -11,6 +11,7 @@ from webapp.metrics import reading
 from webapp.metrics.models import MetricSeries
 from webapp.runs.leases import LEASE
 from webapp.runs.models import ACTIVE, Run
+from webapp.runs.selectors import stalled_since
 
 # A curve is judged in this many buckets, and only once it has that many points.
 BUCKETS = 40
@@ -278,6 +279,19 @@ def _silent(signs: Signs) -> Advice | None:
     )
 
 
+def _stalled(signs: Signs) -> Advice | None:
+    since = stalled_since(signs.run)
+    if since is None:
+        return None
+    silence = (timezone.now() - since).total_seconds()
+    return Advice(
+        "The run has stalled",
+        f"its training process lives but has given no sign of life for {silence:.0f} s",
+        "The end of the log shows where each of its threads is. Stop it, or wait: by default it is ended and goes on "
+        "from its last checkpoint.",
+    )
+
+
 def _disk_full(signs: Signs) -> Advice | None:
     run = signs.run
     system = run.worker.system if run.worker is not None and run.status in ACTIVE else {}
@@ -304,5 +318,6 @@ RULES: tuple[Rule, ...] = (
     _clipped,
     _entropy_collapse,
     _silent,
+    _stalled,
     _disk_full,
 )

@@ -1,0 +1,119 @@
+"""`python -m tests.chaos`: the whole campaign; `ONLY=name,name` some faults, `SHORT=1` the quick ones."""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from tests.chaos import report
+from tests.chaos.checks import violations
+from tests.chaos.cluster import Cluster, processes_of
+from tests.chaos.faults import Fault
+from tests.chaos.table import FAULTS
+from tests.chaos.watch import Watcher
+
+START_SECONDS = 180.0
+END_SECONDS = 300.0
+FIRST_STEP = 6
+
+
+@contextmanager
+def campaign() -> Iterator[tuple[Cluster, Watcher]]:
+    """A cluster and who watches it; what they leave is removed."""
+    cluster = Cluster()
+    watcher = Watcher(cluster.base)
+    try:
+        cluster.start()
+        watcher.start()
+        yield cluster, watcher
+        watcher.stop()
+    finally:
+        cluster.stop()
+        cluster.remove()
+
+
+def attempt(cluster: Cluster, watcher: Watcher, fault: Fault) -> dict[str, Any]:
+    """Do it while runs are being trained, wait until they recover and end, and check everything: a row of the table."""
+    row: dict[str, Any] = {"name": fault.name, "what": fault.what, "unit": "s to recover", "bar": fault.bar}
+    if reason := fault.obstacle():
+        return {**row, "figure": None, "ok": True, "note": f"skipped: {reason}"}
+    cluster.heal()
+    runs = cluster.launch(fault.runs, fault.steps)
+    try:
+        at_work = min(len(runs), len(cluster.machines))
+        cluster.wait(lambda: sum(_under_way(cluster, pk) for pk in runs) >= at_work, START_SECONDS, "runs at work")
+        since = fault.inflict(cluster, runs)
+        figure = _recovery(cluster, runs, since or time.monotonic())
+        if fault.outlasts:
+            cluster.stop_runs(runs)
+        cluster.wait_for_all(runs, lambda run: run["status"] in ENDED, END_SECONDS, "the runs to end")
+    except (TimeoutError, AssertionError) as error:
+        return {**row, "figure": None, "ok": False, "note": f"**{error}**", "runs": len(runs)}
+    found = violations(cluster, watcher, runs, fault.ends)
+    row |= {"figure": round(figure, 1), **{check: len(problems) for check, problems in found.items()}}
+    row |= {"runs": len(runs), "executions": sum(len(watcher.executions[pk]) for pk in runs)}
+    row["problems"] = [problem for problems in found.values() for problem in problems]
+    row["ok"] = not row["problems"] and figure <= fault.bar
+    return row
+
+
+ENDED = ("succeeded", "failed", "stopped")
+
+
+def _under_way(cluster: Cluster, pk: str) -> bool:
+    run = cluster.run(pk)
+    return run is not None and run["step"] >= FIRST_STEP and cluster.place_of(pk) is not None
+
+
+def _recovery(cluster: Cluster, runs: Sequence[str], since: float) -> float:
+    """Seconds until every run has gone beyond what it had logged, or has ended, and the API tells so."""
+    before = {pk: cluster.logged_step(pk) for pk in runs}
+    waiting = list(runs)
+
+    def all_went_on() -> bool:
+        for pk in list(waiting):
+            run = cluster.run(pk)
+            if run is None:
+                continue
+            if run["status"] in ENDED or run["step"] > before[pk]:
+                waiting.remove(pk)
+        return not waiting
+
+    cluster.wait(all_went_on, END_SECONDS, "every run to go on")
+    return time.monotonic() - since
+
+
+def main() -> int:
+    only = [name for name in os.environ.get("ONLY", "").split(",") if name]
+    if unknown := set(only) - {fault.name for fault in FAULTS}:
+        print(f"There is no fault {', '.join(sorted(unknown))}; there are {', '.join(fault.name for fault in FAULTS)}.")
+        return 2
+    short = os.environ.get("SHORT", "0") == "1"
+    chosen = [fault for fault in FAULTS if (fault.name in only if only else fault.quick or not short)]
+    rows: list[dict[str, Any]] = []
+    began = time.monotonic()
+    with campaign() as (cluster, watcher):
+        for fault in chosen:
+            try:
+                row = attempt(cluster, watcher, fault)
+            except Exception as error:  # noqa: BLE001 (the other faults are still to be tried)
+                traceback.print_exc()
+                row = {"name": fault.name, "what": fault.what, "unit": "s to recover", "bar": fault.bar}
+                row |= {"figure": None, "ok": False, "note": f"**{type(error).__name__}: {error}**"}
+            rows.append(row)
+            print(f"{time.monotonic() - began:6.0f} s  {row}", flush=True)
+            if not row["ok"] and os.environ.get("KEEP"):
+                print(cluster.home.log_end())
+            report.save(rows, [one.name for one in FAULTS])
+        base = cluster.base
+    if left := processes_of(base / "home") + [p for name in cluster.machines for p in processes_of(base / name)]:
+        print(f"Left over at the end: {left}")
+        return 1
+    return 0 if all(row["ok"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
