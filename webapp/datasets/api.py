@@ -116,7 +116,9 @@ class RowsOut(Schema):
 class DatasetForm(Schema):
     name: str
     format: str = ""
-    mapping: str = Field("", description="a mapping as JSON: format, columns and options")
+    mapping: str = Field(
+        "", description="a mapping as JSON: format, columns and options; beside `format`, the columns alone will do"
+    )
     origin: str = Origin.UNKNOWN
     origin_model: str = ""
     description: str = ""

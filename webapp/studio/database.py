@@ -34,5 +34,5 @@ def _await_database() -> None:
             return
         except OperationalError as error:
             if time.monotonic() > deadline:
-                raise CannotStart(f"The database does not answer: {error}Check DATABASE_URL.") from error
+                raise CannotStart(f"The database does not answer: {str(error).strip()}\nCheck DATABASE_URL.") from error
             time.sleep(0.5)
