@@ -10,7 +10,8 @@ A row of a table costs some 60 bytes before it holds anything. So points and buc
 row: `MetricChunk` has the points of a series in order, `MetricRollup` its closed buckets of a level. A full row is
 written once and never updated. The last row of each series and level is the open one, which every writing replaces
 until it is full; its `last_step` or `last` is `OPEN`, behind every real one, so that a look-up of "from here on" finds
-it too. The views `metric_point` and `metric_bucket` give the same one to a row, for SQL and for people.
+it too. Open and full rows are partitions of their table. The views `metric_point` and `metric_bucket` give the same one
+to a row, for SQL and for people.
 """
 
 from django.contrib.postgres.fields import ArrayField

@@ -8,6 +8,38 @@ OPEN = 2**63 - 1
 CHUNK_POINTS = 80
 ROLLUP_BUCKETS = 36
 
+# Open rows are replaced time and again, full ones never: they live apart, the open ones with room beside them for
+# their next version, so that the index need not follow and the full ones stay densely packed.
+APART = """
+CREATE TABLE {table}_full PARTITION OF {table} DEFAULT;
+CREATE TABLE {table}_open PARTITION OF {table} FOR VALUES IN ({open})
+    WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
+"""
+CHUNK = """
+CREATE TABLE metric_chunk (
+    series_id integer NOT NULL,
+    last_step bigint NOT NULL,
+    steps bigint[] NOT NULL,
+    walls timestamptz[] NOT NULL,
+    "values" float8[] NOT NULL,
+    PRIMARY KEY (series_id, last_step)
+) PARTITION BY LIST (last_step);
+""" + APART.format(table="metric_chunk", open=OPEN)
+ROLLUP = """
+CREATE TABLE metric_rollup (
+    series_id integer NOT NULL,
+    level smallint NOT NULL,
+    last bigint NOT NULL,
+    buckets bigint[] NOT NULL,
+    finite integer[] NOT NULL,
+    not_finite integer[] NOT NULL,
+    vmin float8[] NOT NULL,
+    vmax float8[] NOT NULL,
+    vsum float8[] NOT NULL,
+    wlast timestamptz[] NOT NULL,
+    PRIMARY KEY (series_id, level, last)
+) PARTITION BY LIST (last);
+""" + APART.format(table="metric_rollup", open=OPEN)
 # A bucket was made of eight of the level below; now it is made of two.
 PACK = f"""
 INSERT INTO metric_chunk (series_id, last_step, steps, walls, values)
@@ -58,66 +90,97 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.CreateModel(
-            name="MetricChunk",
-            fields=[
-                (
-                    "pk",
-                    models.CompositePrimaryKey(
-                        "series", "last_step", blank=True, editable=False, primary_key=True, serialize=False
-                    ),
-                ),
-                ("last_step", models.BigIntegerField()),
-                ("steps", django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), size=None)),
-                ("walls", django.contrib.postgres.fields.ArrayField(base_field=models.DateTimeField(), size=None)),
-                ("values", django.contrib.postgres.fields.ArrayField(base_field=models.FloatField(), size=None)),
-                (
-                    "series",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="chunks",
-                        to="metrics.metricseries",
-                    ),
+        migrations.RunSQL(
+            CHUNK,
+            state_operations=[
+                migrations.CreateModel(
+                    name="MetricChunk",
+                    fields=[
+                        (
+                            "pk",
+                            models.CompositePrimaryKey(
+                                "series", "last_step", blank=True, editable=False, primary_key=True, serialize=False
+                            ),
+                        ),
+                        ("last_step", models.BigIntegerField()),
+                        (
+                            "steps",
+                            django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), size=None),
+                        ),
+                        (
+                            "walls",
+                            django.contrib.postgres.fields.ArrayField(base_field=models.DateTimeField(), size=None),
+                        ),
+                        (
+                            "values",
+                            django.contrib.postgres.fields.ArrayField(base_field=models.FloatField(), size=None),
+                        ),
+                        (
+                            "series",
+                            models.ForeignKey(
+                                db_constraint=False,
+                                db_index=False,
+                                on_delete=django.db.models.deletion.CASCADE,
+                                related_name="chunks",
+                                to="metrics.metricseries",
+                            ),
+                        ),
+                    ],
+                    options={
+                        "db_table": "metric_chunk",
+                    },
                 ),
             ],
-            options={
-                "db_table": "metric_chunk",
-            },
         ),
-        migrations.CreateModel(
-            name="MetricRollup",
-            fields=[
-                (
-                    "pk",
-                    models.CompositePrimaryKey(
-                        "series", "level", "last", blank=True, editable=False, primary_key=True, serialize=False
-                    ),
-                ),
-                ("level", models.SmallIntegerField()),
-                ("last", models.BigIntegerField()),
-                ("buckets", django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), size=None)),
-                ("finite", django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None)),
-                ("not_finite", django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None)),
-                ("vmin", django.contrib.postgres.fields.ArrayField(base_field=models.FloatField(), size=None)),
-                ("vmax", django.contrib.postgres.fields.ArrayField(base_field=models.FloatField(), size=None)),
-                ("vsum", django.contrib.postgres.fields.ArrayField(base_field=models.FloatField(), size=None)),
-                ("wlast", django.contrib.postgres.fields.ArrayField(base_field=models.DateTimeField(), size=None)),
-                (
-                    "series",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        on_delete=django.db.models.deletion.CASCADE,
-                        related_name="rollups",
-                        to="metrics.metricseries",
-                    ),
+        migrations.RunSQL(
+            ROLLUP,
+            state_operations=[
+                migrations.CreateModel(
+                    name="MetricRollup",
+                    fields=[
+                        (
+                            "pk",
+                            models.CompositePrimaryKey(
+                                "series", "level", "last", blank=True, editable=False, primary_key=True, serialize=False
+                            ),
+                        ),
+                        ("level", models.SmallIntegerField()),
+                        ("last", models.BigIntegerField()),
+                        (
+                            "buckets",
+                            django.contrib.postgres.fields.ArrayField(base_field=models.BigIntegerField(), size=None),
+                        ),
+                        (
+                            "finite",
+                            django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
+                        ),
+                        (
+                            "not_finite",
+                            django.contrib.postgres.fields.ArrayField(base_field=models.IntegerField(), size=None),
+                        ),
+                        ("vmin", django.contrib.postgres.fields.ArrayField(base_field=models.FloatField(), size=None)),
+                        ("vmax", django.contrib.postgres.fields.ArrayField(base_field=models.FloatField(), size=None)),
+                        ("vsum", django.contrib.postgres.fields.ArrayField(base_field=models.FloatField(), size=None)),
+                        (
+                            "wlast",
+                            django.contrib.postgres.fields.ArrayField(base_field=models.DateTimeField(), size=None),
+                        ),
+                        (
+                            "series",
+                            models.ForeignKey(
+                                db_constraint=False,
+                                db_index=False,
+                                on_delete=django.db.models.deletion.CASCADE,
+                                related_name="rollups",
+                                to="metrics.metricseries",
+                            ),
+                        ),
+                    ],
+                    options={
+                        "db_table": "metric_rollup",
+                    },
                 ),
             ],
-            options={
-                "db_table": "metric_rollup",
-            },
         ),
         migrations.RunSQL(PACK),
         migrations.RunSQL(
