@@ -27,45 +27,63 @@ _LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 # Waits for the lock, then tells the time.
 _LOCK = "SELECT clock_timestamp() FROM (SELECT pg_advisory_xact_lock(hashtextextended(%s, 0)) OFFSET 0) AS held"
-# The heads of every line that fit, in the order of webapp.runs.order, and of these the first that nobody else takes.
+# From the highest priority down, the heads of every line that fit, in the order of webapp.runs.order; of these the
+# first that nobody else takes. Lines are found by skipping through the index `run_queue` from one to the next, so that
+# the cost is that of the people who wait, not of all that they have queued.
 # A run fits on the GPUs when the gpus-th largest free one has the memory, and on the CPU unless it would rather have
-# GPUs that this worker has, if not free.
+# GPUs that this worker has, if not free. The CASE keeps Postgres from taking that for a rare match, for which it would
+# read and sort whole lines.
 _CLAIM = """
     WITH RECURSIVE
-    line (priority, line) AS (
-        (SELECT priority, line FROM runs_run WHERE status = 'queued' ORDER BY priority DESC, line DESC LIMIT 1)
+    level (priority) AS (
+        (SELECT priority FROM runs_run WHERE status = 'queued' ORDER BY priority DESC LIMIT 1)
         UNION ALL
-        SELECT next.priority, next.line FROM line, LATERAL (
-            SELECT run.priority, run.line FROM runs_run run
-            WHERE run.status = 'queued' AND (run.priority, run.line) < (line.priority, line.line)
-            ORDER BY run.priority DESC, run.line DESC LIMIT 1
+        SELECT next.priority FROM level, LATERAL (
+            SELECT run.priority FROM runs_run run
+            WHERE run.status = 'queued' AND run.priority < level.priority ORDER BY run.priority DESC LIMIT 1
         ) next
     ),
     candidate AS MATERIALIZED (
-        SELECT head.id, line.priority, COALESCE(head.turn, COALESCE(share.held, 0) + head.place) AS turn, head.queued_at
-        FROM line
-        LEFT JOIN unnest(%(lines)s::uuid[], %(held)s::int[]) AS share(line, held) ON share.line = line.line
+        SELECT level.priority, head.* FROM (SELECT priority FROM level ORDER BY priority DESC) level
         CROSS JOIN LATERAL (
-            SELECT fit.*, row_number() OVER (ORDER BY turn, queued_at, id) - 1 AS place FROM (
+            WITH RECURSIVE line (id) AS (
+                (
+                    SELECT line FROM runs_run WHERE status = 'queued' AND priority = level.priority
+                    ORDER BY line LIMIT 1
+                )
+                UNION ALL
+                SELECT next.line FROM line, LATERAL (
+                    SELECT run.line FROM runs_run run
+                    WHERE run.status = 'queued' AND run.priority = level.priority AND run.line > line.id
+                    ORDER BY run.line LIMIT 1
+                ) next
+            )
+            SELECT fit.id, fit.queued_at, COALESCE(fit.turn, COALESCE(share.held, 0) + row_number() OVER (
+                PARTITION BY line.id ORDER BY fit.turn, fit.queued_at, fit.id) - 1) AS place
+            FROM line
+            LEFT JOIN unnest(%(lines)s::uuid[], %(held)s::int[]) AS share(line, held) ON share.line = line.id
+            CROSS JOIN LATERAL (
                 SELECT run.id, run.turn, run.queued_at FROM runs_run run
-                WHERE run.status = 'queued' AND run.priority = line.priority AND run.line = line.line
-                    AND (
-                        (%(free)s::int[])[run.gpus] >= run.gpu_memory_gb
-                        OR run.cpu_will_do AND %(cpu)s
-                            AND NOT COALESCE((%(all)s::int[])[run.gpus] >= run.gpu_memory_gb, false)
-                    )
-                    AND run.labels <@ %(labels)s::varchar[]
-                    AND run.model_id <> ALL (ARRAY(SELECT id FROM registry_basemodel WHERE status = 'preparing'))
+                WHERE run.status = 'queued' AND run.priority = level.priority AND run.line = line.id
+                    AND CASE WHEN
+                        (
+                            (%(free)s::int[])[run.gpus] >= run.gpu_memory_gb
+                            OR run.cpu_will_do AND %(cpu)s
+                                AND NOT COALESCE((%(all)s::int[])[run.gpus] >= run.gpu_memory_gb, false)
+                        )
+                        AND run.labels <@ %(labels)s::varchar[]
+                        AND run.model_id <> ALL (ARRAY(SELECT id FROM registry_basemodel WHERE status = 'preparing'))
+                    THEN true ELSE false END
                 ORDER BY run.turn, run.queued_at LIMIT 8
             ) fit
         ) head
-        ORDER BY priority DESC, turn, queued_at, id
+        ORDER BY level.priority DESC, place, queued_at, id
         LIMIT 16
     ),
     best AS (
         SELECT run.id FROM candidate JOIN runs_run run USING (id)
         WHERE run.status = 'queued'
-        ORDER BY candidate.priority DESC, candidate.turn, candidate.queued_at, id
+        ORDER BY candidate.priority DESC, candidate.place, candidate.queued_at, id
         LIMIT 1 FOR UPDATE OF run SKIP LOCKED
     ),
     claimed AS (
