@@ -70,7 +70,8 @@ def _under_way(cluster: Cluster, pk: str) -> bool:
 
 def _recovery(cluster: Cluster, runs: Sequence[str], since: float) -> float:
     """Seconds until every run has gone beyond what it had logged, or has ended, and the API tells so."""
-    before = {pk: cluster.logged_step(pk) for pk in runs}
+    # What the API told may be all that is left, when a disk is gone.
+    before = {pk: max(cluster.logged_step(pk), (cluster.run(pk) or {"step": 0})["step"]) for pk in runs}
     waiting = list(runs)
 
     def all_went_on() -> bool:
