@@ -75,11 +75,7 @@ class Supervisor:
     def run(self) -> None:
         """Supervise to the end. Every failure on the way ends the run or leaves it for the next worker."""
         try:
-            self._clear_what_is_out_of_date()
-            self._start_or_adopt()
-            self._follow()
-        except LeaseLost:
-            self._leave()
+            self._carry()
         except (OperationalError, InterfaceError) as error:
             logger.warning("Run %s: the database does not answer (%s); left to the next.", self.claim.run_id, error)
             connection.close()
@@ -100,12 +96,20 @@ class Supervisor:
         except LeaseLost:
             logger.info("Run %s: failed here, but another worker has it.", self.claim.run_id)
 
+    def _carry(self) -> None:
+        try:
+            self._clear_what_is_out_of_date()
+            self._start_or_adopt()
+            self._follow()
+        except LeaseLost:
+            self._leave()
+
     def _leave(self) -> None:
         """Another worker has the run. At this place it looks after our process; elsewhere it has one of its own."""
         logger.info("Run %s: another worker has taken over.", self.claim.run_id)
         taken_by = Run.objects.filter(pk=self.claim.run_id).values_list("worker__boot_id", flat=True).first()
         if taken_by != self.worker.boot_id:
-            self.child.kill()
+            self._clear_away()
 
     # --- starting ---------------------------------------------------------------------------------------------------
 
@@ -117,11 +121,15 @@ class Supervisor:
         if mark.exists() and mark.read_text() == str(self.claim.epoch - 1):
             write_atomic(mark, str(self.claim.epoch))
             return
+        self._clear_away()
+
+    def _clear_away(self) -> None:
+        """End what works on the run here, and remove its directory."""
         logger.info("Run %s: what is here of it is out of date.", self.claim.run_id)
         self.child.kill()
         if not wait_until(lambda: not self.child.alive(), time.monotonic() + KILL_SECONDS):
             raise children.ForkServerDown("an earlier process of the run does not end")
-        shutil.rmtree(root)
+        shutil.rmtree(self.run_dir.root, ignore_errors=True)
 
     def _start_or_adopt(self) -> None:
         """Find the process of an earlier supervisor, or how it ended; else start one."""

@@ -41,7 +41,7 @@ def attempt(cluster: Cluster, watcher: Watcher, fault: Fault) -> dict[str, Any]:
     if reason := fault.obstacle():
         return {**row, "figure": None, "ok": True, "note": f"skipped: {reason}"}
     cluster.heal()
-    runs = cluster.launch(fault.runs, fault.steps)
+    runs = cluster.launch(fault.runs, steps=fault.steps, save_steps=fault.save_steps)
     try:
         at_work = min(len(runs), len(cluster.machines))
         cluster.wait(lambda: sum(_under_way(cluster, pk) for pk in runs) >= at_work, START_SECONDS, "runs at work")
@@ -57,6 +57,7 @@ def attempt(cluster: Cluster, watcher: Watcher, fault: Fault) -> dict[str, Any]:
     row |= {"runs": len(runs), "executions": sum(len(watcher.executions[pk]) for pk in runs)}
     row["problems"] = [problem for problems in found.values() for problem in problems]
     row["ok"] = not row["problems"] and figure <= fault.bar
+    cluster.forget(runs)
     return row
 
 
@@ -70,7 +71,8 @@ def _under_way(cluster: Cluster, pk: str) -> bool:
 
 def _recovery(cluster: Cluster, runs: Sequence[str], since: float) -> float:
     """Seconds until every run has gone beyond what it had logged, or has ended, and the API tells so."""
-    before = {pk: cluster.logged_step(pk) for pk in runs}
+    # What the API told may be all that is left, when a disk is gone.
+    before = {pk: max(cluster.logged_step(pk), (cluster.run(pk) or {"step": 0})["step"]) for pk in runs}
     waiting = list(runs)
 
     def all_went_on() -> bool:
@@ -87,12 +89,13 @@ def _recovery(cluster: Cluster, runs: Sequence[str], since: float) -> float:
 
 
 def main() -> int:
+    known = {fault.name: fault for fault in FAULTS}
     only = [name for name in os.environ.get("ONLY", "").split(",") if name]
-    if unknown := set(only) - {fault.name for fault in FAULTS}:
-        print(f"There is no fault {', '.join(sorted(unknown))}; there are {', '.join(fault.name for fault in FAULTS)}.")
+    if unknown := set(only) - set(known):
+        print(f"There is no fault {', '.join(sorted(unknown))}; there are {', '.join(known)}.")
         return 2
     short = os.environ.get("SHORT", "0") == "1"
-    chosen = [fault for fault in FAULTS if (fault.name in only if only else fault.quick or not short)]
+    chosen = [known[name] for name in only] or [fault for fault in FAULTS if fault.quick or not short]
     rows: list[dict[str, Any]] = []
     began = time.monotonic()
     with campaign() as (cluster, watcher):
@@ -107,7 +110,7 @@ def main() -> int:
             print(f"{time.monotonic() - began:6.0f} s  {row}", flush=True)
             if not row["ok"] and os.environ.get("KEEP"):
                 print(cluster.home.log_end())
-            report.save(rows, [one.name for one in FAULTS])
+            report.save(rows, list(known))
         base = cluster.base
     if left := processes_of(base / "home") + [p for name in cluster.machines for p in processes_of(base / name)]:
         print(f"Left over at the end: {left}")

@@ -149,7 +149,7 @@ class Cluster:
 
     # --- work -------------------------------------------------------------------------------------------------------
 
-    def launch(self, count: int, steps: int) -> list[str]:
+    def launch(self, count: int, *, steps: int, save_steps: int) -> list[str]:
         """Launch runs of mixed methods, the n-th of a campaign always with the same seed."""
         found = []
         for _ in range(count):
@@ -159,7 +159,7 @@ class Cluster:
                 "batch_size": 2,
                 "max_length": 128,
                 "logging_steps": 1,
-                "save_steps": 15,
+                "save_steps": save_steps,
                 "eval_steps": 0,
                 "generation": {"samples": 0},
                 "seed": 1000 + self.launched,
@@ -168,6 +168,14 @@ class Cluster:
             found.append(self.home.launch(method=method, model=self.model, dataset=dataset, config=config))
             self.launched += 1
         return found
+
+    def forget(self, runs: Sequence[str]) -> None:
+        """Delete runs with all they left, so that small disks last for a whole campaign."""
+        for pk in runs:
+            answer = self.home.api.delete(f"/runs/{pk}")
+            assert answer.status_code == 204, answer.text
+            for machine in self.machines.values():
+                shutil.rmtree(machine.var / "runs" / pk, ignore_errors=True)
 
     def stop_runs(self, runs: Sequence[str]) -> None:
         for pk in runs:

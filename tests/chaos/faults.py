@@ -46,6 +46,10 @@ class Fault:
         return 20_000 if self.outlasts else 120
 
     @property
+    def save_steps(self) -> int:
+        return 100 if self.outlasts else 15
+
+    @property
     def ends(self) -> str:
         """The status in which every run must end."""
         return "stopped" if self.outlasts else "succeeded"

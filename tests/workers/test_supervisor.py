@@ -71,6 +71,7 @@ def test_a_run_taken_over_elsewhere_ends_here(
     assert run_claim(worker=successor) is not None
     mark(supervisor.run_dir, supervisor.claim.epoch - 1)
     supervisor.run()
+    assert supervisor.run_dir.root.exists() != ends
     if ends:
         assert process.wait(10) < 0
     else:

@@ -1,6 +1,7 @@
 """Runs over REST: what a program sees, in what order, and in how many queries."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -221,3 +222,12 @@ def test_text_that_cannot_be_stored_is_refused(api: ApiClient, team: Team) -> No
     assert [answer.status_code for answer in answers] == [422, 422, 422]
     assert all("NUL" in answer.json()["error"]["message"] for answer in answers)
     assert team.runs.count() == 1
+
+
+@pytest.mark.parametrize(("status", "told"), [(Status.RUNNING, True), (Status.FAILED, False)])
+def test_a_stall_is_told_while_the_run_is_worked_on(api: ApiClient, team: Team, status: Status, told: bool) -> None:
+    since = "2026-01-01T10:00:00+00:00"
+    run = make_run(team, status=status, progress={"step": 3, "stalled_since": since})
+    found = api.get(f"/runs/{run.pk}").json()["stalled_since"]
+    assert (found is not None and datetime.fromisoformat(found) == datetime.fromisoformat(since)) == told
+    assert (api.get("/runs").json()["items"][0]["stalled_since"] is not None) == told
