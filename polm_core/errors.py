@@ -4,7 +4,10 @@ Everything the library expects to go wrong (bad data, an impossible setting, too
 it ends a run as *failed*, with advice. Any other exception is a bug and ends it as *crashed*.
 """
 
+import errno
 from typing import Any
+
+_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class PolmError(Exception):
@@ -58,3 +61,8 @@ class ResourceError(PolmError):
     """Too little memory, disk or the wrong device."""
 
     code = "resource.insufficient"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the operating system refused to write because there is no room."""
+    return isinstance(error, OSError) and error.errno in _DISK_ERRNOS

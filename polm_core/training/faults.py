@@ -1,10 +1,7 @@
 """Failures of the machine, told apart from bugs and turned into advice."""
 
-import errno
+from polm_core.errors import PolmError, ResourceError, is_disk_full
 
-from polm_core.errors import PolmError, ResourceError
-
-_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # torch and safetensors wrap the operating system's error in one of their own and keep only its text.
 _DISK_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed")
 _MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
@@ -31,9 +28,7 @@ def as_polm_error(error: BaseException) -> PolmError | None:
 
 
 def _is_disk(error: BaseException) -> bool:
-    if isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
-        return True
-    return any(text in str(error) for text in _DISK_TEXTS)
+    return is_disk_full(error) or any(text in str(error) for text in _DISK_TEXTS)
 
 
 def _is_memory(error: BaseException) -> bool:

@@ -193,17 +193,6 @@ def test_a_full_disk_fails_the_run_and_leaves_no_half_checkpoint(make_run: MakeR
     assert list(run_dir.checkpoints.iterdir()) == []
 
 
-def test_two_processes_train_as_one(make_run: MakeRun) -> None:
-    one = make_run("sft", name="one", batch_size=4, devices="cpu")
-    two = make_run("sft", name="two", batch_size=2, devices="cpu", processes=2)
-    assert execute(one.root) == execute(two.root) == 0
-    assert result_of(two).outcome is Outcome.SUCCEEDED
-    assert points(two, "loss") == pytest.approx(points(one, "loss"), abs=1e-3)
-    assert points(two, "num_tokens") == points(one, "num_tokens")
-    (_, manifest) = next(two.complete_checkpoints())
-    assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(manifest.trainer_state)
-
-
 def test_epochs_decide_when_no_steps_are_given(make_run: MakeRun) -> None:
     run_dir = make_run("sft", max_steps=0, epochs=2, spec={"held_out": 0})
     assert execute(run_dir.root) == 0
