@@ -8,15 +8,19 @@ from pathlib import Path
 
 from django.db import connection
 
+from polm_core.errors import ResourceError
 from polm_core.run_dir import Manifest, RunDir, sha256_of
 from webapp import artifacts
 from webapp.runs.checkpoints import run_checkpoint_add, run_checkpoint_steps
 from webapp.runs.leases import Claim, LeaseLost
+from webapp.runs.projects import run_retain
 
 logger = logging.getLogger(__name__)
 
 # After a failed upload the store is left alone for this long, in seconds.
 RETRY = 5.0
+# A store that is still full so long after training ended is left to people, in seconds.
+PATIENCE = 60.0
 
 
 class Shipper:
@@ -30,6 +34,9 @@ class Shipper:
         self._current: Future[None] | None = None
         self._not_before = 0.0
         self.behind = False
+        # Why the last upload failed, when that was for want of room.
+        self.full: ResourceError | None = None
+        self._waits_since: float | None = None
 
     def look(self) -> None:
         """Start on the oldest checkpoint that is not stored yet, unless one is under way."""
@@ -42,8 +49,16 @@ class Shipper:
             self._current = self._pool.submit(self._ship, *waiting[0])
 
     def done(self) -> bool:
-        """Whether every complete checkpoint is stored."""
+        """Whether every complete checkpoint is stored; to be asked once training has ended.
+
+        Raises ResourceError when the store stays full: what is not stored stays in the run directory, from where a run
+        that is resumed stores it.
+        """
         self.look()
+        if self.behind and self.full is not None:
+            self._waits_since = self._waits_since or time.monotonic()
+            if time.monotonic() > self._waits_since + PATIENCE:
+                raise self.full
         return not self.behind
 
     def close(self) -> None:
@@ -55,6 +70,7 @@ class Shipper:
             return
         future, self._current = self._current, None
         error = future.exception()
+        self.full = error if isinstance(error, ResourceError) else None
         if isinstance(error, LeaseLost):
             raise error
         if error is not None:
@@ -71,6 +87,7 @@ class Shipper:
             run_checkpoint_add(self.claim, manifest=manifest, key=key, sha256=digest)
             self.known.add(manifest.step)
             self._clear_before(manifest.step)
+            run_retain(run_id=self.claim.run_id)
         finally:
             connection.close()
 
