@@ -3,7 +3,13 @@
 from polm_core.errors import PolmError, ResourceError, is_disk_full
 
 # torch and safetensors wrap the operating system's error in one of their own and keep only its text.
-_DISK_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed")
+_DISK_TEXTS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    "PytorchStreamWriter failed",
+    "unexpected pos",  # torch.save, when the first bytes of a file fail already
+)
 _MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
 
 

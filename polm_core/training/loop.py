@@ -33,6 +33,7 @@ def train(trainer: Any, context: RunContext, config: TrainConfig, split: Split) 
     trainer.args.eval_on_start = evaluates and checkpoint is None
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(RunCallback(context, config, held_out_prompts(split, config), evaluates))
+    _know_numbered_cpus()
     context.check()
     context.phase("training")
     try:
@@ -44,6 +45,15 @@ def train(trainer: Any, context: RunContext, config: TrainConfig, split: Split) 
             shutil.rmtree(draft_dir(context.run_dir), ignore_errors=True)
     context.phase("done")
     return dict(context.latest)
+
+
+def _know_numbered_cpus() -> None:
+    """Have torch load what is meant for `cpu:0`, where a trainer of several processes wants its optimizer's state."""
+    from torch.serialization import register_package
+
+    register_package(
+        50, lambda storage: None, lambda storage, place: storage if str(place).startswith("cpu:") else None
+    )
 
 
 def _widen_adapter(model: Any) -> None:
