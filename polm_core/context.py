@@ -165,8 +165,8 @@ class RunContext:
         self._progress = Progress()
         self._progress_written = 0.0
         run_dir.create()
-        self._metrics = _open_lines(run_dir.metrics)
-        self._samples = _open_lines(run_dir.samples)
+        self._metrics = _open_lines(run_dir.metrics, writes=self.is_main)
+        self._samples = _open_lines(run_dir.samples, writes=self.is_main)
 
     def __enter__(self) -> Self:
         return self
@@ -214,8 +214,12 @@ class RunContext:
         return self.ending
 
     def check(self) -> None:
-        """Raise `InterruptedRun` when the run is to end; called between the phases before training."""
-        if self.poll() is not None:
+        """Raise `InterruptedRun` when the run is to end; called between the phases before training.
+
+        Of several processes only the first does, and takes the others with it: they would not all hear of it at the
+        same point.
+        """
+        if self.is_main and self.poll() is not None:
             raise InterruptedRun
 
     def _write_progress(self) -> None:
@@ -252,8 +256,13 @@ def finite(values: Mapping[str, float]) -> dict[str, float]:
     return {key: value for key, value in values.items() if math.isfinite(value)}
 
 
-def _open_lines(path: Path) -> TextIO:
-    """Open for appending whole lines; a torn last line (left by a kill) is cut off first."""
+def _open_lines(path: Path, *, writes: bool) -> TextIO:
+    """Open for appending whole lines; a torn last line (left by a kill) is cut off first.
+
+    A process that does not write must not cut either: another may have written meanwhile.
+    """
+    if not writes:
+        return Path(os.devnull).open("w", encoding="utf-8")
     with path.open("a+b") as file:
         length = file.tell()
         file.seek(max(0, length - _MAX_TORN_LINE))

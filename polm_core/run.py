@@ -4,7 +4,6 @@ import faulthandler
 import logging
 import os
 import signal
-import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
@@ -16,17 +15,16 @@ from typing import cast
 from polm_core import catalogue
 from polm_core.blocks import TrainConfig
 from polm_core.context import PREEMPTED, Ending, InterruptedRun, RunContext, RunSpec, finite, load_spec
-from polm_core.environment import die_with_parent, set_environment
+from polm_core.environment import set_environment
 from polm_core.errors import DISK_FULL, PolmError
 from polm_core.method import Method
+from polm_core.ranks import ENDING_SIGNALS, run_ranks
 from polm_core.run_dir import STACKS, Outcome, Result, RunDir
 
 EXIT_OK = 0
 EXIT_CRASHED = 1
 EXIT_FAILED = 2
 EXIT_DISK_FULL = 3
-
-_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def preload() -> None:
@@ -53,13 +51,12 @@ def execute(run_dir: Path) -> int:
     may be no result.
     """
     faulthandler.register(STACKS, file=2)
-    if "WORLD_SIZE" in os.environ:
-        die_with_parent()
     directory = RunDir(run_dir)
     directory.create()
     set_environment()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("polm_core").setLevel(logging.INFO)
+    # What every process of a run would say is said by the first.
+    logging.getLogger("polm_core").setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
     try:
         spec = load_spec(directory.config)
         method = catalogue.get(spec.method)
@@ -69,11 +66,10 @@ def execute(run_dir: Path) -> int:
         result, code = _run(directory, spec, method, config), EXIT_OK
     except BaseException as error:  # noqa: BLE001 - the last word on the run is written whatever went wrong
         result, code = _fault(error)
-    if os.environ.get("RANK", "0") == "0":
-        try:
-            directory.write_result(result)
-        except OSError:
-            return EXIT_DISK_FULL
+    try:
+        _leave(directory, result, code)
+    except OSError:
+        return EXIT_DISK_FULL
     return code
 
 
@@ -88,22 +84,22 @@ def _run(directory: RunDir, spec: RunSpec, method: Method, config: TrainConfig) 
 
 
 def _launch(directory: RunDir, processes: int) -> int:
-    """Run in `processes` processes, of which the first leaves the result; its exit code stands for all."""
+    """Run in `processes` processes, which leave one result; its exit code stands for all."""
     directory.result.unlink(missing_ok=True)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *launcher, "-m", "polm_core.run", str(directory.root)]
-    # Nobody may train on without the process that is waited for; torch's launcher starts the others each on its own.
-    started = subprocess.Popen(command, preexec_fn=die_with_parent)  # there are no threads yet
-    before = [(number, signal.signal(number, lambda n, _: started.send_signal(n))) for number in _ENDING_SIGNALS]
-    try:
-        code = started.wait()
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+    preload()
+    lost = run_ranks(execute, directory.root, processes)
     result = directory.read_result()
-    if result is None:
-        raise RuntimeError(f"the training processes ended with code {code} and left no result")
+    # Ranks that lose another crash over it: what ended that one is what happened.
+    if result is None or (lost and result.outcome is Outcome.CRASHED):
+        raise RuntimeError(lost or "the training processes ended and left no result")
     return {Outcome.FAILED: EXIT_FAILED, Outcome.CRASHED: EXIT_CRASHED}.get(result.outcome, EXIT_OK)
+
+
+def _leave(directory: RunDir, result: Result, code: int) -> None:
+    """Write the result. Of several processes the first reports a good end, and whoever fails first a bad one."""
+    rank = os.environ.get("RANK")
+    if rank is None or (not directory.result.exists() if code else rank == "0"):
+        directory.write_result(result)
 
 
 def _fault(error: BaseException) -> tuple[Result, int]:
@@ -130,7 +126,7 @@ def _signals(context: RunContext) -> Iterator[None]:
         context.ask(Ending(Outcome.STOPPED))
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    handlers = zip(_ENDING_SIGNALS, (on_terminate, on_interrupt), strict=True)
+    handlers = zip(ENDING_SIGNALS, (on_terminate, on_interrupt), strict=True)
     before = [(number, signal.signal(number, handler)) for number, handler in handlers]
     try:
         yield

@@ -12,7 +12,7 @@ from tests.support.lookalikes import alpaca
 from tests.support.services import Services, session_services
 from tests.support.studio import RunningStudio
 
-pytest_plugins = ["tests.support.browser", "tests.support.served"]
+pytest_plugins = ["tests.support.browser", "tests.support.s3", "tests.support.served"]
 
 
 @pytest.fixture(scope="session")

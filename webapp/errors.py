@@ -1,6 +1,6 @@
 """What a request can be refused for. Pages and API turn these into the same words and the right status."""
 
-from polm_core.errors import PolmError
+from polm_core.errors import PolmError, ResourceError
 
 
 class NotFound(PolmError):
@@ -39,7 +39,14 @@ class TooLarge(PolmError):
     code = "too_large"
 
 
-_STATUS: dict[type[PolmError], int] = {NotFound: 404, Forbidden: 403, Conflict: 409, TooLarge: 413, Unavailable: 503}
+_STATUS: dict[type[PolmError], int] = {
+    NotFound: 404,
+    Forbidden: 403,
+    Conflict: 409,
+    TooLarge: 413,
+    Unavailable: 503,
+    ResourceError: 507,
+}
 
 
 def status_of(error: PolmError) -> int:

@@ -49,6 +49,8 @@ ARTIFACT_URL = os.environ.get("ARTIFACT_URL") or f"file://{VAR_DIR / 'artifacts'
 RUNS_DIR = VAR_DIR / "runs"
 UPLOADS_DIR = VAR_DIR / "uploads"
 CACHE_DIR = VAR_DIR / "cache"
+# How much of a remote artifact store may be kept here.
+CACHE_BYTES = int(os.environ.get("POLM_CACHE_BYTES", 50 * 1024**3))
 # Base models may be read from these folders of a worker, and from nowhere else.
 MODEL_ROOTS = [Path(p).resolve() for p in _words("POLM_MODEL_ROOTS", str(VAR_DIR / "models"))]
 

@@ -19,6 +19,7 @@ DATASETS_PROCESS = "datasets.process"
 MODELS_PREPARE = "models.prepare"
 PREFLIGHT = "runs.preflight"
 GENERATE = "playground.generate"
+PROJECT_RETAIN = "projects.retain"
 
 QUEUE_OF = {
     RUNS_WAKE: "runs",
@@ -26,6 +27,7 @@ QUEUE_OF = {
     MODELS_PREPARE: "light",
     PREFLIGHT: "light",
     GENERATE: "light",
+    PROJECT_RETAIN: "light",
 }
 
 sender = Celery("studio", broker=settings.BROKER_URL, set_as_current=False)

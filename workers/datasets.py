@@ -20,6 +20,7 @@ from django.db import DatabaseError, connection
 from polm_core.data.preview import HEAD_NAME
 from polm_core.data.report import PrepareProgress, PrepareReport, Status, read_progress, read_report
 from polm_core.data.rows import INDEX_NAME, ROWS_NAME
+from polm_core.errors import ResourceError
 from polm_core.run_dir import sha256_of
 from webapp import artifacts
 from webapp.datasets.leases import (
@@ -97,6 +98,9 @@ def _prepare(claim: Claim, folder: Path, lost: threading.Event) -> None:
         artifacts.put_verified(out / ROWS_NAME, f"{rows_key}/{ROWS_NAME}", report.sha256)
         artifacts.put_verified(out / INDEX_NAME, f"{rows_key}/{INDEX_NAME}", sha256_of(out / INDEX_NAME))
         version_finish(claim, report, rows_key=rows_key)
+    except ResourceError as error:
+        artifacts.delete(rows_key)
+        version_finish(claim, PrepareReport(status=Status.INVALID, error=error.as_dict()))
     except BaseException:
         artifacts.delete(rows_key)
         raise

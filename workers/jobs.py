@@ -14,8 +14,18 @@ from polm_core.errors import ResourceError
 from webapp.studio.identity import Identity
 
 TICK = 0.5
-# What reaches the database or signs for the studio is none of a child's business.
-_KEPT_BACK = frozenset({"SECRET_KEY", "SECRET_KEY_FALLBACKS", "DATABASE_URL", "BROKER_URL"})
+# What reaches the database or the artifact store or signs for the studio is none of a child's business.
+_KEPT_BACK = frozenset(
+    {
+        "SECRET_KEY",
+        "SECRET_KEY_FALLBACKS",
+        "DATABASE_URL",
+        "BROKER_URL",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+    }
+)
 
 
 class JobInterrupted(Exception):

@@ -11,7 +11,7 @@ from webapp.playground.selectors import generations_wait
 from webapp.registry.selectors import models_to_wake
 from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.leases import lease_over
-from webapp.runs.models import Run, Status, Worker
+from webapp.runs.models import Project, Run, Status, Worker
 
 GONE_AFTER = datetime.timedelta(days=2)
 
@@ -28,6 +28,8 @@ def reap() -> None:
         tasks.send(tasks.DATASETS_PROCESS, version_id)
     for model_id in models_to_wake():
         tasks.send(tasks.MODELS_PREPARE, model_id)
+    for project_id in Project.objects.filter(retention_due=True).values_list("pk", flat=True)[:100]:
+        tasks.send(tasks.PROJECT_RETAIN, project_id)
     if generations_wait():
         tasks.send(tasks.GENERATE)
     Worker.objects.filter(heartbeat_at__lt=now - GONE_AFTER, runs=None).delete()

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from django.db import connection
 
+from polm_core.errors import ResourceError
 from polm_core.run_dir import Manifest, RunDir, sha256_of
-from polm_core.training.faults import is_disk_full
 from webapp import artifacts
 from webapp.runs.checkpoints import run_checkpoint_add, run_checkpoint_steps
 from webapp.runs.leases import Claim, LeaseLost
+from webapp.runs.projects import run_retain
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ class Shipper:
         self._current: Future[None] | None = None
         self._not_before = 0.0
         self.behind = False
-        # The store has no space left.
-        self.full = False
+        # Why the last upload failed, when that was for want of room.
+        self.full: ResourceError | None = None
 
     def look(self) -> None:
         """Start on the oldest checkpoint that is not stored yet, unless one is under way."""
@@ -58,10 +59,10 @@ class Shipper:
             return
         future, self._current = self._current, None
         error = future.exception()
+        self.full = error if isinstance(error, ResourceError) else None
         if isinstance(error, LeaseLost):
             raise error
         if error is not None:
-            self.full = is_disk_full(error)
             logger.warning("A checkpoint of run %s is not stored yet: %s", self.claim.run_id, error)
             self._not_before = time.monotonic() + RETRY
 
@@ -75,6 +76,7 @@ class Shipper:
             run_checkpoint_add(self.claim, manifest=manifest, key=key, sha256=digest)
             self.known.add(manifest.step)
             self._clear_before(manifest.step)
+            run_retain(run_id=self.claim.run_id)
         finally:
             connection.close()
 

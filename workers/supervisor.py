@@ -19,11 +19,11 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from polm_core.context import DatasetSpec, ModelSpec, RunSpec, dump_spec
-from polm_core.errors import PolmError
+from polm_core.errors import PolmError, disk_full, is_disk_full
 from polm_core.formats import Format
 from polm_core.run import EXIT_DISK_FULL
 from polm_core.run_dir import Outcome, Progress, Result, RunDir, Wish, write_atomic
-from polm_core.training.faults import as_polm_error, disk_full, is_disk_full
+from polm_core.training.faults import as_polm_error
 from webapp import artifacts
 from webapp.datasets.models import DatasetVersion
 from webapp.runs.leases import (

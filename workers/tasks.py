@@ -9,6 +9,7 @@ from django.db import close_old_connections, connections
 
 from webapp import tasks as names
 from webapp.runs.claims import run_claim
+from webapp.runs.projects import project_retain
 from workers import datasets, models, playground, preflight, presence, reaper
 from workers.supervisor import Supervisor
 
@@ -23,6 +24,7 @@ def register(app: Celery) -> None:
         (names.MODELS_PREPARE, models.prepare),
         (names.PREFLIGHT, preflight.answer),
         (names.GENERATE, playground.generate),
+        (names.PROJECT_RETAIN, project_retain),
         (REAP, reaper.reap),
     ):
         app.task(name=name, queue=names.QUEUE_OF.get(name, "light"))(_with_connections(function))

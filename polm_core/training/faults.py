@@ -1,12 +1,7 @@
 """Failures of the machine, told apart from bugs and turned into advice."""
 
-import errno
+from polm_core.errors import PolmError, ResourceError, disk_full, is_disk_full
 
-from polm_core.errors import DISK_FULL, PolmError, ResourceError
-
-_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-# torch and safetensors wrap the operating system's error in one of their own and keep only its text.
-_DISK_TEXTS = ("No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed")
 _MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
 
 
@@ -24,23 +19,6 @@ def as_polm_error(error: BaseException) -> PolmError | None:
             "gradient_checkpointing, or train an adapter such as lora.",
         )
     return None
-
-
-def disk_full(message: str) -> ResourceError:
-    """A disk without space, wherever that is."""
-    return ResourceError(
-        message,
-        code=DISK_FULL,
-        advice="Free space, then resume the run: it goes on from its last checkpoint. To need less of it, save less "
-        "often (save_steps), or train an adapter, whose checkpoints are small.",
-    )
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Whether the error is for want of space, whichever library raised it."""
-    if isinstance(error, OSError) and error.errno in _DISK_ERRNOS:
-        return True
-    return any(text in str(error) for text in _DISK_TEXTS)
 
 
 def _is_memory(error: BaseException) -> bool:

@@ -34,6 +34,7 @@ def train(trainer: Any, context: RunContext, config: TrainConfig, split: Split) 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(RunCallback(context, config, held_out_prompts(split, config), evaluates))
     _tell_of_every_pass(trainer.model, context)
+    _know_numbered_cpus()
     context.check()
     context.phase("training")
     try:
@@ -54,6 +55,15 @@ def _tell_of_every_pass(model: Any, context: RunContext) -> None:
     """
     embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else model
     embeddings.register_forward_pre_hook(lambda *_: context.sign_of_life())
+
+
+def _know_numbered_cpus() -> None:
+    """Have torch load what is meant for `cpu:0`, where a trainer of several processes wants its optimizer's state."""
+    from torch.serialization import register_package
+
+    register_package(
+        50, lambda storage: None, lambda storage, place: storage if str(place).startswith("cpu:") else None
+    )
 
 
 def _widen_adapter(model: Any) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from polm_core.formats import Format
@@ -192,31 +191,6 @@ def test_a_full_disk_fails_the_run_and_leaves_no_half_checkpoint(make_run: MakeR
     assert done.returncode == EXIT_DISK_FULL, done.stderr
     assert result_of(run_dir).error["code"] == "resource.disk"  # type: ignore[index]
     assert list(run_dir.checkpoints.iterdir()) == []
-
-
-def test_two_processes_train_as_one(make_run: MakeRun) -> None:
-    one = make_run("sft", name="one", batch_size=4, devices=0)
-    two = make_run("sft", name="two", batch_size=2, devices=0, processes=2)
-    assert execute(one.root) == execute(two.root) == 0
-    assert result_of(two).outcome is Outcome.SUCCEEDED
-    assert points(two, "loss") == pytest.approx(points(one, "loss"), abs=1e-3)
-    assert points(two, "num_tokens") == points(one, "num_tokens")
-    (_, manifest) = next(two.complete_checkpoints())
-    assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(manifest.trainer_state)
-
-
-def test_no_process_of_several_outlives_the_one_that_is_waited_for(make_run: MakeRun) -> None:
-    run_dir = make_run("sft", max_steps=10_000, devices="cpu", processes=2)
-    waited_for = psutil.Popen([sys.executable, "-m", "polm_core.run", str(run_dir.root)])
-    deadline = time.monotonic() + 120
-    while not run_dir.metrics.exists() or not points(run_dir, "loss"):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    others = waited_for.children(recursive=True)
-    assert len(others) >= 3  # torch's launcher and two processes that train
-    waited_for.kill()
-    waited_for.wait()
-    assert psutil.wait_procs(others, timeout=20)[1] == []
 
 
 def test_epochs_decide_when_no_steps_are_given(make_run: MakeRun) -> None:

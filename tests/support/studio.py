@@ -25,15 +25,16 @@ _NOT_PASSED_ON = ("DATABASE_URL", "BROKER_URL", "ARTIFACT_URL", "DJANGO_SETTINGS
 class RunningStudio:
     """A started studio: its address, its first admin's API, and the processes behind it."""
 
-    def __init__(self, var: Path) -> None:
+    def __init__(self, var: Path, **env: str) -> None:
         self.var = var
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.env = {
             **{name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON},
             "POLM_VAR": str(var),
             "PORT": str(self.port),
             "OMP_NUM_THREADS": "1",
+            **env,
         }
         self.output = var / "studio.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -161,7 +162,7 @@ class RunningStudio:
         return self.var / "runs" / pk
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

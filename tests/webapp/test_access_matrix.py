@@ -42,6 +42,7 @@ PAGE_OBJECTS: dict[tuple[str, str], Given] = {
     ("models/checkpoints/", "pk"): lambda world: world.checkpoint.pk,
     ("models/shares/", "pk"): lambda world: world.share.pk,
     ("playground/", "pk"): lambda world: world.generation.pk,
+    ("projects/", "pk"): lambda world: world.project.pk,
     ("runs/", "pk"): lambda world: world.run.pk,
     ("runs/", "action"): lambda world: "stop",
     ("runs/queue/workers/", "pk"): lambda world: world.worker.pk,
@@ -59,6 +60,7 @@ API_OBJECTS: dict[str, Given] = {
     "generation_id": lambda world: world.generation.pk,
     "key": lambda world: "loss",
     "model_id": lambda world: world.model.pk,
+    "project_id": lambda world: world.project.pk,
     "run_id": lambda world: world.run.pk,
     "share_id": lambda world: world.share.pk,
     "slug": lambda world: "sft",
@@ -89,6 +91,7 @@ FORMS: dict[str, Given] = {
     "member-role": lambda world: {"role": "viewer"},
     "member-remove": lambda world: {},
     "first-run": lambda world: {},
+    "project": lambda world: {"name": f"{world.project.name} too", "keep_last": "2", "best_mode": "min"},
     "project-switch": lambda world: {"project": world.project.pk},
     "launch": lambda world: {"launch": "yes", "method": "sft", **_sources(world)},
     "launch-check": lambda world: {"method": "sft", **_sources(world)},
@@ -124,6 +127,7 @@ BODIES: dict[str, Given] = {
     "POST /runs/{run_id}/move": lambda world: {"past": str(world.second_run.pk), "place": "behind"},
     "POST /workers/{worker_id}/drain": lambda world: {"draining": True},
     "POST /runs/{run_id}/clone": lambda world: {"name": "another"},
+    "PATCH /projects/{project_id}": lambda world: {"retention": {"keep_last": 2}},
     "POST /datasets": lambda world: {"name": "more rows"},
     "PATCH /datasets/{dataset_id}": lambda world: {"name": "another"},
     "POST /datasets/{dataset_id}/remap": lambda world: {},
@@ -142,8 +146,8 @@ QUERIES: dict[str, Given] = {
 
 # Things that belong to one person rather than to a team: to everybody else they are not there.
 PERSONAL = {"token-revoke": "member"}
-# Pages that ask for more than their gate does, in the object's own team: leaving it is for everybody.
-STRICTER = {"member-remove": Role.ADMIN}
+# What asks for more than its gate does, or than other writes do, in the object's own team.
+STRICTER = {"member-remove": Role.ADMIN, "PATCH /projects/{project_id}": Role.ADMIN}
 # Pages of things that are the studio's own: the role in any team will do.
 SHARED = {"worker-drain", "POST /workers/{worker_id}/drain"}
 # Operations that only an admin of some team may call.
@@ -374,7 +378,7 @@ def _check_object_operation(operation: Operation, caller: str, status: int, said
     reads = operation.method in {"GET", "HEAD"}
     if caller in NOT_OF_THE_TEAM:
         assert status == 404, said
-    elif caller in {"viewer", "guest"} and not reads:
+    elif not reads and not _holds_here(caller, STRICTER.get(operation.name, Role.MEMBER)):
         assert status == 403, said
     elif caller in {"member", "admin"} or reads:
         expected = {REFUSALS[operation.name]} if operation.name in REFUSALS else {200, 201, 202, 204}

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from webapp.accounts.access import Actor
-from webapp.accounts.models import Team, User
+from webapp.accounts.models import Role, Team, User
 from webapp.runs.models import Project
 from webapp.runs.selectors import projects
 
@@ -76,6 +76,11 @@ class Frame:
         """The project chosen in the top bar; None shows all of the team's."""
         chosen = self._request.session.get("project")
         return next((project for project in self.projects if str(project.pk) == chosen), None)
+
+    @property
+    def may_manage(self) -> bool:
+        """Whether the reader may change the team's projects."""
+        return self.actor is not None and self.team is not None and self.actor.holds(Role.ADMIN, self.team.pk)
 
     @cached_property
     def online(self) -> list[User]:

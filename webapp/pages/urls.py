@@ -13,4 +13,5 @@ urlpatterns = [
     path("methods/<slug:slug>", methods.method, name="method"),
     path("search", search.search, name="search"),
     path("project", projects.switch, name="project-switch"),
+    path("projects/<uuid:pk>", projects.project, name="project"),
 ]

@@ -349,6 +349,7 @@ def run_checkpoints(request: ActorRequest, run_id: str) -> dict[str, Any]:
             }
             for link in links
         ],
+        "removed_by_retention": list(found.removed_checkpoints.order_by("-step").values("step", "removed_at")[:500]),
         "next_cursor": None,
     }
 

@@ -11,12 +11,13 @@ from webapp.live.notify import publish
 from webapp.registry.models import BaseModel, Checkpoint, CheckpointKind
 from webapp.registry.services import checkpoint_create
 from webapp.runs.leases import Claim, LeaseLost
-from webapp.runs.models import ACTIVE, Run, RunCheckpoint
+from webapp.runs.models import ACTIVE, RemovedCheckpoint, Run, RunCheckpoint
 
 
 def run_checkpoint_steps(run_id: uuid.UUID) -> set[int]:
-    """The steps whose checkpoints are stored."""
-    return set(RunCheckpoint.objects.filter(run_id=run_id).values_list("step", flat=True))
+    """The steps whose checkpoints are stored, or were and are not kept: neither is to be stored again."""
+    stored = RunCheckpoint.objects.filter(run_id=run_id).values_list("step", flat=True)
+    return set(stored.union(RemovedCheckpoint.objects.filter(run_id=run_id).values_list("step", flat=True)))
 
 
 def run_checkpoint_add(claim: Claim, *, manifest: Manifest, key: str, sha256: str) -> Checkpoint:

@@ -14,16 +14,30 @@ from webapp.ids import new_id
 from webapp.registry.models import BaseModel, Checkpoint
 
 
+class Best(models.TextChoices):
+    MIN = "min", "The lowest is best"
+    MAX = "max", "The highest is best"
+
+
 class Project(models.Model):
-    """A folder of runs within a team."""
+    """A folder of runs within a team.
+
+    Of the checkpoints of each run the newest `keep_last` are kept (None keeps all), and the best by
+    `keep_best_metric`; `retention_due` says that a worker has yet to apply this.
+    """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="projects")
     name = models.CharField(max_length=100)
+    keep_last = models.PositiveIntegerField(null=True, blank=True)
+    keep_best_metric = models.CharField(max_length=200, blank=True)
+    keep_best_mode = models.CharField(max_length=3, choices=Best.choices, default=Best.MIN)
+    retention_due = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [models.UniqueConstraint("team", Lower("name"), name="project_name_unique")]
+        indexes = [models.Index(fields=["id"], condition=Q(retention_due=True), name="project_retention_due")]
 
     def __str__(self) -> str:
         return self.name
@@ -207,6 +221,20 @@ class RunCheckpoint(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "step"], name="run_checkpoint_step_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.run} at {self.step}"
+
+
+class RemovedCheckpoint(models.Model):
+    """A checkpoint of a run that its project did not keep."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="removed_checkpoints")
+    step = models.BigIntegerField()
+    removed_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "step"], name="removed_checkpoint_step_unique")]
 
     def __str__(self) -> str:
         return f"{self.run} at {self.step}"

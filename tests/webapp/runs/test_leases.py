@@ -7,8 +7,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from polm_core.errors import disk_full
 from polm_core.run_dir import Outcome, Progress, Result
-from polm_core.training.faults import disk_full
 from tests.support.runs import make_run
 from webapp.accounts.models import Team, User
 from webapp.registry.models import ModelStatus

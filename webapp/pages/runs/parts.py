@@ -146,6 +146,8 @@ def checkpoints(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
         "run": found,
         "charts": headline_charts(method),
         "checkpoints": [(link.checkpoint, headlines(method, link.checkpoint.metrics)) for link in links],
+        "removed": found.removed_checkpoints.order_by("-step")[:CHECKPOINTS],
         "may_use": request.actor.holds(Role.MEMBER, found.team_id),
+        "may_manage": request.actor.holds(Role.ADMIN, found.team_id),
     }
     return render(request, "runs/_checkpoints.html", context)
