@@ -19,6 +19,9 @@ from polm_core.errors import DataError
 
 M = TypeVar("M", bound=BaseModel)
 
+# What a checkpoint of p-tuning needs to be resumed, beside the virtual tokens themselves.
+PROMPT_ENCODER = "prompt_encoder.safetensors"
+
 
 class Wish(StrEnum):
     """What the supervisor asks of a running training loop; read at every step."""
@@ -70,7 +73,8 @@ class ManifestFile(BaseModel):
 class Manifest(BaseModel):
     """What a complete checkpoint holds. It is written last: a checkpoint without it is not there yet.
 
-    `kind` is `model` (full weights) or `adapter` (PEFT weights on `base_model`). `trainer_state` names the files that
+    `kind` is `model` (full weights) or `adapter` (PEFT weights on `base_model`); `task` is `language` for what writes
+    text and `reward` for what scores it. `trainer_state` names the files that
     only resuming needs; they are left out of downloads.
     """
 
@@ -78,6 +82,7 @@ class Manifest(BaseModel):
     kind: str
     method: str
     base_model: str
+    task: str = "language"
     metrics: dict[str, float] = Field(default_factory=dict)
     files: list[ManifestFile] = Field(default_factory=list)
     trainer_state: list[str] = Field(default_factory=list)
