@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polm_core.blocks import AdapterConfig, AdapterType, TrainConfig, WritingConfig
+from polm_core.blocks import SPLITTING, AdapterConfig, AdapterType, TrainConfig, WritingConfig
 from polm_core.context import ModelSpec
 from polm_core.errors import ModelError
 
@@ -216,7 +216,8 @@ def estimate(shape: ModelShape, config: TrainConfig, work: Workload, *, flops: f
 
 def _memory(shape: ModelShape, config: TrainConfig, work: Workload, trained: int) -> float:
     weights = shape.parameters * _BYTES_PER_WEIGHT.get(config.adapter.type, _FLOAT)
-    reference = weights if work.has_reference and config.adapter.trains_whole_model else 0
+    copied = config.adapter.trains_whole_model or config.adapter.type in SPLITTING
+    reference = weights if work.has_reference and copied else 0
     tokens = config.batch_size * work.tokens_of_long_row
     activations = tokens * shape.layers * (10 * shape.hidden + 4 * shape.intermediate) * _FLOAT
     if config.gradient_checkpointing:

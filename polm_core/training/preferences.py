@@ -103,8 +103,6 @@ def _columns(side: str, encoded: Encoded, limit: int) -> dict[str, list[int]]:
 
 
 def _tell_left_out(count: int, total: int, limit: int) -> None:
-    if count == total:
-        raise no_room(limit)
     if count:
         logger.warning("%d of %d rows have too long a prompt for %d tokens and are left out.", count, total, limit)
 
@@ -117,14 +115,16 @@ def no_room(limit: int) -> DataError:
     )
 
 
-def hand_over(trainer: Any, train_set: list[dict[str, Any]], eval_set: list[dict[str, Any]]) -> None:
-    """Give a trainer rows that are tokens already.
+def hand_over(trainer: Any, train_set: list[dict[str, Any]], eval_set: list[dict[str, Any]], *, limit: int) -> None:
+    """Give a trainer rows that are tokens already, cut to `limit`. Raises `DataError` when there are none to train on.
 
     trl's experimental trainers take text alone, cut it by a rule that can keep more than the longest length, and add
     a second end token after the template's own. They are built on one row, and then get these.
     """
     from datasets import Dataset
 
+    if not train_set:
+        raise no_room(limit)
     trainer.train_dataset = Dataset.from_list(train_set)
     trainer.eval_dataset = Dataset.from_list(eval_set) if eval_set else None
     trainer.data_collator = _counted(trainer.data_collator)

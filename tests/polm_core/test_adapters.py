@@ -154,6 +154,12 @@ def test_rows_that_say_nothing_are_left_out_and_an_end_comes_only_when_none_is_l
     good = make_run(method, rows=rows, format=Format.PREFERENCE, max_steps=0, max_length=128, spec={"held_out": 0})
     assert execute(good.root) == 0
 
+    held_out = tiny.write_rows(good.root.parent / "long.jsonl", rows[2:3])
+    unseen = {"eval_dataset": {"path": str(held_out), "format": "preference"}}
+    blind = make_run(method, name="blind", format=Format.PREFERENCE, max_length=128, max_steps=1, spec=unseen)
+    assert execute(blind.root) == 0
+    assert points(blind, "eval/loss") == {}
+
     rows = [{**row, "rejected": [{"role": "assistant", "content": " "}]} for row in tiny.preferences(8)]
     rows = [{**row, "chosen": row["rejected"]} for row in rows]
     empty = make_run(method, name="empty", rows=rows, format=Format.PREFERENCE)

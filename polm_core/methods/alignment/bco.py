@@ -38,7 +38,7 @@ def run(config: BcoConfig, context: RunContext) -> dict[str, float]:
     rows = as_ratings(shuffled(needed_ratings(split.train), config.seed), wrap=config.chat_template)
     held_out = as_ratings(shuffled(usable(split.held_out), config.seed), wrap=config.chat_template)
     train_set = rating_columns(tokenizer, rows, config.max_length)
-    eval_set = rating_columns(tokenizer, held_out, config.max_length) if held_out else []
+    eval_set = rating_columns(tokenizer, held_out, config.max_length)
     model, adapter = bring_model(config, context)
     trainer = BCOTrainer(
         model=model,
@@ -50,7 +50,7 @@ def run(config: BcoConfig, context: RunContext) -> dict[str, float]:
     )
     # trl begins with a whole number, which the evaluation before the first step cannot take the mean of.
     trainer.running.mean = 0.0
-    hand_over(trainer, train_set, eval_set)
+    hand_over(trainer, train_set, eval_set, limit=config.max_length)
     return train(trainer, context, config, split)
 
 

@@ -61,7 +61,7 @@ def run(config: CpoConfig, context: RunContext) -> dict[str, float]:
     pairs = as_pairs(needed(split.train), wrap=config.chat_template)
     held_out = as_pairs(usable(split.held_out), wrap=config.chat_template)
     train_set = pair_columns(tokenizer, pairs, config.max_length)
-    eval_set = pair_columns(tokenizer, held_out, config.max_length) if held_out else []
+    eval_set = pair_columns(tokenizer, held_out, config.max_length)
     model, adapter = bring_model(config, context)
     arguments = CPOConfig(
         **training_arguments(config, context.run_dir),
@@ -79,7 +79,7 @@ def run(config: CpoConfig, context: RunContext) -> dict[str, float]:
         processing_class=tokenizer,
         peft_config=adapter,
     )
-    hand_over(trainer, train_set, eval_set)
+    hand_over(trainer, train_set, eval_set, limit=config.max_length)
     return train(trainer, context, config, split)
 
 
