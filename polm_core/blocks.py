@@ -5,7 +5,7 @@ besides: the group it stands in, its unit, and where the default comes from.
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -39,27 +39,66 @@ class AdapterType(StrEnum):
     RSLORA = "rslora"
     DORA = "dora"
     QLORA = "qlora"
+    PISSA = "pissa"
+    OLORA = "olora"
+    VERA = "vera"
+    LOHA = "loha"
+    LOKR = "lokr"
+    OFT = "oft"
+    IA3 = "ia3"
+    LN = "ln"
+    BITFIT = "bitfit"
+    PROMPT = "prompt"
+    PREFIX = "prefix"
+    P_TUNING = "p-tuning"
+
+
+SOFT_PROMPTS = frozenset({AdapterType.PROMPT, AdapterType.PREFIX, AdapterType.P_TUNING})
+# These split the weights they start from, so without them the model is no longer the one it was.
+SPLITTING = frozenset({AdapterType.PISSA, AdapterType.OLORA})
+# These train all weights or some of the model's own, and their checkpoints are whole models.
+WHOLE_MODEL = frozenset({AdapterType.NONE, AdapterType.BITFIT})
+
+_RANKED = frozenset({"r", "alpha", "dropout", "target_modules"})
+_FIELDS_OF: dict[AdapterType, frozenset[str]] = {
+    AdapterType.VERA: _RANKED - {"alpha"},
+    AdapterType.OFT: frozenset({"block_size", "dropout", "target_modules"}),
+    AdapterType.IA3: frozenset({"target_modules"}),
+    **dict.fromkeys((*WHOLE_MODEL, AdapterType.LN), frozenset()),
+    **dict.fromkeys(SOFT_PROMPTS, frozenset({"virtual_tokens"})),
+}
 
 
 class AdapterConfig(Block):
     """Which weights are trained: all of them, or a small adapter beside the frozen model."""
 
     type: AdapterType = setting(AdapterType.NONE, group=MAIN)
-    """`none` trains all weights. `lora` adds low-rank matrices, `rslora` scales them for high ranks, `dora` also
-    learns magnitudes, `qlora` is lora over a frozen model in 4 bits."""
+    """`none` trains all weights. `lora` adds low-rank matrices; `rslora` scales them for high ranks, `dora` also
+    learns magnitudes, `qlora` is lora over a model in 4 bits, `pissa` and `olora` begin with the weights' main
+    directions. `vera` learns vectors over shared random matrices, `loha` and `lokr` products of small matrices, `oft`
+    rotations, `ia3` scales. `ln` trains the norms alone, `bitfit` the biases. `prompt`, `prefix` and `p-tuning` learn
+    virtual tokens before the text."""
 
     r: int = setting(16, group=ADAPTER, source="LoRA, arXiv 2106.09685, section 7.2", ge=1, le=1024)
-    """Rank of the adapter's matrices: more rank, more capacity and memory."""
+    """Rank of the adapter's matrices: more rank, more capacity and memory. For lora and its kin, vera, loha, lokr."""
 
     alpha: float = setting(32.0, group=ADAPTER, source="twice the rank, as in DoRA, arXiv 2402.09353", gt=0, le=4096)
-    """Scale of the adapter's output: `alpha / r`, or `alpha / sqrt(r)` for rslora."""
+    """Scale of the adapter's output: `alpha / r`, or `alpha / sqrt(r)` for rslora. For lora and its kin, loha, lokr."""
 
     dropout: float = setting(0.0, group=ADAPTER, source="LoRA Without Regret", step=0.01, ge=0, lt=1)
-    """Share of the adapter's inputs that is dropped at random while training."""
+    """Share of the adapter's inputs, of its parts in loha, lokr and oft, that is dropped at random while training."""
 
     target_modules: Literal["all-linear"] | list[str] = setting("all-linear", group=ADAPTER, source="QLoRA and peft")
-    """Layers that get an adapter: `all-linear` for every linear layer but the output head, or a list of names such
-    as `["q_proj", "v_proj"]`."""
+    """Layers that get an adapter: `all-linear` for every linear layer but the output head (for ia3 the keys, values
+    and the last of each feed-forward block), or a list of names such as `["q_proj", "v_proj"]`."""
+
+    block_size: int = setting(32, group=ADAPTER, source="peft", ge=2, le=1024)
+    """Size of the rotations of oft: larger ones can turn more and cost more."""
+
+    virtual_tokens: int = setting(
+        20, group=ADAPTER, unit="tokens", source="arXiv 2104.08691, section 3.2", ge=1, le=1024
+    )
+    """Learned tokens put before the text by prompt, prefix and p-tuning; they take up context."""
 
     @field_validator("target_modules", mode="before")
     @classmethod
@@ -77,6 +116,20 @@ class AdapterConfig(Block):
         if isinstance(value, list) and any(name.split(".")[-1] == "lm_head" for name in value):
             raise ValueError("must not hold lm_head: the output head cannot carry an adapter here")
         return value
+
+    @property
+    def is_soft_prompt(self) -> bool:
+        return self.type in SOFT_PROMPTS
+
+    @property
+    def trains_whole_model(self) -> bool:
+        """Whether checkpoints are whole models, not adapters beside one."""
+        return self.type in WHOLE_MODEL
+
+    @property
+    def fields_used(self) -> frozenset[str]:
+        """The settings of this block that have a meaning for the chosen type, besides the type itself."""
+        return _FIELDS_OF.get(self.type, _RANKED)
 
 
 class GenerationConfig(Block):
@@ -99,7 +152,11 @@ class GenerationConfig(Block):
 
 
 class TrainConfig(Block):
-    """What every gradient method shares."""
+    """What every gradient method shares. The class variables tell the shared steps what a method needs of them."""
+
+    takes_soft_prompts: ClassVar[bool] = False
+    compares_with_reference: ClassVar[bool] = False
+    drops_long_rows: ClassVar[bool] = False
 
     max_steps: int = setting(0, group=MAIN, unit="steps", ge=0, le=10_000_000)
     """Optimiser steps to train for; 0 lets the epochs decide."""
@@ -157,9 +214,6 @@ class TrainConfig(Block):
     adapter: AdapterConfig = setting(AdapterConfig(), group=ADAPTER)
     """Train all weights or an adapter."""
 
-    generation: GenerationConfig = setting(GenerationConfig(), group=GENERATION)
-    """Answers to held-out prompts at each evaluation."""
-
     devices: Literal["auto"] | Annotated[int, Field(ge=0, le=MAX_DEVICES)] = setting("auto", group=HARDWARE)
     """GPUs the run has to itself: `auto` takes one where there is one and else the CPU, `0` stays on the CPU, a number
     waits for as many GPUs of one machine."""
@@ -187,3 +241,19 @@ class TrainConfig(Block):
         if isinstance(devices, int) and 0 < devices < value:
             raise ValueError(f"must be at most devices, {devices}: each process has a GPU of its own")
         return value
+
+    @field_validator("adapter")
+    @classmethod
+    def _check_adapter(cls, adapter: AdapterConfig, info: ValidationInfo) -> AdapterConfig:
+        if adapter.is_soft_prompt and not cls.takes_soft_prompts:
+            raise ValueError(f"must not be of type {adapter.type}: only supervised methods train virtual tokens")
+        if adapter.type is AdapterType.PREFIX and info.data.get("gradient_checkpointing"):
+            raise ValueError("must not be of type prefix with gradient_checkpointing, which loses the prefix")
+        return adapter
+
+
+class WritingConfig(TrainConfig):
+    """A gradient method whose model writes text, so it answers held-out prompts as it trains."""
+
+    generation: GenerationConfig = setting(GenerationConfig(), group=GENERATION)
+    """Answers to held-out prompts at each evaluation."""

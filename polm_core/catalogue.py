@@ -4,15 +4,21 @@ from typing import NamedTuple
 
 from polm_core.errors import ConfigError
 from polm_core.method import Method, Paradigm, near
-from polm_core.methods.alignment import dpo, dpo_presets
+from polm_core.methods.alignment import bco, cpo, dpo, dpo_presets, kto, orpo, reward_model
 from polm_core.methods.efficiency import adapters
-from polm_core.methods.fine_tuning import sft
+from polm_core.methods.fine_tuning import sft, soft_prompts
 from polm_core.methods.integration import continued_pretraining
 
 METHODS: tuple[Method, ...] = (
     sft.METHOD,
+    *soft_prompts.METHODS,
+    reward_model.METHOD,
     dpo.METHOD,
     *dpo_presets.METHODS,
+    kto.METHOD,
+    bco.METHOD,
+    orpo.METHOD,
+    *cpo.METHODS,
     *adapters.METHODS,
     continued_pretraining.METHOD,
 )

@@ -13,10 +13,11 @@ import json
 import math
 import struct
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polm_core.blocks import AdapterConfig, AdapterType, TrainConfig
+from polm_core.blocks import SPLITTING, AdapterConfig, AdapterType, TrainConfig, WritingConfig
 from polm_core.context import ModelSpec
 from polm_core.errors import ModelError
 
@@ -32,7 +33,11 @@ _ACTIVATIONS_KEPT = 0.25
 
 
 class ModelShape(NamedTuple):
-    """Sizes of a model; `linear` has the name and the two dimensions of every layer an adapter can sit on."""
+    """Sizes of a model.
+
+    `linear` has the name and the two dimensions of every layer an adapter can sit on, `norms` and `biases` count the
+    weights of those kinds, `keys` is the width of the keys of one layer.
+    """
 
     parameters: int
     hidden: int
@@ -40,6 +45,9 @@ class ModelShape(NamedTuple):
     layers: int
     vocabulary: int
     positions: int
+    norms: int
+    biases: int
+    keys: int
     linear: list[tuple[str, int, int]]
 
 
@@ -75,12 +83,21 @@ def model_shape(model: ModelSpec) -> ModelShape:
         layers=layers,
         vocabulary=int(text.get("vocab_size") or 0),
         positions=int(text.get("max_position_embeddings") or 0),
+        norms=sum(math.prod(shape) for name, shape in tensors.items() if "norm" in name.lower()),
+        biases=sum(math.prod(shape) for name, shape in tensors.items() if name.endswith(".bias")),
+        keys=_key_width(text, hidden),
         linear=[
             (name.removesuffix(".weight"), shape[0], shape[1])
             for name, shape in tensors.items()
-            if len(shape) == 2 and "embed" not in name and "lm_head" not in name
+            if len(shape) == 2 and not any(part in name for part in ("embed", "lm_head", "score"))
         ],
     )
+
+
+def _key_width(text: dict[str, Any], hidden: int) -> int:
+    heads = int(text.get("num_attention_heads") or 1)
+    width = int(text.get("head_dim") or hidden // heads)
+    return width * int(text.get("num_key_value_heads") or heads)
 
 
 def _local(folder: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
@@ -120,16 +137,71 @@ def _hub(model: ModelSpec) -> tuple[dict[str, Any], dict[str, list[int]]]:
 
 
 def trained_weights(shape: ModelShape, adapter: AdapterConfig) -> int:
-    """How many weights are trained: all, or those of the adapter's two matrices on each layer it sits on."""
-    if adapter.type is AdapterType.NONE:
-        return shape.parameters
-    names = adapter.target_modules
-    sizes = [
-        rows + columns
-        for name, rows, columns in shape.linear
-        if names == "all-linear" or any(f".{name}".endswith(f".{target}") for target in names)
-    ]
-    return adapter.r * sum(sizes)
+    """How many weights are trained: all, some of the model's own, or those that the adapter adds."""
+    tokens = adapter.virtual_tokens
+    match adapter.type:
+        case AdapterType.NONE:
+            return shape.parameters
+        case AdapterType.BITFIT:
+            return shape.biases
+        case AdapterType.LN:
+            return shape.norms
+        case AdapterType.PROMPT:
+            return tokens * shape.hidden
+        case AdapterType.PREFIX:
+            return tokens * shape.layers * 2 * shape.keys
+        case AdapterType.P_TUNING:
+            # The tokens and the three layers that make them.
+            return tokens * shape.hidden + 3 * (shape.hidden + 1) * shape.hidden
+    return sum(_added(adapter, rows, columns) for rows, columns in _layers(shape, adapter))
+
+
+def _layers(shape: ModelShape, adapter: AdapterConfig) -> Iterator[tuple[int, int]]:
+    """The output and input width of each layer that the adapter sits on."""
+    targets: Sequence[str] | None = None if adapter.target_modules == "all-linear" else adapter.target_modules
+    if targets is None and adapter.type is AdapterType.IA3:
+        targets = ("k_proj", "v_proj", "down_proj")
+    for name, rows, columns in shape.linear:
+        if targets is None or any(f".{name}".endswith(f".{target}") for target in targets):
+            # ia3 scales what goes into the last layer of a feed-forward block, elsewhere what comes out.
+            yield (
+                (columns, columns)
+                if adapter.type is AdapterType.IA3 and name.endswith("down_proj")
+                else (rows, columns)
+            )
+
+
+def _added(adapter: AdapterConfig, rows: int, columns: int) -> int:
+    """The weights that the adapter adds to a layer."""
+    low_rank = adapter.r * (rows + columns)
+    match adapter.type:
+        case AdapterType.DORA:
+            return low_rank + rows
+        case AdapterType.VERA:
+            return adapter.r + rows
+        case AdapterType.OFT:
+            block = min(adapter.block_size, columns)
+            return columns // block * (block * (block - 1) // 2)
+        case AdapterType.IA3:
+            return rows
+        case AdapterType.LOHA:
+            return 2 * low_rank
+        case AdapterType.LOKR:
+            return _lokr_weights(adapter.r, rows, columns)
+    return low_rank
+
+
+def _lokr_weights(rank: int, rows: int, columns: int) -> int:
+    """A small factor in full and a large one, of low rank if that is smaller; widths split near their root."""
+    small_rows, small_columns = _near_root(rows), _near_root(columns)
+    large_rows, large_columns = rows // small_rows, columns // small_columns
+    low_rank = rank < max(large_rows, large_columns) / 2
+    large = rank * (large_rows + large_columns) if low_rank else large_rows * large_columns
+    return small_rows * small_columns + large
+
+
+def _near_root(width: int) -> int:
+    return next(divisor for divisor in range(math.isqrt(width), 0, -1) if width % divisor == 0)
 
 
 def missing_targets(shape: ModelShape, adapter: AdapterConfig) -> list[str]:
@@ -147,15 +219,15 @@ def estimate(shape: ModelShape, config: TrainConfig, work: Workload, *, flops: f
     trained = trained_weights(shape, config.adapter)
     return Estimate(
         round(_memory(shape, config, work, trained)),
-        round(_disk(config, work, trained)),
+        round(_disk(shape, config, work, trained)),
         round(_seconds(shape, config, work, flops), 3),
     )
 
 
 def _memory(shape: ModelShape, config: TrainConfig, work: Workload, trained: int) -> float:
     weights = shape.parameters * _BYTES_PER_WEIGHT.get(config.adapter.type, _FLOAT)
-    full = config.adapter.type is AdapterType.NONE
-    reference = weights if work.has_reference and full else 0
+    copied = config.adapter.trains_whole_model or config.adapter.type in SPLITTING
+    reference = weights if work.has_reference and copied else 0
     tokens = config.batch_size * work.tokens_of_long_row
     activations = tokens * shape.layers * (10 * shape.hidden + 4 * shape.intermediate) * _FLOAT
     if config.gradient_checkpointing:
@@ -164,9 +236,10 @@ def _memory(shape: ModelShape, config: TrainConfig, work: Workload, trained: int
     return _LIBRARIES + weights + 3 * _FLOAT * trained + reference + activations + logits
 
 
-def _disk(config: TrainConfig, work: Workload, trained: int) -> float:
+def _disk(shape: ModelShape, config: TrainConfig, work: Workload, trained: int) -> float:
     between = (work.steps - 1) // config.save_steps if config.save_steps else 0
-    return (between + 1) * (3 * _FLOAT * trained + _TOKENIZER)
+    saved = shape.parameters if config.adapter.trains_whole_model else trained
+    return (between + 1) * (_FLOAT * saved + 2 * _FLOAT * trained + _TOKENIZER)
 
 
 def _seconds(shape: ModelShape, config: TrainConfig, work: Workload, flops: float) -> float:
@@ -176,7 +249,9 @@ def _seconds(shape: ModelShape, config: TrainConfig, work: Workload, flops: floa
     evaluations = (2 + (work.steps - 1) // config.eval_steps if config.eval_steps else 2) if work.held_out_rows else 0
     held_out = evaluations * work.held_out_rows * (4 if work.has_reference else 2)
     compute = (rows * passes + held_out) * work.tokens_per_row * shape.parameters / (flops * _EFFICIENCY)
-    answers = evaluations * config.generation.max_new_tokens if config.generation.samples else 0
+    answers = 0
+    if isinstance(config, WritingConfig) and config.generation.samples:
+        answers = evaluations * config.generation.max_new_tokens
     return compute + answers * shape.parameters * _FLOAT / _MEMORY_BYTES_PER_SECOND
 
 

@@ -106,14 +106,13 @@ class Generator:
 
 
 def load(spec: ModelSpec) -> Loaded:
-    """A model to generate with, its adapter merged in. Raises `ModelError`."""
+    """A model to generate with, its adapter merged in or beside it. Raises `ModelError`."""
     import torch
 
-    from polm_core.blocks import TrainConfig
-    from polm_core.training.loading import load_model, load_tokenizer
+    from polm_core.training.loading import load_tokenizer, load_writer
 
     tokenizer = load_tokenizer(spec)
-    model = load_model(spec, TrainConfig())
+    model = load_writer(spec)
     if torch.accelerator.is_available():
         model = model.to(torch.accelerator.current_accelerator())
     return Loaded(model.eval(), tokenizer)

@@ -19,9 +19,12 @@ from polm_core.environment import set_environment
 from polm_core.errors import PolmError
 from polm_core.estimate import ModelShape, Workload, estimate, machine_flops, missing_targets, model_shape
 from polm_core.formats import Format
+from polm_core.method import Method
 from polm_core.run_dir import write_atomic
-from polm_core.training.encoding import Encoded, as_pairs, encode_pairs, encode_rows
+from polm_core.training.adapters import no_biases
+from polm_core.training.encoding import Encoded, encode_rows
 from polm_core.training.loading import compute_precision, has_accelerator, load_tokenizer
+from polm_core.training.preferences import EMPTY, EQUAL, encoded_rows, fault, needed, needed_ratings
 from polm_core.training.rows import Row, Split, fingerprint, load_split
 
 # Rows that are tokenised; of a larger dataset as many are taken, evenly spread, and the counts are scaled up.
@@ -83,6 +86,7 @@ class Report(BaseModel):
     truncated_rows: int = 0
     untrained_rows: int = 0
     equal_pairs: int = 0
+    empty_answers: int = 0
     steps: int = 0
     tokens: TokenStats = Field(default_factory=TokenStats)
     memory_bytes: int = 0
@@ -105,11 +109,14 @@ def preflight(spec: RunSpec) -> Report:
         split = load_split(spec, method.formats, eval_rows=config.eval_rows, seed=config.seed)
         tokenizer = load_tokenizer(spec.model)
         shape = model_shape(spec.model)
-        view = _View(tokenizer, split, config)
         _count_rows(report, split, keeps_back=spec.eval_dataset is None)
+        _check_weights(config, shape)
+        split = _without_faults(report, split)
+        view = _View(tokenizer, split, config)
         _measure(report, view)
         _estimate(report, view, shape)
         _warn(report, view, shape, precision)
+        report.warnings += _unused_settings(method, config)
     except PolmError as error:
         report.blocking.append(Entry(code=error.code, message=error.message, remedy=error.advice))
     return report
@@ -122,6 +129,7 @@ class _View:
         self.split = split
         self.config = config
         self.is_pairs = split.format is Format.PREFERENCE
+        self.is_judged = split.format in (Format.PREFERENCE, Format.RATING)
         settings = config.model_dump()
         self.cuts = not settings.get("packing", False)
         self._tokenizer = tokenizer
@@ -130,9 +138,19 @@ class _View:
 
     def sequences(self, rows: Sequence[Row]) -> Iterator[tuple[Encoded, ...]]:
         """The one sequence of each row, or both of a pair."""
-        if self.is_pairs:
-            return encode_pairs(self._tokenizer, as_pairs(rows, wrap=self._wrap))
+        if self.is_judged:
+            return encoded_rows(self._tokenizer, rows, self.split.format, wrap=self._wrap)
         return ((encoded,) for encoded in encode_rows(self._tokenizer, rows, self.split.format, self._loss_on))
+
+    def is_long(self, sequences: Sequence[Encoded]) -> bool:
+        return any(len(item.input_ids) > self.config.max_length for item in sequences)
+
+    def keeps(self, sequences: Sequence[Encoded]) -> bool:
+        """Whether the run trains on a row with these sequences."""
+        if self.config.drops_long_rows:
+            return not self.is_long(sequences)
+        limit = self.config.max_length if self.cuts else None
+        return all(any(item.trained[:limit]) for item in sequences)
 
 
 def _count_rows(report: Report, split: Split, *, keeps_back: bool) -> None:
@@ -143,13 +161,25 @@ def _count_rows(report: Report, split: Split, *, keeps_back: bool) -> None:
     report.held_out_rows = len(split.held_out)
     report.duplicate_rows = len(trained) - len(set(trained))
     report.leaked_rows = sum(mark in held_out for mark in trained)
-    if split.format is Format.PREFERENCE:
-        report.equal_pairs = sum(row["chosen"] == row["rejected"] for row in split.train)
+
+
+def _check_weights(config: TrainConfig, shape: ModelShape) -> None:
+    if config.adapter.type is AdapterType.BITFIT and not shape.biases:
+        raise no_biases()
+
+
+def _without_faults(report: Report, split: Split) -> Split:
+    """Preferences and ratings without those that say nothing, which the run leaves out too; they are counted."""
+    if split.format not in (Format.PREFERENCE, Format.RATING):
+        return split
+    found = Counter(fault(row) for row in split.train)
+    report.equal_pairs, report.empty_answers = found[EQUAL], found[EMPTY]
+    return split._replace(train=(needed if split.format is Format.PREFERENCE else needed_ratings)(split.train))
 
 
 def _measure(report: Report, view: _View) -> None:
     """Count tokens, cut rows and rows without a trained token, over at most `MEASURED_ROWS` rows."""
-    rows, limit = view.split.train, view.config.max_length
+    rows = view.split.train
     stride = -(-len(rows) // MEASURED_ROWS)
     lengths: list[int] = []
     truncated = untrained = 0
@@ -158,8 +188,8 @@ def _measure(report: Report, view: _View) -> None:
             shown = [_shown_tokens(encoded) for encoded in sequences]
             report.first_example = Example(tokens=shown[0], rejected=shown[1] if view.is_pairs else [])
         lengths.append(sum(len(item.input_ids) for item in sequences))
-        truncated += view.cuts and any(len(item.input_ids) > limit for item in sequences)
-        untrained += not all(any(item.trained[: limit if view.cuts else None]) for item in sequences)
+        truncated += view.cuts and not view.config.drops_long_rows and view.is_long(sequences)
+        untrained += not view.keeps(sequences)
     scale = len(rows) / len(lengths)
     report.truncated_rows, report.untrained_rows = round(truncated * scale), round(untrained * scale)
     report.rows_used = len(rows) - report.untrained_rows
@@ -207,8 +237,8 @@ def _estimate(report: Report, view: _View, shape: ModelShape) -> None:
         tokens_of_long_row=min(stats.p95, limit) if view.cuts else limit,
         steps=report.steps,
         held_out_rows=report.held_out_rows,
-        has_reference=view.is_pairs,
-        needs_logits=view.is_pairs,
+        has_reference=config.compares_with_reference,
+        needs_logits=view.is_judged and not config.drops_long_rows,
     )
     device, report.memory_available = _machine(config)
     report.memory_bytes, report.disk_bytes, report.seconds = estimate(shape, config, work, flops=machine_flops(device))
@@ -293,7 +323,15 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
     )
     yield (
         report.equal_pairs > 0,
-        entry("data.equal_pairs", f"{report.equal_pairs:,} pairs have two equal answers.", "Remove them."),
+        entry(
+            "data.equal_pairs", f"{report.equal_pairs:,} pairs have two equal answers and are left out.", "Remove them."
+        ),
+    )
+    yield (
+        report.empty_answers > 0,
+        entry(
+            "data.empty_answers", f"{report.empty_answers:,} rows have an empty answer and are left out.", "Fill them."
+        ),
     )
     yield (
         report.held_out_rows < _FEW_HELD_OUT,
@@ -315,6 +353,20 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
         config.adapter.type is AdapterType.QLORA and precision == "fp32",
         entry("device.qlora", "Without a GPU, 4-bit weights save memory but slow the run.", "Take lora if it fits."),
     )
+
+
+def _unused_settings(method: Method, config: TrainConfig) -> Iterator[Entry]:
+    """What was set of the adapter and has no meaning for its type."""
+    defaults, chosen = method.default_config()["adapter"], config.adapter.model_dump(mode="json")
+    unused = [name for name in chosen if name != "type" and name not in config.adapter.fields_used]
+    changed = [name for name in unused if chosen[name] != defaults[name]]
+    if changed:
+        used = ", ".join(sorted(config.adapter.fields_used)) or "none"
+        yield Entry(
+            code="config.adapter_unused",
+            message=f"adapter.type {config.adapter.type} takes no notice of {', '.join(changed)}.",
+            remedy=f"The settings that it uses: {used}.",
+        )
 
 
 def _gigabytes(amount: int) -> str:

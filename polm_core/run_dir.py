@@ -22,6 +22,8 @@ M = TypeVar("M", bound=BaseModel)
 
 # On this signal a training process writes the stack of each of its threads to its output.
 STACKS = signal.SIGUSR1
+# What a checkpoint of p-tuning needs to be resumed, beside the virtual tokens themselves.
+PROMPT_ENCODER = "prompt_encoder.safetensors"
 
 
 class Wish(StrEnum):
@@ -80,7 +82,8 @@ class ManifestFile(BaseModel):
 class Manifest(BaseModel):
     """What a complete checkpoint holds. It is written last: a checkpoint without it is not there yet.
 
-    `kind` is `model` (full weights) or `adapter` (PEFT weights on `base_model`). `trainer_state` names the files that
+    `kind` is `model` (full weights) or `adapter` (PEFT weights on `base_model`); `task` is `language` for what writes
+    text and `reward` for what scores it. `trainer_state` names the files that
     only resuming needs; they are left out of downloads.
     """
 
@@ -88,6 +91,7 @@ class Manifest(BaseModel):
     kind: str
     method: str
     base_model: str
+    task: str = "language"
     metrics: dict[str, float] = Field(default_factory=dict)
     files: list[ManifestFile] = Field(default_factory=list)
     trainer_state: list[str] = Field(default_factory=list)

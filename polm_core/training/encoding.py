@@ -65,17 +65,23 @@ def encode_rows(tokenizer: Any, rows: Sequence[Row], format_: Format, loss_on: L
         yield Encoded(tokens["input_ids"], _trained(offsets, rendered.spans), offsets, rendered.text)
 
 
-def encode_pairs(tokenizer: Any, pairs: Sequence[Row]) -> Iterator[tuple[Encoded, Encoded]]:
+def encode_pairs(tokenizer: Any, pairs: Sequence[Row]) -> Iterator[tuple[Encoded, ...]]:
     """The chosen and the rejected sequence of each pair (as `as_pairs` gives them), uncut, as DPOTrainer makes them."""
-    for number, pair in enumerate(pairs, 1):
+    return _encode_answers(tokenizer, pairs, ("chosen", "rejected"))
+
+
+def encode_ratings(tokenizer: Any, rows: Sequence[Row]) -> Iterator[tuple[Encoded, ...]]:
+    """The one sequence of each rating (as `as_ratings` gives them), uncut, as KTOTrainer makes it."""
+    return _encode_answers(tokenizer, rows, ("completion",))
+
+
+def _encode_answers(tokenizer: Any, rows: Sequence[Row], columns: Sequence[str]) -> Iterator[tuple[Encoded, ...]]:
+    for number, row in enumerate(rows, 1):
         try:
-            chosen, rejected = (
-                _encode_answer(tokenizer, pair["prompt"], pair[side]) for side in ("chosen", "rejected")
-            )
+            yield tuple(_encode_answer(tokenizer, row["prompt"], row[column]) for column in columns)
         # A template is the model's own code and raises what it likes.
         except Exception as error:
             raise _refused(number, error) from error
-        yield chosen, rejected
 
 
 def _encode_answer(tokenizer: Any, prompt: str | Messages, answer: str | Messages) -> Encoded:
@@ -94,7 +100,16 @@ def as_pairs(rows: Sequence[Row], *, wrap: bool) -> list[Row]:
 
     Where some rows hold turns, all do.
     """
-    roles = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    return _alike(rows, {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}, wrap)
+
+
+def as_ratings(rows: Sequence[Row], *, wrap: bool) -> list[Row]:
+    """The same for ratings, which keep their label."""
+    alike = _alike(rows, {"prompt": "user", "completion": "assistant"}, wrap)
+    return [{**texts, "label": bool(row["label"])} for texts, row in zip(alike, rows, strict=True)]
+
+
+def _alike(rows: Sequence[Row], roles: dict[str, str], wrap: bool) -> list[Row]:
     turns = wrap or any(isinstance(row[column], list) for row in rows for column in roles)
     return [
         {column: _turns(row[column], role) if turns else row[column] for column, role in roles.items()} for row in rows

@@ -11,7 +11,7 @@ from polm_core.blocks import AdapterType, TrainConfig
 from polm_core.context import ModelSpec
 from polm_core.environment import hide_progress_bars
 from polm_core.errors import ConfigError, ModelError, ResourceError
-from polm_core.training.adapters import continue_adapter
+from polm_core.training.adapters import apply_adapter, continue_adapter, gives_rewards, merge_adapter
 from polm_core.training.encoding import ensure_chat_template
 from polm_core.training.faults import as_polm_error
 
@@ -41,17 +41,64 @@ def load_model(model: ModelSpec, config: TrainConfig) -> Any:
     Raises `ModelError` when the model cannot be found or is of a kind that cannot be trained, `ResourceError` when a
     GPU is asked for and there is none.
     """
+    loaded = _language_model(model, config)
+    return continue_adapter(loaded, model.adapter, config.adapter) if model.adapter is not None else loaded
+
+
+def load_writer(model: ModelSpec) -> Any:
+    """The model to generate with, whatever adapter it has. Raises `ModelError` as `load_model` does."""
+    loaded = _language_model(model, TrainConfig())
+    return apply_adapter(loaded, model.adapter) if model.adapter is not None else loaded
+
+
+def load_reward_model(model: ModelSpec, config: TrainConfig) -> Any:
+    """A model that gives a text one number: a reward model as it was trained, or a language model with a new head.
+
+    A language model's adapter is merged in first; a reward model's own is trained on or merged as for `load_model`.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    loaded = _from_pretrained(model, config, AutoModelForSequenceClassification, num_labels=1)
+    if model.adapter is None:
+        return loaded
+    if gives_rewards(model.adapter):
+        return continue_adapter(loaded, model.adapter, config.adapter)
+    writer = merge_adapter(_from_pretrained(model, config, AutoModelForCausalLM), model.adapter)
+    setattr(loaded, loaded.base_model_prefix, getattr(writer, writer.base_model_prefix).requires_grad_(True))
+    return loaded
+
+
+def _language_model(model: ModelSpec, config: TrainConfig) -> Any:
     from transformers import AutoModelForCausalLM
 
+    check_folder(model)
+    if is_reward_model(model):
+        raise ModelError(
+            f"{model.name} is a reward model: it scores answers and writes none.",
+            code="model.reward",
+            advice="Take the model it was trained from.",
+        )
+    return _from_pretrained(model, config, AutoModelForCausalLM)
+
+
+def is_reward_model(model: ModelSpec) -> bool:
+    """Whether the model, or the adapter it comes with, was trained to give rewards."""
+    if model.adapter is not None and gives_rewards(model.adapter):
+        return True
+    names = _read_config(model.path).get("architectures") if model.path is not None else None
+    return any(str(name).endswith("ForSequenceClassification") for name in names or ())
+
+
+def _from_pretrained(model: ModelSpec, config: TrainConfig, loader: Any, **more: Any) -> Any:
     hide_progress_bars()
     check_folder(model)
-    options = _options(model) | {"dtype": weight_dtype(config), "use_safetensors": True}
+    options = _options(model) | {"dtype": weight_dtype(config), "use_safetensors": True, **more}
     if config.adapter.type is AdapterType.QLORA:
         options["quantization_config"] = _four_bits(config)
     with _loading(model, "model"):
-        loaded = AutoModelForCausalLM.from_pretrained(model.source, **options)
+        loaded = loader.from_pretrained(model.source, **options)
     _keep_trainable(loaded)
-    return continue_adapter(loaded, model.adapter, config.adapter) if model.adapter is not None else loaded
+    return loaded
 
 
 def _keep_trainable(model: Any) -> None:
@@ -167,7 +214,7 @@ def weight_dtype(config: TrainConfig) -> Any:
     than the precision they compute in."""
     import torch
 
-    if config.adapter.type is AdapterType.NONE or compute_precision(config) != "bf16":
+    if config.adapter.trains_whole_model or compute_precision(config) != "bf16":
         return torch.float32
     return torch.bfloat16
 

@@ -2,26 +2,30 @@
 
 import logging
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from polm_core.blocks import TrainConfig
+from polm_core.blocks import AdapterType, TrainConfig
 from polm_core.context import RunContext
 from polm_core.errors import ConfigError
 from polm_core.run_dir import verify_checkpoint
 from polm_core.training.arguments import draft_dir
-from polm_core.training.encoding import prompt_of
 from polm_core.training.rows import Split
-
-if TYPE_CHECKING:
-    from polm_core.training.reporting import Prompt
+from polm_core.training.sampling import WriteSamples, answering
 
 logger = logging.getLogger(__name__)
 
 
-def train(trainer: Any, context: RunContext, config: TrainConfig, split: Split) -> dict[str, float]:
+def train(
+    trainer: Any,
+    context: RunContext,
+    config: TrainConfig,
+    split: Split,
+    write_samples: WriteSamples | None = None,
+) -> dict[str, float]:
     """Train to the last step, or to where the run is asked to end, and return the newest value of each metric.
 
-    A new run with held-out rows is evaluated before its first step too.
+    A new run with held-out rows is evaluated before its first step too. At each evaluation the model answers held-out
+    prompts, or does what `write_samples` does in place of that.
     """
     from transformers import PrinterCallback
 
@@ -32,7 +36,11 @@ def train(trainer: Any, context: RunContext, config: TrainConfig, split: Split) 
     checkpoint = resume_path(context)
     trainer.args.eval_on_start = evaluates and checkpoint is None
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(RunCallback(context, config, held_out_prompts(split, config), evaluates))
+    if config.adapter.type is AdapterType.P_TUNING:
+        from polm_core.training.prompt_encoder import PromptEncoderCallback
+
+        trainer.add_callback(PromptEncoderCallback(checkpoint))
+    trainer.add_callback(RunCallback(context, config, write_samples or answering(context, config, split), evaluates))
     _tell_of_every_pass(trainer.model, context)
     _know_numbered_cpus()
     context.check()
@@ -95,11 +103,3 @@ def resume_path(context: RunContext) -> str | None:
             advice="Start a new run from the checkpoint's model instead.",
         )
     return str(context.spec.resume)
-
-
-def held_out_prompts(split: Split, config: TrainConfig) -> list["Prompt"]:
-    """The prompts answered at each evaluation: those of the first held-out rows."""
-    from polm_core.training.reporting import Prompt
-
-    rows = split.held_out[: config.generation.samples]
-    return [Prompt(index, *prompt_of(row, split.format)) for index, row in enumerate(rows)]

@@ -3,18 +3,17 @@
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from polm_core.blocks import TrainConfig
 from polm_core.context import PREEMPTED, Ending, RunContext, finite, numbers
-from polm_core.run_dir import Manifest
-from polm_core.training.encoding import Messages, plain_text
-from polm_core.training.sampling import generate, render_prompts
+from polm_core.run_dir import PROMPT_ENCODER, Manifest
+from polm_core.training.sampling import WriteSamples
 
 logger = logging.getLogger(__name__)
 
@@ -29,16 +28,9 @@ _NOT_METRICS = {
     "steps_per_second",
     "total_flos",
 }
-_TRAINER_STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json")
+# `running.json` is the mean that bco shifts its rewards by.
+_TRAINER_STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json", "running.json", PROMPT_ENCODER)
 _ADAPTER_CONFIG = "adapter_config.json"
-
-
-class Prompt(NamedTuple):
-    """A held-out prompt to answer at each evaluation; `row` is its place in the held-out set."""
-
-    row: int
-    prompt: str | Messages
-    reference: str
 
 
 class AlreadyComplete(Exception):
@@ -48,10 +40,12 @@ class AlreadyComplete(Exception):
 class RunCallback(TrainerCallback):
     """Writes metrics, samples, progress and checkpoints, and ends the run when that is asked."""
 
-    def __init__(self, context: RunContext, config: TrainConfig, prompts: Sequence[Prompt], evaluates: bool) -> None:
+    def __init__(
+        self, context: RunContext, config: TrainConfig, write_samples: WriteSamples | None, evaluates: bool
+    ) -> None:
         self.context = context
         self.config = config
-        self.prompts = prompts
+        self.write_samples = write_samples
         self.evaluates = evaluates
         self.meter = _Meter()
         self.began = 0.0
@@ -105,9 +99,9 @@ class RunCallback(TrainerCallback):
         self.context.log_metrics(state.global_step, values)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if self.prompts and self.context.is_main:
+        if self.write_samples is not None and self.context.is_main:
             self.context.phase("answering held-out prompts")
-            self._answer(kwargs["model"], kwargs["processing_class"], state.global_step)
+            self.write_samples(kwargs["model"], kwargs["processing_class"], state.global_step)
         self.context.phase("saving" if control.should_save else "training")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -117,19 +111,6 @@ class RunCallback(TrainerCallback):
             draft = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             complete_checkpoint(self.context, draft, state.global_step)
             self.context.phase("training")
-
-    def _answer(self, model: Any, tokenizer: Any, step: int) -> None:
-        texts = render_prompts(tokenizer, [item.prompt for item in self.prompts])
-        answers = generate(
-            model,
-            tokenizer,
-            texts,
-            self.config.generation,
-            longest=self.config.max_length,
-            seed=self.config.seed + step,
-        )
-        for item, answer in zip(self.prompts, answers, strict=True):
-            self.context.log_sample(step, plain_text(item.prompt), answer, reference=item.reference, row=item.row)
 
 
 def metric_values(logs: Mapping[str, Any]) -> dict[str, float]:
@@ -163,6 +144,7 @@ def complete_checkpoint(context: RunContext, draft: Path, step: int) -> None:
         kind="adapter" if (place / _ADAPTER_CONFIG).is_file() else "model",
         method=context.spec.method,
         base_model=context.spec.model.name,
+        task=context.task,
         metrics=finite(context.latest),
         trainer_state=state,
     )

@@ -15,6 +15,10 @@ from polm_core.formats import SPECS, Format
 Row = dict[str, Any]
 
 
+# Answers to one prompt stay together: a model that has seen one of them has seen half of what it is tested on.
+_JUDGED = {Format.PREFERENCE: "prompt", Format.RATING: "prompt"}
+
+
 class Split(NamedTuple):
     """Rows to train on and rows to evaluate on; `format` is what both are in now."""
 
@@ -35,7 +39,7 @@ def load_split(spec: RunSpec, formats: Sequence[Format], *, eval_rows: int, seed
         kept = sorted(random.Random(seed).sample(range(len(others)), min(eval_rows, len(others))))  # noqa: S311
         return Split(rows, [others[index] for index in kept], target)
     count = min(round(len(rows) * spec.held_out), eval_rows)
-    return Split(*split_rows(rows, max(1, count) if spec.held_out else 0, seed), target)
+    return Split(*split_rows(rows, max(1, count) if spec.held_out else 0, seed, by=_JUDGED.get(target)), target)
 
 
 def load_rows(dataset: DatasetSpec, formats: Sequence[Format]) -> tuple[list[Row], Format]:
@@ -92,21 +96,29 @@ def _check_columns(rows: Sequence[Row], format_: Format) -> None:
                 )
 
 
-def split_rows(rows: list[Row], count: int, seed: int) -> tuple[list[Row], list[Row]]:
+def split_rows(rows: list[Row], count: int, seed: int, *, by: str | None = None) -> tuple[list[Row], list[Row]]:
     """`rows` less about `count` of them, and those held out; equal rows stay on one side, so that none leaks.
 
-    At least one distinct row is left for training; with a single distinct row nothing is held out.
+    With `by`, rows that are equal in that column do too, unless all are. At least one distinct row is left for
+    training; with a single distinct row nothing is held out.
     """
-    groups: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        groups.setdefault(fingerprint(row), []).append(index)
-    order = list(groups.values())
+    order = _groups(rows, by) if by else []
+    if len(order) < 2:
+        order = _groups(rows, None)
     random.Random(seed).shuffle(order)  # noqa: S311
     held: set[int] = set()
     while order[1:] and len(held) < count:
         held.update(order.pop())
     train = [row for index, row in enumerate(rows) if index not in held]
     return train, [rows[index] for index in sorted(held)]
+
+
+def _groups(rows: list[Row], by: str | None) -> list[list[int]]:
+    """The places of rows that are equal, or equal in the column `by`."""
+    groups: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(fingerprint({by: row[by]} if by else row), []).append(index)
+    return list(groups.values())
 
 
 def fingerprint(row: Row) -> str:

@@ -1,10 +1,34 @@
-"""Answers to prompts, in one batch."""
+"""Answers to prompts, in one batch, and those to held-out prompts as a run goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from polm_core.blocks import GenerationConfig
-from polm_core.training.encoding import Messages, render_chat
+from polm_core.blocks import GenerationConfig, TrainConfig, WritingConfig
+from polm_core.context import RunContext
+from polm_core.training.encoding import Messages, plain_text, prompt_of, render_chat
+from polm_core.training.rows import Split
+
+WriteSamples = Callable[[Any, Any, int], None]
+"""Writes samples of what a model does, given it, its tokenizer and the step."""
+
+
+def answering(context: RunContext, config: TrainConfig, split: Split) -> WriteSamples | None:
+    """Has the model answer the prompts of the first held-out rows; None when there are none to answer."""
+    if not isinstance(config, WritingConfig):
+        return None
+    prompts = [prompt_of(row, split.format) for row in split.held_out[: config.generation.samples]]
+    if not prompts:
+        return None
+
+    def write(model: Any, tokenizer: Any, step: int) -> None:
+        texts = render_prompts(tokenizer, [prompt for prompt, _ in prompts])
+        answers = generate(
+            model, tokenizer, texts, config.generation, longest=config.max_length, seed=config.seed + step
+        )
+        for index, ((prompt, reference), answer) in enumerate(zip(prompts, answers, strict=True)):
+            context.log_sample(step, plain_text(prompt), answer, reference=reference, row=index)
+
+    return write
 
 
 def render_prompts(tokenizer: Any, prompts: Sequence[str | Messages]) -> list[str]:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from polm_core.blocks import AdapterType, TrainConfig
+from polm_core.blocks import TrainConfig
 from polm_core.context import RunContext
 from polm_core.formats import Format
-from polm_core.training.adapters import peft_config
-from polm_core.training.loading import load_model, load_tokenizer
+from polm_core.training.adapters import gives_rewards, new_adapter
+from polm_core.training.loading import load_model, load_reward_model, load_tokenizer
 from polm_core.training.rows import Split, load_split
 
 
@@ -34,5 +34,20 @@ def bring_model(config: TrainConfig, context: RunContext) -> Model:
     context.phase("loading the model")
     model = load_model(context.spec.model, config)
     context.check()
-    continues = context.spec.model.adapter is not None and config.adapter.type is not AdapterType.NONE
-    return Model(model, None if continues else peft_config(config.adapter, model))
+    return Model(model, None if _continues(config, context) else new_adapter(config.adapter, model, "CAUSAL_LM"))
+
+
+def bring_reward_model(config: TrainConfig, context: RunContext) -> Model:
+    """The same for a model that scores; a language model's adapter is part of it by now, so a new one goes on top."""
+    context.check()
+    context.phase("loading the model")
+    model = load_reward_model(context.spec.model, config)
+    context.check()
+    start = context.spec.model.adapter
+    continues = _continues(config, context) and start is not None and gives_rewards(start)
+    return Model(model, None if continues else new_adapter(config.adapter, model, "SEQ_CLS"))
+
+
+def _continues(config: TrainConfig, context: RunContext) -> bool:
+    """Whether the run trains on with the adapter that it starts from."""
+    return context.spec.model.adapter is not None and not config.adapter.trains_whole_model

@@ -8,15 +8,19 @@ from typing import Any
 import pytest
 import yaml
 
+from polm_core import catalogue
+from polm_core.blocks import WritingConfig
 from polm_core.formats import Format
 from polm_core.run_dir import RunDir
 from tests.support import tiny
 
 MakeRun = Callable[..., RunDir]
 
+_METHODS = {method.slug for method in catalogue.METHODS}
 _ROWS = {
     Format.CONVERSATION: tiny.conversations,
     Format.PREFERENCE: tiny.preferences,
+    Format.RATING: tiny.ratings,
     Format.TEXT: tiny.texts_of,
 }
 
@@ -25,6 +29,11 @@ _ROWS = {
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a model to train."""
     return tiny.build_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_model_with_biases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.build_model(tmp_path_factory.mktemp("model") / "tiny-biased", biases=True)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +62,9 @@ def make_run(tmp_path: Path, tiny_model: Path) -> MakeRun:
         run_dir = RunDir(tmp_path / name)
         run_dir.create()
         data = tiny.write_rows(tmp_path / f"{name}.jsonl", _ROWS[format](24) if rows is None else rows)
-        defaults = {"batch_size": 4, "max_steps": 4, "learning_rate": 1e-3, "generation": {"max_new_tokens": 4}}
+        defaults: dict[str, Any] = {"batch_size": 4, "max_steps": 4, "learning_rate": 1e-3}
+        if method in _METHODS and issubclass(catalogue.get(method).config, WritingConfig):
+            defaults["generation"] = {"max_new_tokens": 4}
         raw = {
             "method": method,
             "model": {"path": str(tiny_model), "name": "tiny"},

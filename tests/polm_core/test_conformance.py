@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from polm_core.catalogue import METHODS, TAXONOMY
+from polm_core.blocks import TrainConfig
+from polm_core.catalogue import METHODS, TAXONOMY, get
+from polm_core.context import ModelSpec
 from polm_core.formats import Format
 from polm_core.method import Method
 from polm_core.run import execute
 from polm_core.run_dir import Outcome, RunDir, verify_checkpoint
+from polm_core.training.loading import load_reward_model, load_tokenizer
+from polm_core.training.scoring import score
 from tests.polm_core.conftest import MakeRun, points, samples
 
 METHOD_CASES = [pytest.param(method, id=method.slug) for method in METHODS]
@@ -65,9 +69,13 @@ def test_numbers_are_bounded(method: Method) -> None:
 @pytest.mark.train
 @pytest.mark.filterwarnings("default")
 @every_method
-def test_trains_saves_and_resumes_exactly(method: Method, make_run: MakeRun, tiny_model: Path) -> None:
-    settings = {"save_steps": 2, "eval_steps": 2, "format": method.formats[0], **_small_text(method)}
-    run_dir = make_run(method.slug, **settings)
+def test_trains_saves_and_resumes_exactly(
+    method: Method, make_run: MakeRun, tiny_model: Path, tiny_model_with_biases: Path
+) -> None:
+    base = tiny_model_with_biases if method.slug == "bitfit" else tiny_model
+    start = {"model": {"path": str(base), "name": "tiny"}}
+    settings = {"save_steps": 2, "eval_steps": 2, "format": method.formats[0], **_small(method)}
+    run_dir = make_run(method.slug, spec=start, **settings)
     assert execute(run_dir.root) == 0
 
     result = run_dir.read_result()
@@ -93,21 +101,47 @@ def test_trains_saves_and_resumes_exactly(method: Method, make_run: MakeRun, tin
     assert (manifest.method, manifest.base_model) == (method.slug, "tiny")
     assert "loss" in manifest.metrics
     assert {"optimizer.pt", "trainer_state.json"} <= set(manifest.trainer_state)
-    assert _answers(folder, tiny_model)
+    assert manifest.task == ("reward" if method.slug == "reward-model" else "language")
+    assert _scores(folder, base) if manifest.task == "reward" else _answers(folder)
 
-    resumed = make_run(method.slug, name="resumed", spec={"resume": str(checkpoints[0][0])}, **settings)
+    resumed = make_run(method.slug, name="resumed", spec={**start, "resume": str(checkpoints[0][0])}, **settings)
     assert execute(resumed.root) == 0
     assert sorted(points(resumed, "loss")) == [3, 4]
     assert points(resumed, "num_tokens")[4] == points(run_dir, "num_tokens")[4]
     assert _weights(resumed) == _weights(run_dir)
 
 
-def _small_text(method: Method) -> dict[str, Any]:
+@pytest.mark.train
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("method", [pytest.param(get(slug), id=slug) for slug in ("reward-model", "kto", "bco", "cpo")])
+def test_trains_an_adapter_and_resumes_it_exactly(method: Method, make_run: MakeRun, tiny_model: Path) -> None:
+    settings = {"save_steps": 2, "eval_steps": 0, "format": method.formats[0], "adapter": {"type": "lora"}}
+    whole = make_run(method.slug, **settings)
+    assert execute(whole.root) == 0
+    (half, _), (folder, manifest) = whole.complete_checkpoints()
+    assert manifest.kind == "adapter"
+    assert _scores(folder, tiny_model) if manifest.task == "reward" else _answers(folder)
+    resumed = make_run(method.slug, name="resumed", spec={"resume": str(half)}, **settings)
+    assert execute(resumed.root) == 0
+    assert _weights(resumed) == _weights(whole)
+
+
+def _small(method: Method) -> dict[str, Any]:
     """Plain text is packed, so the few short rows need short sequences."""
     return {"max_length": 64, "batch_size": 2} if method.formats[0] is Format.TEXT else {}
 
 
-def _answers(folder: Path, base: Path) -> str:
+def _scores(folder: Path, base: Path) -> list[float]:
+    """What the checkpoint gives two answers, loaded as a later method would load it."""
+    is_adapter = (folder / "adapter_config.json").is_file()
+    spec = ModelSpec(path=base, adapter=folder) if is_adapter else ModelSpec(path=folder)
+    rewards = score(load_reward_model(spec, TrainConfig()).eval(), load_tokenizer(spec), [[5, 6, 7], [8, 9]])
+    assert len({round(reward, 6) for reward in rewards}) == 2
+    assert all(math.isfinite(reward) for reward in rewards)
+    return rewards
+
+
+def _answers(folder: Path) -> str:
     """What the checkpoint says, loaded as anyone would load it."""
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -11,7 +11,7 @@ import pytest
 from polm_core.blocks import AdapterConfig, AdapterType, TrainConfig
 from polm_core.context import ModelSpec
 from polm_core.generate import Generator
-from polm_core.training.adapters import peft_config
+from polm_core.training.adapters import new_adapter
 from polm_core.training.loading import load_model
 
 MESSAGES = [{"role": "user", "content": "What is 1 + 1?"}]
@@ -49,7 +49,7 @@ def test_an_adapter_changes_the_answer(generator: Generator, tiny_model: Path, t
     from peft import get_peft_model
 
     model = load_model(ModelSpec(path=tiny_model), TrainConfig())
-    wrapped = get_peft_model(model, peft_config(AdapterConfig(type=AdapterType.LORA), model))
+    wrapped = get_peft_model(model, new_adapter(AdapterConfig(type=AdapterType.LORA), model, "CAUSAL_LM"))
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
             parameter.data += 0.5

@@ -10,7 +10,7 @@ import pytest
 from polm_core.blocks import AdapterConfig, AdapterType, TrainConfig
 from polm_core.context import ModelSpec
 from polm_core.errors import ConfigError, ModelError, PolmError, ResourceError
-from polm_core.training.adapters import adapter_type, continue_adapter, peft_config
+from polm_core.training.adapters import adapter_type, continue_adapter, new_adapter
 from polm_core.training.loading import compute_precision, load_model, load_tokenizer
 
 
@@ -26,7 +26,7 @@ def adapter(tmp_path: Path, tiny_model: Path) -> Path:
     from peft import get_peft_model
 
     model = load_model(ModelSpec(path=tiny_model), TrainConfig())
-    wrapped = get_peft_model(model, peft_config(AdapterConfig(type=AdapterType.LORA, r=4), model))
+    wrapped = get_peft_model(model, new_adapter(AdapterConfig(type=AdapterType.LORA, r=4), model, "CAUSAL_LM"))
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
             parameter.data += 0.1
@@ -107,7 +107,7 @@ def test_a_gpu_that_is_not_there_is_missed() -> None:
 def test_layers_that_the_model_lacks_are_named(tiny_model: Path) -> None:
     model = load_model(ModelSpec(path=tiny_model), TrainConfig())
     with pytest.raises(ConfigError) as caught:
-        peft_config(AdapterConfig(type=AdapterType.LORA, target_modules=["q_proj", "c_attn"]), model)
+        new_adapter(AdapterConfig(type=AdapterType.LORA, target_modules=["q_proj", "c_attn"]), model, "CAUSAL_LM")
     (problem,) = caught.value.fields["config.adapter.target_modules"]
     assert "c_attn" in problem
     assert "q_proj, up_proj" in problem
@@ -115,14 +115,21 @@ def test_layers_that_the_model_lacks_are_named(tiny_model: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "expected"),
-    [("lora", {}), ("rslora", {"use_rslora": True}), ("dora", {"use_dora": True}), ("qlora", {})],
+    [
+        ("lora", {}),
+        ("rslora", {"use_rslora": True}),
+        ("dora", {"use_dora": True}),
+        ("qlora", {}),
+        ("pissa", {"init_lora_weights": "pissa"}),
+        ("olora", {"init_lora_weights": "olora"}),
+    ],
 )
-def test_each_adapter_is_what_its_name_says(tiny_model: Path, kind: str, expected: dict[str, bool]) -> None:
+def test_each_adapter_is_what_its_name_says(tiny_model: Path, kind: str, expected: dict[str, Any]) -> None:
     model = load_model(ModelSpec(path=tiny_model), TrainConfig())
-    built = peft_config(AdapterConfig(type=AdapterType(kind), r=4, alpha=8, dropout=0.1), model)
+    built = new_adapter(AdapterConfig(type=AdapterType(kind), r=4, alpha=8, dropout=0.1), model, "CAUSAL_LM")
     assert (built.r, built.lora_alpha, built.lora_dropout, built.target_modules) == (4, 8, 0.1, "all-linear")
     assert {name: getattr(built, name) for name in expected} == expected
-    assert peft_config(AdapterConfig(), model) is None
+    assert new_adapter(AdapterConfig(), model, "CAUSAL_LM") is None
 
 
 def test_training_all_weights_merges_the_adapter_a_run_starts_from(tiny_model: Path, adapter: Path) -> None:
@@ -146,8 +153,8 @@ def test_an_adapter_of_another_kind_is_refused(tiny_model: Path, adapter: Path) 
     model = load_model(ModelSpec(path=tiny_model), TrainConfig())
     with pytest.raises(ConfigError, match="must be lora"):
         continue_adapter(model, adapter, AdapterConfig(type=AdapterType.DORA))
-    (adapter / "adapter_config.json").write_text('{"peft_type": "IA3"}')
-    with pytest.raises(ModelError, match="IA3"):
+    (adapter / "adapter_config.json").write_text('{"peft_type": "BOFT"}')
+    with pytest.raises(ModelError, match="BOFT"):
         adapter_type(adapter)
     (adapter / "adapter_model.safetensors").unlink()
     with pytest.raises(ModelError, match="safetensors"):

@@ -29,6 +29,9 @@ from polm_core.method import merged
         ({"adapter": {"target_modules": []}}, "config.adapter.target_modules", "must be all-linear or at least one"),
         ({"adapter": {"target_modules": ["lm_head"]}}, "config.adapter.target_modules", "must not hold lm_head"),
         ({"adapter": 3}, "config.adapter", "not 3"),
+        ({"adapter": {"type": "prompt"}, "packing": True}, "config.packing", "must be off with virtual tokens"),
+        ({"adapter": {"type": "p-tuning"}, "loss": "dft"}, "config.loss", "must be nll with virtual tokens"),
+        ({"adapter": {"type": "prefix"}, "gradient_checkpointing": True}, "config.adapter", "loses the prefix"),
         ({"packing": True, "max_length": 16}, "config.packing", "needs a max_length of at least 64"),
     ],
 )
@@ -54,6 +57,26 @@ def test_a_setting_that_does_not_fit_is_named_with_what_would(config: dict[str, 
 def test_losses_that_do_not_go_together_are_refused(config: dict[str, Any], field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         catalogue.get("dpo").parse(config)
+    assert field in caught.value.fields
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto", "bco", "orpo", "cpo", "reward-model"])
+def test_virtual_tokens_are_for_supervised_methods(method: str) -> None:
+    with pytest.raises(ConfigError, match="only supervised methods"):
+        catalogue.get(method).parse({"adapter": {"type": "prompt"}})
+
+
+@pytest.mark.parametrize(
+    ("method", "config", "field"),
+    [
+        ("kto", {"batch_size": 1}, "config.batch_size"),
+        ("cpo", {"loss": "hinge", "label_smoothing": 0.1}, "config.label_smoothing"),
+        ("reward-model", {"generation": {"samples": 1}}, "config.generation"),
+    ],
+)
+def test_settings_that_a_method_cannot_take_are_refused(method: str, config: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        catalogue.get(method).parse(config)
     assert field in caught.value.fields
 
 

@@ -81,12 +81,56 @@ def test_layers_that_the_model_does_not_have_stand_in_the_way(make_run: MakeRun)
     assert check(make_run, adapter=adapter).blocking == []
 
 
-def test_equal_pairs_are_counted(make_run: MakeRun) -> None:
+@pytest.mark.parametrize("method", ["dpo", "reward-model", "orpo", "cpo"])
+def test_pairs_that_say_nothing_are_counted_and_left_out(make_run: MakeRun, method: str) -> None:
     rows = tiny.preferences(20)
     rows[3]["rejected"] = rows[3]["chosen"]
-    report = check(make_run, "dpo", rows=rows, format=Format.PREFERENCE, spec={"held_out": 0})
-    assert report.equal_pairs == 1
-    assert "data.equal_pairs" in codes(report)
+    rows[4]["chosen"] = [{"role": "assistant", "content": " "}]
+    report = check(make_run, method, rows=rows, format=Format.PREFERENCE, spec={"held_out": 0})
+    assert (report.equal_pairs, report.empty_answers, report.rows_used, report.rows_total) == (1, 1, 18, 20)
+    assert {"data.equal_pairs", "data.empty_answers"} <= codes(report)
+    assert report.blocking == []
+
+
+def test_ratings_that_say_nothing_are_counted_and_left_out(make_run: MakeRun) -> None:
+    rows = tiny.ratings(20)
+    rows[3]["completion"] = ""
+    report = check(make_run, "kto", rows=rows, format=Format.RATING, spec={"held_out": 0})
+    assert (report.empty_answers, report.rows_used) == (1, 19)
+    assert report.first_example is not None
+    trained = "".join(token.text for token in report.first_example.tokens if token.trained)
+    assert trained.startswith(rows[0]["completion"][0]["content"])
+
+
+@pytest.mark.parametrize("method", ["kto", "bco"])
+def test_ratings_that_all_say_the_same_stand_in_the_way(make_run: MakeRun, method: str) -> None:
+    rows = [row for row in tiny.ratings(20) if row["label"]]
+    report = check(make_run, method, rows=rows, format=Format.RATING, spec={"held_out": 0})
+    assert [entry.code for entry in report.blocking] == ["data.one_label"]
+
+
+def test_a_reward_model_takes_whole_answers_alone(make_run: MakeRun) -> None:
+    rows = tiny.preferences(20)
+    rows[0]["chosen"] = [{"role": "assistant", "content": "7 " * 200}]
+    settings: dict[str, Any] = {"rows": rows, "format": Format.PREFERENCE, "max_length": 128, "spec": {"held_out": 0}}
+    report = check(make_run, "reward-model", **settings)
+    assert (report.untrained_rows, report.truncated_rows) == (1, 0)
+    assert check(make_run, "dpo", name="dpo", **settings).truncated_rows == 1
+
+
+def test_bitfit_needs_a_model_with_biases(make_run: MakeRun, tiny_model_with_biases: Path) -> None:
+    (entry,) = check(make_run, "bitfit").blocking
+    assert "no biases" in entry.message
+    biased = {"model": {"path": str(tiny_model_with_biases)}}
+    assert check(make_run, "bitfit", name="biased", spec=biased).blocking == []
+
+
+def test_settings_of_an_adapter_that_have_no_meaning_are_told(make_run: MakeRun) -> None:
+    report = check(make_run, adapter={"type": "prompt", "r": 4, "virtual_tokens": 8})
+    (entry,) = [entry for entry in report.warnings if entry.code == "config.adapter_unused"]
+    assert entry.message.endswith("takes no notice of r.")
+    assert "virtual_tokens" in entry.remedy
+    assert "config.adapter_unused" not in codes(check(make_run, "lora", name="lora", adapter={"r": 4}))
 
 
 @pytest.mark.parametrize(
@@ -139,16 +183,21 @@ def test_the_models_size_is_read_from_its_files(tiny_model: Path) -> None:
     assert (shape.hidden, shape.layers, shape.positions) == (64, 2, 512)
 
 
+_MEASURED = [kind for kind in AdapterType if kind not in (AdapterType.NONE, AdapterType.BITFIT, AdapterType.QLORA)]
+
+
+@pytest.mark.filterwarnings("ignore:Unsupported layer type")
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"]])
-def test_the_adapters_size_is_that_of_peft(tiny_model: Path, targets: Any) -> None:
+@pytest.mark.parametrize("kind", _MEASURED)
+def test_the_adapters_size_is_that_of_peft(tiny_model: Path, kind: AdapterType, targets: Any) -> None:
     from peft import get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from polm_core.training.adapters import peft_config
+    from polm_core.training.adapters import new_adapter
 
-    adapter = AdapterConfig(type=AdapterType.LORA, r=8, target_modules=targets)
+    adapter = AdapterConfig(type=kind, r=8, block_size=16, virtual_tokens=5, target_modules=targets)
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    trainable, _ = get_peft_model(model, peft_config(adapter, model)).get_nb_trainable_parameters()
+    trainable, _ = get_peft_model(model, new_adapter(adapter, model, "CAUSAL_LM")).get_nb_trainable_parameters()
     assert trained_weights(model_shape(ModelSpec(path=tiny_model)), adapter) == trainable
 
 

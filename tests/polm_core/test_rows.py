@@ -48,6 +48,16 @@ def test_something_is_always_left_to_train_on() -> None:
     assert (len(train), len(held_out)) == (1, 1)
 
 
+def test_answers_to_one_prompt_stay_on_one_side(tmp_path: Path) -> None:
+    rows = tiny.ratings(40)
+    split = load_split(run_spec(tmp_path, rows, Format.RATING), [Format.RATING], eval_rows=10, seed=0)
+    prompts = [{str(row["prompt"]) for row in side} for side in (split.train, split.held_out)]
+    assert prompts[1]
+    assert not prompts[0] & prompts[1]
+    alike = [{**row, "prompt": "the same"} for row in rows]
+    assert load_split(run_spec(tmp_path, alike, Format.RATING), [Format.RATING], eval_rows=10, seed=0).held_out
+
+
 def test_the_order_of_keys_does_not_make_rows_differ() -> None:
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
 

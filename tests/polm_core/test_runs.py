@@ -45,7 +45,18 @@ def after_first_steps(run_dir: RunDir, act: Callable[[], None]) -> threading.Thr
 
 
 @pytest.mark.parametrize(("wish", "outcome"), [(Wish.STOP, Outcome.STOPPED), (Wish.PAUSE, Outcome.PAUSED)])
-@pytest.mark.parametrize(("method", "format"), [("sft", Format.CONVERSATION), ("dpo", Format.PREFERENCE)])
+@pytest.mark.parametrize(
+    ("method", "format"),
+    [
+        ("sft", Format.CONVERSATION),
+        ("dpo", Format.PREFERENCE),
+        ("reward-model", Format.PREFERENCE),
+        ("kto", Format.RATING),
+        ("bco", Format.RATING),
+        ("orpo", Format.PREFERENCE),
+        ("cpo", Format.PREFERENCE),
+    ],
+)
 def test_a_wish_ends_a_run_with_a_checkpoint(
     make_run: MakeRun, method: str, format: Format, wish: Wish, outcome: Outcome
 ) -> None:

@@ -48,8 +48,8 @@ def build_tokenizer() -> Any:
     )
 
 
-def build_model(folder: Path, *, seed: int = 0) -> Path:
-    """Write the model and its tokenizer into `folder` and return it."""
+def build_model(folder: Path, *, seed: int = 0, biases: bool = False) -> Path:
+    """Write the model and its tokenizer into `folder` and return it; `biases` gives its layers some."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -68,6 +68,8 @@ def build_model(folder: Path, *, seed: int = 0) -> Path:
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
             tie_word_embeddings=True,
+            attention_bias=biases,
+            mlp_bias=biases,
         )
     )
     model.save_pretrained(folder)
@@ -96,6 +98,14 @@ def preferences(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
         wrong = {"role": "assistant", "content": f"Who knows, {draw.randint(0, 99)}?"}
         rows.append({"prompt": [question], "chosen": [answer], "rejected": [wrong]})
     return rows
+
+
+def ratings(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """The answers of `preferences` one by one, rated."""
+    pairs = preferences(-(-count // 2), seed=seed)
+    sides = (("chosen", True), ("rejected", False))
+    rows = [{"prompt": row["prompt"], "completion": row[side], "label": good} for row in pairs for side, good in sides]
+    return rows[:count]
 
 
 def texts_of(count: int, *, seed: int = 0) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from polm_core.method import PARADIGMS, Method, Paradigm, ParadigmSpec
 from webapp.accounts.access import signed_in
 from webapp.accounts.middleware import StudioRequest
 from webapp.errors import NotFound
+from webapp.pages.proofs import proof_of
 from webapp.ui.forms import MethodForm
 
 
@@ -83,6 +84,7 @@ def method(request: StudioRequest, slug: str) -> HttpResponse:
             "paradigm": PARADIGMS[found.paradigm],
             "form": form,
             "data": [(spec, json.dumps(spec.example, indent=2, ensure_ascii=False)) for spec in specs],
+            "proof": proof_of(slug),
             "relatives": [m for m in catalogue.METHODS if m.branch == found.branch and m is not found],
         },
     )

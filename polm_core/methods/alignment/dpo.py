@@ -1,18 +1,18 @@
 """Direct preference optimisation and its relatives, with trl's DPOTrainer."""
 
-import copy
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from polm_core.blocks import DATA, MAIN, AdapterType, TrainConfig, setting
+from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
-from polm_core.errors import DataError
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
+from polm_core.methods.alignment.preference import GRADIENT_NORM, LOG_PROBABILITIES, PreferenceConfig
 from polm_core.training.encoding import as_pairs
+from polm_core.training.preferences import needed, no_room, reference, usable
 from polm_core.training.rows import Row
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,10 @@ _DIFFERENCE_LOSSES = {"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "ro
 _SORTING_LOSSES = {"aot", "aot_unpaired"}
 
 
-class DpoConfig(TrainConfig):
+class DpoConfig(PreferenceConfig):
     """Settings of direct preference optimisation."""
+
+    compares_with_reference: ClassVar[bool] = True
 
     learning_rate: float = setting(1e-6, group=MAIN, source="DPO, arXiv 2305.18290, appendix B", gt=0, le=1)
     """Peak step size of the optimiser. Adapters take about ten times what full training takes."""
@@ -76,9 +78,6 @@ class DpoConfig(TrainConfig):
 
     discopop_tau: float = setting(0.05, group=LOSS, source="DiscoPOP, arXiv 2406.08414", step=0.01, gt=0, le=100)
     """Temperature of the `discopop` loss; not used by others."""
-
-    chat_template: bool = setting(True, group=DATA)
-    """Put plain-text prompts and answers into the model's chat turns; off trains on the bare text."""
 
     @field_validator("loss", mode="before")
     @classmethod
@@ -127,7 +126,8 @@ def run(config: DpoConfig, context: RunContext) -> dict[str, float]:
     from polm_core.training.setup import bring_model, read_data
 
     split, tokenizer = read_data(config, context, FORMATS)
-    train_set, eval_set = preference_set(split.train, config), preference_set(split.held_out, config)
+    rows = needed(split.train)
+    train_set, eval_set = preference_set(rows, config), preference_set(usable(split.held_out), config)
     model, adapter = bring_model(config, context)
     arguments = DPOConfig(
         **training_arguments(config, context.run_dir),
@@ -143,15 +143,14 @@ def run(config: DpoConfig, context: RunContext) -> dict[str, float]:
     )
     trainer = DPOTrainer(
         model=model,
-        # With an adapter the reference is the model without it, or with the adapter as it was at the start.
-        ref_model=copy.deepcopy(model) if config.adapter.type is AdapterType.NONE else None,
+        ref_model=reference(model, adapter, config),
         args=arguments,
         train_dataset=train_set,
         eval_dataset=eval_set or None,
         processing_class=tokenizer,
         peft_config=adapter,
     )
-    _check_left(trainer.train_dataset, len(split.train), config)
+    _check_left(trainer.train_dataset, len(rows), config)
     return train(trainer, context, config, split)
 
 
@@ -165,11 +164,7 @@ def preference_set(rows: Sequence[Row], config: DpoConfig) -> Any:
 def _check_left(train_set: Any, rows: int, config: DpoConfig) -> None:
     """The trainer drops pairs whose prompt alone fills `max_length`: tell how many, and fail when that is all."""
     if not train_set:
-        raise DataError(
-            f"Every prompt is {config.max_length} tokens or longer, so no answer is left to train on.",
-            code="data.untrained",
-            advice="Raise max_length.",
-        )
+        raise no_room(config.max_length)
     if len(train_set) < rows:
         logger.warning("%d of %d pairs have too long a prompt and are left out.", rows - len(train_set), rows)
 
@@ -194,13 +189,8 @@ CHARTS = (
         "Rejected should fall. When chosen falls with it, the model moves away from both: raise beta.",
     ),
     ChartSpec("Loss", ("loss", "eval/loss"), "", "Starts at 0.69 for DPO, which is chance, and falls."),
-    ChartSpec(
-        "Log-probabilities",
-        ("logps/chosen", "logps/rejected"),
-        "nats",
-        "How likely the answers are. Both falling far means the model unlearns to write at all.",
-    ),
-    ChartSpec("Gradient norm", ("grad_norm",), "", "Spikes mean a step too large: lower the learning rate."),
+    LOG_PROBABILITIES,
+    GRADIENT_NORM,
 )
 
 METHOD = Method(

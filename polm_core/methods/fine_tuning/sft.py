@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from polm_core.blocks import DATA, MAIN, OPTIMISER, TrainConfig, setting
+from polm_core.blocks import DATA, MAIN, OPTIMISER, AdapterConfig, WritingConfig, setting
 from polm_core.context import RunContext
 from polm_core.errors import DataError
 from polm_core.formats import Format
@@ -20,8 +20,10 @@ FORMATS = (Format.CONVERSATION, Format.PROMPT_COMPLETION)
 _PACKABLE = 64
 
 
-class SupervisedConfig(TrainConfig):
+class SupervisedConfig(WritingConfig):
     """Settings of every method that trains on the tokens of its rows."""
+
+    takes_soft_prompts: ClassVar[bool] = True
 
     loss: Literal["nll", "dft"] = setting("nll", group=MAIN, source="trl")
     """`nll` is the usual likelihood loss; `dft` weighs each token by its own probability, which generalises better
@@ -35,12 +37,26 @@ class SupervisedConfig(TrainConfig):
     )
     """Noise added to the embeddings while training, which can make answers fuller; 0 adds none."""
 
+    @field_validator("loss")
+    @classmethod
+    def _check_loss(cls, loss: str, info: ValidationInfo) -> str:
+        if loss == "dft" and _has_soft_prompt(info):
+            raise ValueError("must be nll with virtual tokens, which dft does not count")
+        return loss
+
     @field_validator("packing")
     @classmethod
     def _check_packing(cls, packing: bool, info: ValidationInfo) -> bool:
         if packing and info.data.get("max_length", _PACKABLE) < _PACKABLE:
             raise ValueError(f"needs a max_length of at least {_PACKABLE} tokens to pack rows into")
+        if packing and _has_soft_prompt(info):
+            raise ValueError("must be off with virtual tokens, which stand at the start of each row")
         return packing
+
+
+def _has_soft_prompt(info: ValidationInfo) -> bool:
+    adapter = info.data.get("adapter")
+    return isinstance(adapter, AdapterConfig) and adapter.is_soft_prompt
 
 
 class SftConfig(SupervisedConfig):

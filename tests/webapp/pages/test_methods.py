@@ -1,6 +1,8 @@
 """The map of methods and the page of each."""
 
 import html
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from polm_core import catalogue
 from polm_core.formats import SPECS
 from polm_core.method import PARADIGMS, Method
 from webapp.pages.methods import paradigms
+from webapp.pages.proofs import proof_of
 
 
 def test_the_map_has_every_paradigm_branch_and_method_once() -> None:
@@ -43,6 +46,27 @@ def test_a_method_s_page_tells_what_when_data_settings_charts_and_paper(pages: C
     for path in method.config_schema()["properties"]:
         assert f">{path}" in page
     assert f"/runs/new?method={method.slug}" in page
+
+
+def test_a_method_s_page_shows_what_was_measured(pages: Client, settings: Any, tmp_path: Path) -> None:
+    entry = {
+        "name": "dpo", "metric": "eval/rewards/margins", "unit": "reward margin", "before": 0.0, "after": 0.4321,
+        "bar": "at least 0.2 more", "ok": True, "model": "a model of the test", "rows": 240, "held_out_rows": 60,
+        "steps": 40, "seeds": [1, 2], "seconds": 83.0,
+    }  # fmt: skip
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "proof.json").write_text(json.dumps([entry]))
+    settings.BASE_DIR = tmp_path
+    page = pages.get("/methods/dpo").content.decode()
+    for text in ("0.4321", "eval/rewards/margins", "a model of the test", "at least 0.2 more: it was"):
+        assert text in page
+    assert "make proof METHOD=sft" in pages.get("/methods/sft").content.decode()
+
+
+def test_the_table_that_comes_with_the_product_can_be_read() -> None:
+    measured = [proof for method in catalogue.METHODS if (proof := proof_of(method.slug)) is not None]
+    assert measured
+    assert all(proof.seeds >= 2 for proof in measured)
 
 
 def test_an_unknown_method_names_near_ones(pages: Client) -> None:

@@ -61,7 +61,7 @@ def test_images_run_without_privileges_and_report_their_health(stages: dict, tar
 
 def test_what_images_copy_exists_and_the_context_lets_it_through(stages: dict) -> None:
     allowed = {line[1:] for line in (REPOSITORY / ".dockerignore").read_text().split() if line.startswith("!")}
-    assert {"manage.py", "polm_core", "webapp", "workers", "templates", "static"} == allowed
+    assert {"manage.py", "polm_core", "webapp", "workers", "templates", "static", "docs/proof.json"} == allowed
     for _, lines in stages.values():
         for source in (line.split()[1] for line in lines if line.startswith("COPY")):
             assert (REPOSITORY / source).exists()
@@ -112,7 +112,15 @@ def test_commands_are_ones_that_manage_py_knows(compose: dict, stages: dict) -> 
 
 def test_make_names_its_commands() -> None:
     shown = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    assert re.findall(r"^  make (\S+)", shown, re.MULTILINE) == ["help", "install", "run", "test", "lint", "fmt"]
+    assert re.findall(r"^  make (\S+)", shown, re.MULTILINE) == [
+        "help",
+        "install",
+        "run",
+        "test",
+        "proof",
+        "lint",
+        "fmt",
+    ]
 
 
 def test_a_changed_requirement_means_another_installation(tmp_path: Path) -> None:

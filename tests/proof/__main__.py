@@ -1,0 +1,137 @@
+"""Train every method for real and write what it moved: `python -m tests.proof`; `METHOD=dpo,kto` does these alone.
+
+A row is written as soon as it is measured, and rows that are there already, by the same definition, are kept: after an
+interruption the work goes on where it stopped. `METHOD=` measures its rows anew.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from statistics import fmean
+from typing import Any
+
+from polm_core import catalogue
+from polm_core.context import DatasetSpec, ModelSpec, RunSpec, dump_spec
+from polm_core.environment import set_environment
+from polm_core.run_dir import Outcome, RunDir
+from polm_core.training.rows import load_split
+from tests.proof.data import prepare_model, prepare_rows
+from tests.proof.rows import HELD_OUT, ROWS, SEEDS, ProofRow
+from tests.proof.table import DOCS, merged_entries, read_entries, write_table
+
+VAR = DOCS.parent / "var" / "proof"
+
+
+def main() -> int:
+    set_environment()
+    only = [slug for slug in os.environ.get("METHOD", "").split(",") if slug]
+    for slug in only:
+        catalogue.get(slug)
+    VAR.mkdir(parents=True, exist_ok=True)
+    order = [row.slug for row in ROWS]
+    known = {entry["name"]: entry for entry in read_entries(DOCS / "proof.json")}
+    met = True
+    for row in ROWS:
+        if only and row.slug not in only:
+            continue
+        entry = known.get(row.slug)
+        if only or entry is None or entry["definition"] != definition(row):
+            entry = measure(row)
+            write_table(merged_entries(read_entries(DOCS / "proof.json"), entry, order), DOCS)
+            tell(entry)
+        met = met and entry["ok"]
+    return 0 if met else 1
+
+
+def definition(row: ProofRow) -> str:
+    """A digest of all that a row's figure depends on but the code."""
+    parts = [row.slug, row.metric, row.bar, row.model, row.config, SEEDS, HELD_OUT]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def measure(row: ProofRow) -> dict[str, Any]:
+    """Train the row once for each seed and say what it moved."""
+    specs = [spec_of(row, seed) for seed in SEEDS]
+    runs = [train(f"{row.slug}-{seed}", spec, row.metric) for seed, spec in zip(SEEDS, specs, strict=True)]
+    split = load_split(specs[0], catalogue.get(row.slug).formats, eval_rows=row.config["eval_rows"], seed=SEEDS[0])
+    after = fmean(run[1] for run in runs)
+    return {
+        "name": row.slug,
+        "figure": after,
+        "unit": row.unit,
+        "bar": row.bar,
+        "ok": all(row.is_met(before, after) for before, after, _ in runs),
+        "metric": row.metric,
+        "before": fmean(run[0] for run in runs),
+        "after": after,
+        "by_seed": [[before, after] for before, after, _ in runs],
+        "seeds": list(SEEDS),
+        "rows": len(split.train),
+        "held_out_rows": len(split.held_out),
+        "steps": row.steps,
+        "seconds": round(fmean(run[2] for run in runs), 1),
+        "model": row.model,
+        "definition": definition(row),
+    }
+
+
+def spec_of(row: ProofRow, seed: int) -> RunSpec:
+    path, format_ = prepare_rows(row.format, VAR)
+    return RunSpec(
+        method=row.slug,
+        model=ModelSpec(path=prepare_model(row.model, VAR), name=row.model),
+        dataset=DatasetSpec(path=path, format=format_),
+        held_out=HELD_OUT,
+        config={**row.config, "seed": seed},
+    )
+
+
+def train(name: str, spec: RunSpec, metric: str) -> tuple[float, float, float]:
+    """The metric before and after, and the seconds it took. A finished run of the same settings is not repeated."""
+    run_dir = RunDir(VAR / name)
+    run_dir.create()
+    text = dump_spec(spec)
+    done = run_dir.read_result()
+    same = run_dir.config.is_file() and run_dir.config.read_text() == text
+    if not (same and done is not None and done.outcome is Outcome.SUCCEEDED):
+        run_dir.metrics.unlink(missing_ok=True)
+        run_dir.config.write_text(text)
+        began = time.monotonic()
+        with run_dir.log.open("w") as log:
+            code = subprocess.run(
+                [sys.executable, "-m", "polm_core.run", str(run_dir.root)], stdout=log, stderr=log, check=False
+            ).returncode
+        if code != 0:
+            raise SystemExit(f"{name} ended with code {code}; see {run_dir.log}")
+        (run_dir.root / "seconds").write_text(str(time.monotonic() - began))
+        drop_weights(run_dir)
+    values = series(run_dir, metric)
+    return values[0], values[-1], float((run_dir.root / "seconds").read_text())
+
+
+def series(run_dir: RunDir, metric: str) -> list[float]:
+    lines = [json.loads(line) for line in run_dir.metrics.read_text().splitlines()]
+    return [line["values"][metric] for line in lines if metric in line["values"]]
+
+
+def drop_weights(run_dir: RunDir) -> None:
+    """Keep the figures of a run and not its weights, of which the table needs none."""
+    for path in run_dir.checkpoints.rglob("*"):
+        if path.suffix in {".safetensors", ".pt", ".pth"}:
+            path.unlink()
+
+
+def tell(entry: dict[str, Any]) -> None:
+    verdict = "met" if entry["ok"] else "NOT MET"
+    line = (
+        f"{entry['name']}: {entry['metric']} {entry['before']:.4g} -> {entry['after']:.4g} ({entry['bar']}: {verdict})"
+    )
+    sys.stdout.write(f"{line}, {entry['seconds']:.0f} s a seed\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The models and rows that the proofs start from: the starter model, and the studio's own sample datasets."""
+
+import json
+import shutil
+from pathlib import Path
+
+from polm_core.data.samples import write_samples
+from polm_core.formats import Format
+from polm_core.starter import convert_starter
+from tests.proof.rows import BIASED
+
+
+def prepare_model(name: str, folder: Path) -> Path:
+    """The folder of the model called `name`, made the first time."""
+    starter = convert_starter(folder / "starter", lambda phase, fraction: None)
+    return _with_biases(starter, folder / "starter-biased") if name == BIASED else starter
+
+
+def _with_biases(starter: Path, folder: Path) -> Path:
+    """The same model with biases of zero in its layers, which change nothing until they are trained."""
+    if (folder / "config.json").is_file():
+        return folder
+    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+
+    plain = LlamaForCausalLM.from_pretrained(starter)
+    config = AutoConfig.from_pretrained(starter, attention_bias=True, mlp_bias=True)
+    biased = LlamaForCausalLM(config).to(plain.dtype)
+    missing, _ = biased.load_state_dict(plain.state_dict(), strict=False)
+    for name in missing:
+        biased.get_parameter(name).data.zero_()
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    biased.save_pretrained(draft)
+    AutoTokenizer.from_pretrained(starter).save_pretrained(draft)
+    draft.rename(folder)
+    return folder
+
+
+def prepare_rows(format_: Format, folder: Path) -> tuple[Path, Format]:
+    """A dataset that serves a method of `format_`, and the format that it is in."""
+    samples = write_samples(folder)
+    if format_ is Format.TEXT:
+        return _as_text(samples[Format.CONVERSATION], folder / "sample-text.jsonl"), Format.TEXT
+    source = Format.PREFERENCE if format_ in (Format.PREFERENCE, Format.RATING) else Format.CONVERSATION
+    return samples[source], source
+
+
+def _as_text(conversations: Path, target: Path) -> Path:
+    """What is said in the conversations as plain text, a row for each."""
+    rows = [json.loads(line) for line in conversations.read_text(encoding="utf-8").splitlines()]
+    texts = ("\n".join(turn["content"] for turn in row["messages"]) for row in rows)
+    target.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return target

@@ -1,0 +1,109 @@
+"""What each method of the catalogue has to move, by how much, and from which start."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from polm_core import catalogue
+from polm_core.blocks import WritingConfig
+from polm_core.formats import Format
+
+MODEL = "SmolLM2-135M-Instruct"
+BIASED = f"{MODEL} with biases of zero"
+SEEDS = (1, 2)
+HELD_OUT = 0.2
+
+# An adapter is what fits a laptop, and what most people train with.
+_LORA: dict[str, Any] = {"adapter": {"type": "lora", "r": 16}, "learning_rate": 1e-4}
+
+
+@dataclass(frozen=True)
+class ProofRow:
+    """One row: `metric` on held-out rows after `steps` steps against its value before the first.
+
+    `at_most` bounds the end as a share of the start, for what must fall; `gain` is what must be won over the start.
+    Each seed has to keep to it.
+    """
+
+    slug: str
+    metric: str
+    unit: str
+    steps: int = 30
+    at_most: float | None = None
+    gain: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    model: str = MODEL
+
+    @property
+    def format(self) -> Format:
+        return catalogue.get(self.slug).formats[0]
+
+    @property
+    def bar(self) -> str:
+        return f"at most {self.at_most:g} x before" if self.at_most is not None else f"at least {self.gain:g} more"
+
+    def is_met(self, before: float, after: float) -> bool:
+        """Whether one seed's run keeps to the bar; NaN does not."""
+        return after <= self.at_most * before if self.at_most is not None else after >= before + (self.gain or 0.0)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that the row sets; the rest is the method's own defaults."""
+        shared: dict[str, Any] = {
+            "max_steps": self.steps,
+            "batch_size": 8,
+            "max_length": 256,
+            "eval_steps": 0,
+            "eval_rows": 40,
+            "save_steps": 0,
+        }
+        if issubclass(catalogue.get(self.slug).config, WritingConfig):
+            shared["generation"] = {"samples": 0}
+        return {**shared, **self.settings}
+
+
+def _loss(slug: str, at_most: float, **more: Any) -> ProofRow:
+    return ProofRow(slug, "eval/loss", "nats per token", at_most=at_most, **more)
+
+
+def _margin(slug: str, gain: float, **settings: Any) -> ProofRow:
+    return ProofRow(slug, "eval/rewards/margins", "reward margin", gain=gain, settings={**_LORA, **settings})
+
+
+def _accuracy(slug: str, gain: float, **settings: Any) -> ProofRow:
+    return ProofRow(slug, "eval/rewards/accuracies", "share of pairs right", gain=gain, settings={**_LORA, **settings})
+
+
+ROWS: tuple[ProofRow, ...] = (
+    _loss("sft", 0.6),
+    _loss("lora", 0.6),
+    _loss("rslora", 0.6),
+    _loss("dora", 0.6),
+    _loss("qlora", 0.6),
+    _loss("pissa", 0.6),
+    _loss("vera", 0.8),
+    _loss("oft", 0.8),
+    _loss("ia3", 0.9),
+    _loss("bitfit", 0.9, model=BIASED),
+    _loss("prompt-tuning", 0.9),
+    _loss("prefix-tuning", 0.9),
+    _loss("p-tuning", 0.9),
+    _loss("continued-pretraining", 0.8, settings={"batch_size": 4}),
+    ProofRow(
+        "reward-model", "eval/accuracy", "share of pairs right", gain=0.2, settings={**_LORA, "learning_rate": 2e-4}
+    ),
+    _margin("dpo", 0.2),
+    _margin("ipo", 0.2),
+    _margin("slic", 0.2),
+    _margin("robust-dpo", 0.2),
+    _margin("apo", 0.2),
+    _margin("exo", 0.2),
+    _margin("sppo", 0.2),
+    _margin("discopop", 0.2),
+    _margin("wpo", 0.2),
+    _margin("ld-dpo", 0.2),
+    _margin("kto", 0.2),
+    _margin("bco", 0.2),
+    _accuracy("orpo", 0.1),
+    _accuracy("cpo", 0.1),
+    _accuracy("simpo", 0.1),
+)
