@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from functools import cache
 from typing import Any
 
 from polm_core.blocks import AdapterType, TrainConfig
@@ -65,6 +66,7 @@ def _tell_of_every_pass(model: Any, context: RunContext) -> None:
     embeddings.register_forward_pre_hook(lambda *_: context.sign_of_life())
 
 
+@cache
 def _know_numbered_cpus() -> None:
     """Have torch load what is meant for `cpu:0`, where a trainer of several processes wants its optimizer's state."""
     from torch.serialization import register_package
