@@ -128,3 +128,38 @@ def test_children_do_not_see_the_studios_secrets(
     environment = psutil.Process(child.keeper.pid).children()[0].environ()
     assert not {"SECRET_KEY", "DATABASE_URL", "BROKER_URL"} & set(environment)
     child.kill()
+
+
+def environment_of(child: children.Child) -> dict[str, str]:
+    assert child.keeper is not None
+    return psutil.Process(child.keeper.pid).children()[0].environ()
+
+
+def test_a_child_without_gpus_sees_none(server: psutil.Process, tmp_path: Path) -> None:
+    child = hanging_child(tmp_path)
+    assert environment_of(child)["CUDA_VISIBLE_DEVICES"] == ""
+    assert server.environ()["CUDA_VISIBLE_DEVICES"] == ""
+    child.kill()
+
+
+def test_a_child_with_gpus_is_a_fresh_interpreter_that_sees_these_alone(server: psutil.Process, tmp_path: Path) -> None:
+    """Forked from a process that may have asked the driver for its devices, it could not be given others."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    os.mkfifo(folder / "config.yaml")
+    child = children.start("run", folder, folder, env=children.gpu_environment(["GPU-1", "GPU-3"]))
+    assert child.keeper is not None
+    (trainer,) = psutil.Process(child.keeper.pid).children()
+    wait_until(lambda: "polm_core.run" in trainer.cmdline())
+    assert trainer.environ()["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-3"
+    assert psutil.Process(child.keeper.pid).children() == [trainer]
+    child.kill()
+    wait_until(lambda: not child.alive())
+
+
+def test_a_child_with_gpus_runs_to_its_recorded_end(server: psutil.Process, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "method: nonsense\n")
+    child = children.start("run", folder, folder, env=children.gpu_environment(["0"]))
+    wait_until(lambda: child.exit_code() is not None, seconds=60)
+    assert child.exit_code() == 2
+    assert json.loads((folder / "result.json").read_text())["outcome"] == "failed"
