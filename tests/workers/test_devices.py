@@ -1,7 +1,9 @@
 """From the GPUs of a worker's row to the environment of a real training process."""
 
+import json
 import threading
 import time
+from collections.abc import Iterator
 
 import psutil
 import pytest
@@ -24,6 +26,14 @@ pytestmark = [pytest.mark.train, pytest.mark.django_db(transaction=True)]
 
 GPU = {"index": "0", "uuid": "GPU-7", "name": "A100", "memory_mb": 40_960.0, "memory_used_mb": 0.0}
 SETTINGS = {"max_steps": 100_000, "batch_size": 2, "max_length": 64, "eval_steps": 0, "save_steps": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _stop_the_server_at_the_end() -> Iterator[None]:
+    yield
+    process = psutil.Process(json.loads((settings.VAR_DIR / "forkserver.pid").read_text())["pid"])
+    process.terminate()
+    psutil.wait_procs([process], timeout=10)
 
 
 @pytest.mark.parametrize(("devices", "expected"), [([GPU], "GPU-7"), ([], "")])

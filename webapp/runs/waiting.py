@@ -72,6 +72,7 @@ class _Pace:
         self._seconds: dict[str, float] = defaultdict(float)
         self._steps: Counter[str] = Counter()
         self._runs: Counter[str] = Counter()
+        self._known: dict[tuple[str, int | None], float | None] = {}
         for method, spent, step in rows[:FORECAST_FROM]:
             for key in (method, ""):
                 self._seconds[key] += spent.total_seconds()
@@ -80,6 +81,12 @@ class _Pace:
 
     def seconds(self, method: str, steps: int | None) -> float | None:
         """What a run of so many steps takes; None when there is nothing to tell from."""
+        asked = (method, steps)
+        if asked not in self._known:
+            self._known[asked] = self._forecast(method, steps)
+        return self._known[asked]
+
+    def _forecast(self, method: str, steps: int | None) -> float | None:
         key = method if self._runs[method] else ""
         if not self._runs[key]:
             return None
