@@ -19,7 +19,7 @@ from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, User
 from webapp.datasets.models import DatasetVersion
 from webapp.live.notify import publish
-from webapp.runs.models import Preflight, Run, RunCheckpoint, RunLog, RunSample, Status, Worker
+from webapp.runs.models import Preflight, QueuePause, Run, RunCheckpoint, RunLog, RunSample, Status, Worker
 from webapp.runs.services import preflight_finish
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -359,9 +359,9 @@ def test_filters_change_the_address_and_the_table(visit: Visit, team: Team) -> N
 # --- the queue --------------------------------------------------------------------------------------------------------
 
 
-def test_waiting_runs_are_moved_by_key_and_by_dragging(visit: Visit, team: Team) -> None:
+def test_waiting_runs_are_moved_by_key_and_by_dragging(visit: Visit, team: Team, member: User) -> None:
     for age, name in enumerate("abc"):
-        run = make_run(team, f"run {name}")
+        run = make_run(team, f"run {name}", created_by=member)
         Run.objects.filter(pk=run.pk).update(queued_at=timezone.now() - timedelta(minutes=10 - age))
     page = visit("/runs/queue")
     rows = page.locator("[data-queued]")
@@ -382,7 +382,8 @@ def test_the_pages_are_accessible_and_fit(
     Worker.objects.create(name="box:1", host="box", heartbeat_at=timezone.now(), queues=["runs"], system={"cpu": 0.5})
     failure = {"code": "x", "message": "No row is left.", "advice": "Loosen the filter.", "fields": {}}
     broken = make_run(run.team, "a run with a rather long name " * 4, status=Status.FAILED, error=failure)
-    make_run(run.team, "waits")
+    make_run(run.team, "waits", labels=["lab2"])
+    QueuePause.objects.create(by=run.team.members.first())
     log(broken, loss=[0.0] * 5)
     addresses = ["/runs/", "/runs/?q=nothing+tag:x", "/runs/queue", f"/runs/{broken.pk}", "/runs/new"]
     for address in addresses:

@@ -155,6 +155,33 @@ def test_a_child_tells_where_it_hangs(server: psutil.Process, tmp_path: Path) ->
     wait_until(lambda: not child.alive())
 
 
+def environment_of(child: children.Child) -> dict[str, str]:
+    assert child.keeper is not None
+    return psutil.Process(child.keeper.pid).children()[0].environ()
+
+
+def test_a_child_without_gpus_sees_none(server: psutil.Process, tmp_path: Path) -> None:
+    child = hanging_child(tmp_path)
+    assert environment_of(child)["CUDA_VISIBLE_DEVICES"] == ""
+    assert server.environ()["CUDA_VISIBLE_DEVICES"] == ""
+    child.kill()
+
+
+def test_a_child_with_gpus_is_a_fresh_interpreter_that_sees_these_alone(server: psutil.Process, tmp_path: Path) -> None:
+    """Forked from a process that may have asked the driver for its devices, it could not be given others."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    os.mkfifo(folder / "config.yaml")
+    child = children.start("run", folder, folder, env=children.gpu_environment(["GPU-1", "GPU-3"]))
+    assert child.keeper is not None
+    (trainer,) = psutil.Process(child.keeper.pid).children()
+    wait_until(lambda: "polm_core.run" in trainer.cmdline())
+    assert trainer.environ()["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-3"
+    assert psutil.Process(child.keeper.pid).children() == [trainer]
+    child.kill()
+    wait_until(lambda: not child.alive())
+
+
 def test_a_full_disk_under_the_log_leaves_the_server_alone(server: psutil.Process, tmp_path: Path) -> None:
     """Whatever a child cannot print, it ends; it does not run on as a second server."""
     folder = folder_with(tmp_path, "method: nonsense\n")
@@ -165,3 +192,11 @@ def test_a_full_disk_under_the_log_leaves_the_server_alone(server: psutil.Proces
     assert child.exit_code() == 2
     children.start("preflight", folder, folder / "none.yaml", folder / "report.json")
     assert _server() == server
+
+
+def test_a_child_with_gpus_runs_to_its_recorded_end(server: psutil.Process, tmp_path: Path) -> None:
+    folder = folder_with(tmp_path, "method: nonsense\n")
+    child = children.start("run", folder, folder, env=children.gpu_environment(["0"]))
+    wait_until(lambda: child.exit_code() is not None, seconds=60)
+    assert child.exit_code() == 2
+    assert json.loads((folder / "result.json").read_text())["outcome"] == "failed"

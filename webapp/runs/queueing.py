@@ -32,7 +32,7 @@ def run_move(*, actor: Actor, run: Run, past: Run, ahead: bool) -> Run:
         waiting = Run.objects.select_for_update().filter(status=Status.QUEUED).in_bulk([run.pk, past.pk])
         if len(waiting) < 2:
             raise Conflict("Only a run that waits can be moved, past another that waits.")
-        run = waiting[run.pk]
+        run, past = waiting[run.pk], waiting[past.pk]
         run.priority, run.turn, run.queued_at = _place_beside(past, queue_order(without=run.pk), ahead=ahead)
         run.save(update_fields=["priority", "turn", "queued_at"])
         audit(actor=actor, team_id=run.team_id, verb="run.move", target=run, detail={"past": str(past.pk)})
@@ -42,7 +42,7 @@ def run_move(*, actor: Actor, run: Run, past: Run, ahead: bool) -> Run:
 
 def _place_beside(past: Run, order: list[Place], *, ahead: bool) -> tuple[int, int, datetime.datetime]:
     """The priority, the turn and a moment that put a run between `past` and the one next to it in `order`."""
-    index = next((index for index, place in enumerate(order) if place.run_id == past.pk), None)
+    index = next((index for index, place in enumerate(order) if place.run_id == str(past.pk)), None)
     if index is None:
         raise Conflict("The queue is too long to move runs so far down in it.", advice="Set their priority instead.")
     place = order[index]
@@ -50,8 +50,8 @@ def _place_beside(past: Run, order: list[Place], *, ahead: bool) -> tuple[int, i
     neighbour = order[beside] if 0 <= beside < len(order) else None
     step = datetime.timedelta(seconds=-1 if ahead else 1)
     if neighbour is not None and (neighbour.priority, neighbour.turn) == (place.priority, place.turn):
-        step = (neighbour.queued_at - place.queued_at) / 2
-    return place.priority, place.turn, place.queued_at + step
+        step = (Run.objects.values_list("queued_at", flat=True).get(pk=neighbour.run_id) - past.queued_at) / 2
+    return place.priority, place.turn, past.queued_at + step
 
 
 def queue_hold(*, actor: Actor) -> QueuePause:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from webapp.accounts.access import Actor
 from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.models import ACTIVE, QueuePause, Run, Status, Worker
-from webapp.runs.order import Needs, Place, queue_order
+from webapp.runs.order import Needs, Place, needs_of, queue_order
 from webapp.runs.selectors import eta_seconds, runs_visible
 from webapp.ui.templatetags.studio import duration
 
@@ -50,18 +50,18 @@ def queue_pause_now() -> QueuePause | None:
 
 def queue(actor: Actor, *, limit: int = 100, offset: int = 0) -> Queue:
     """The queued runs of the actor's teams in the order workers take them, each with why it waits."""
-    teams = set(actor.team_ids())
-    order = queue_order()
-    mine = [place.run_id for place in order if place.team_id in teams]
-    shown = mine[offset : offset + limit]
-    runs = runs_visible(actor).in_bulk(shown)
+    teams = actor.team_ids()
+    order = queue_order(teams)
+    mine = [place.run_id for place in order if place.mine]
     hall = _Hall(order, teams)
-    return Queue(hall.pause, len(mine), hall.reasons([runs[pk] for pk in shown if pk in runs]))
+    runs = runs_visible(actor).filter(pk__in=mine[offset : offset + limit])
+    return Queue(hall.pause, len(mine), hall.reasons(runs))
 
 
 def waiting_of(run: Run) -> Waiting | None:
     """Why one queued run waits; None when it was taken meanwhile."""
-    return next(iter(_Hall(queue_order(), {run.team_id}).reasons([run])), None)
+    teams = [run.team_id]
+    return next(iter(_Hall(queue_order(teams), teams).reasons([run])), None)
 
 
 class _Pace:
@@ -73,6 +73,7 @@ class _Pace:
         self._seconds: dict[str, float] = defaultdict(float)
         self._steps: Counter[str] = Counter()
         self._runs: Counter[str] = Counter()
+        self._known: dict[tuple[str, int | None], float | None] = {}
         for method, spent, step in rows[:FORECAST_FROM]:
             for key in (method, ""):
                 self._seconds[key] += spent.total_seconds()
@@ -81,6 +82,12 @@ class _Pace:
 
     def seconds(self, method: str, steps: int | None) -> float | None:
         """What a run of so many steps takes; None when there is nothing to tell from."""
+        asked = (method, steps)
+        if asked not in self._known:
+            self._known[asked] = self._forecast(method, steps)
+        return self._known[asked]
+
+    def _forecast(self, method: str, steps: int | None) -> float | None:
         key = method if self._runs[method] else ""
         if not self._runs[key]:
             return None
@@ -105,14 +112,16 @@ class _Hall:
 
     def reasons(self, runs: Iterable[Run]) -> list[Waiting]:
         """Why each of `runs` waits, in the order of the queue."""
-        wanted = {run.pk: run for run in runs}
-        found = []
-        ahead: Counter[Needs] = Counter()
-        seconds: dict[Needs, float | None] = defaultdict(float)
+        wanted = {str(run.pk): run for run in runs}
+        found: list[Waiting] = []
+        ahead: Counter[str] = Counter()
+        seconds: dict[str, float | None] = defaultdict(float)
         for place in self.order:
+            if len(found) == len(wanted):
+                break
             if place.run_id in wanted:
-                pools = self._pools_of(place.needs)
-                rivals = [needs for needs in ahead if not pools or self._pools_of(needs) & pools]
+                pools = self._pools_of(needs_of(place.needs))
+                rivals = [needs for needs in ahead if not pools or self._pools_of(needs_of(needs)) & pools]
                 times = [seconds[needs] for needs in rivals]
                 total = None if None in times else sum(time for time in times if time is not None)
                 found.append(self._reason(wanted[place.run_id], place, sum(ahead[needs] for needs in rivals), total))
@@ -134,23 +143,24 @@ class _Hall:
                 "Start one: `make run` on one machine, else manage.py studio --worker-only.",
                 None,
             )
-        if refusal := self._refusal(place.needs):
+        needs = needs_of(place.needs)
+        if refusal := self._refusal(needs):
             return Waiting(run, ahead, *refusal, None)
         if place.preparing:
             return Waiting(run, ahead, f"the model {run.model.name} is being prepared", "", None)
-        pools = self._pools_of(place.needs)
+        pools = self._pools_of(needs)
         if not pools:
-            names = ", ".join(worker.name for worker in self.workers if _kind(worker, place.needs))
+            names = ", ".join(worker.name for worker in self.workers if _kind(worker, needs))
             return Waiting(
                 run, ahead, f"every worker it fits on is draining: {names}", "Have one take runs again.", None
             )
-        return self._turn(run, place, ahead, seconds, pools)
+        return self._turn(run, needs, ahead, seconds, pools)
 
-    def _turn(self, run: Run, place: Place, ahead: int, seconds: float | None, pools: frozenset[Pool]) -> Waiting:
+    def _turn(self, run: Run, needs: Needs, ahead: int, seconds: float | None, pools: frozenset[Pool]) -> Waiting:
         """A run that waits for nothing but its turn."""
-        expected = self._expected(place.needs, ahead, seconds)
+        expected = self._expected(needs, ahead, seconds)
         parts = [
-            f"waits for {_wish(place.needs, {kind for _, kind in pools})}",
+            f"waits for {_wish(needs, {kind for _, kind in pools})}",
             f"{ahead} ahead" if ahead else "next",
             *([f"expected in {duration(expected)}"] if expected else []),
         ]

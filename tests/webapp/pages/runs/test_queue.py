@@ -29,7 +29,7 @@ def make_worker(name: str = "box:1", **values: Any) -> Worker:
 
 
 def order() -> list[str]:
-    names = dict(Run.objects.values_list("pk", "name"))
+    names = {str(pk): name for pk, name in Run.objects.values_list("pk", "name")}
     return [names[place.run_id] for place in queue_order()]
 
 
