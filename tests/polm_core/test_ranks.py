@@ -20,7 +20,7 @@ from polm_core.run_dir import Outcome, Result, RunDir, Wish
 from tests.polm_core.conftest import MakeRun, points, samples
 from tests.support import tiny
 
-pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.train, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
 
 TOGETHER = {"batch_size": 2, "processes": 2, "devices": "cpu"}
 ALONE = {"batch_size": 2, "gradient_accumulation_steps": 2, "devices": "cpu"}

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import connection
 
 from tests.support.runs import make_run
+from tests.support.s3 import S3Server
 from tests.webapp.datasets import files
 from webapp import artifacts
 from webapp.accounts.access import Actor
@@ -199,9 +200,8 @@ def test_a_file_from_another_disk_is_moved_too(actor: Actor, team: Team, tmp_pat
 
 
 def test_a_store_that_is_no_disk(
-    make_prepared: MakePrepared, actor: Actor, settings: Any, django_capture_on_commit_callbacks: Any
+    make_prepared: MakePrepared, actor: Actor, s3_store: S3Server, django_capture_on_commit_callbacks: Any
 ) -> None:
-    settings.ARTIFACT_URL = "memory://datasets-test"
     version = make_prepared(files.preferences())
     assert (version.status, version.rows) == (VersionStatus.READY, 20)
     assert selectors.rows_page(version, offset=19).items[0]["chosen"][0]["content"] == "19 + 1 = 20."
