@@ -9,7 +9,7 @@ from webapp import tasks
 from webapp.datasets.leases import versions_to_wake
 from webapp.playground.selectors import generations_wait
 from webapp.registry.selectors import models_to_wake
-from webapp.runs.leases import lease_over
+from webapp.runs.leases import lease_over, leases_correct
 from webapp.runs.models import Run, Status, Worker
 
 WAKE_AGAIN = datetime.timedelta(seconds=10)
@@ -18,6 +18,7 @@ GONE_AFTER = datetime.timedelta(days=2)
 
 def reap() -> None:
     """One round; the scheduler asks for it every few seconds."""
+    leases_correct()
     now = Now()
     idle = Q(woken_at=None) | Q(woken_at__lt=now - WAKE_AGAIN)
     waiting = Run.objects.filter(Q(status=Status.QUEUED) | lease_over()).filter(idle)

@@ -72,10 +72,13 @@ def run_claim(*, worker: Worker) -> Claim | None:
 
 
 def lease_over(*, for_more_than: datetime.timedelta = datetime.timedelta()) -> Q:
-    """Runs whose lease has ended, or ends further in the future than any does: the database's clock was set back."""
-    now = Now()
-    ended = Q(lease_until__lt=now - for_more_than) | Q(lease_until__gt=now + ELSEWHERE_AFTER)
-    return Q(status__in=ACTIVE) & ended
+    """Runs whose lease has ended, by so much."""
+    return Q(status__in=ACTIVE, lease_until__lt=Now() - for_more_than)
+
+
+def leases_correct() -> None:
+    """Have leases that end further in the future than any does start now: the database's clock was set back."""
+    Run.objects.filter(status__in=ACTIVE, lease_until__gt=Now() + 2 * LEASE).update(lease_until=Now() + LEASE)
 
 
 def _fair_share() -> list[Case]:
