@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from polm_core.environment import die_with_parent
 
@@ -25,17 +25,18 @@ GRACE = 10.0
 _POLL = 1.0
 
 
-def run_ranks(entry: Callable[[Path], int], root: Path, count: int) -> str:
+def run_ranks(entry: Callable[[Path], int], root: Path, count: int, *, start: Literal["fork", "spawn"]) -> str:
     """Call `entry(root)` in `count` processes of one torch.distributed group.
 
-    Returns when all have ended: an empty string, or how the first that did not end well did. Nothing may have been
-    computed with torch in this process before: its threads do not survive the fork.
+    Returns when all have ended: an empty string, or how the first that did not end well did. `fork` starts them warm;
+    nothing may have been computed with torch in this process before, as its threads do not survive the fork, and no
+    GPU asked for anything, as the driver does not either: with GPUs, take `spawn`.
     """
     from torch import multiprocessing
     from torch.multiprocessing import ProcessExitedException
 
     arguments = (entry, root, count, _free_port(), os.getpid())
-    ranks = multiprocessing.start_processes(_rank, arguments, nprocs=count, join=False, start_method="fork")
+    ranks = multiprocessing.start_processes(_rank, arguments, nprocs=count, join=False, start_method=start)
     with _passing_on(ranks.pids()[0]):
         try:
             while not ranks.join(timeout=_POLL, grace_period=GRACE):

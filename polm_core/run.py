@@ -62,7 +62,7 @@ def execute(run_dir: Path) -> int:
         method = catalogue.get(spec.method)
         config = cast(TrainConfig, method.parse(spec.config))
         if config.processes > 1 and "WORLD_SIZE" not in os.environ:
-            return _launch(directory, config.processes)
+            return _launch(directory, config)
         result, code = _run(directory, spec, method, config), EXIT_OK
     except BaseException as error:  # noqa: BLE001 - the last word on the run is written whatever went wrong
         result, code = _fault(error)
@@ -83,11 +83,15 @@ def _run(directory: RunDir, spec: RunSpec, method: Method, config: TrainConfig) 
     return Result(outcome=ending.outcome, metrics=finite(metrics), error=ending.error)
 
 
-def _launch(directory: RunDir, processes: int) -> int:
-    """Run in `processes` processes, which leave one result; its exit code stands for all."""
+def _launch(directory: RunDir, config: TrainConfig) -> int:
+    """Run in several processes, which leave one result; its exit code stands for all."""
+    from polm_core.training.loading import has_accelerator
+
     directory.result.unlink(missing_ok=True)
-    preload()
-    lost = run_ranks(execute, directory.root, processes)
+    gpus = has_accelerator(config)
+    if not gpus:
+        preload()
+    lost = run_ranks(execute, directory.root, config.processes, start="spawn" if gpus else "fork")
     result = directory.read_result()
     # Ranks that lose another crash over it: what ended that one is what happened.
     if result is None or (lost and result.outcome is Outcome.CRASHED):

@@ -10,7 +10,7 @@ from webapp.datasets.leases import versions_to_wake
 from webapp.playground.selectors import generations_wait
 from webapp.registry.selectors import models_to_wake
 from webapp.runs.claims import ALIVE_WITHIN
-from webapp.runs.leases import lease_over
+from webapp.runs.leases import lease_over, leases_correct
 from webapp.runs.models import Project, Run, Status, Worker
 
 GONE_AFTER = datetime.timedelta(days=2)
@@ -18,6 +18,7 @@ GONE_AFTER = datetime.timedelta(days=2)
 
 def reap() -> None:
     """One round; the scheduler asks for it every few seconds."""
+    leases_correct()
     now = Now()
     if Run.objects.filter(Q(status=Status.QUEUED) | lease_over()).exists():
         # One message wakes a machine, which then takes runs until none is left that fits.

@@ -75,12 +75,14 @@ class Tailer:
     def _mind_what_was_cut(self, position: IngestPosition) -> bool:
         """A file that no longer holds what was read of it, after a power failure say, is not read on in mid-line.
 
-        All of the metrics are read again, which replaces what was stored; samples and log go on at the file's end.
+        What was stored stays, and reading goes on at the file's end. Metrics that have grown again meanwhile are read
+        from their beginning, which replaces what was stored.
         Returns whether the position has changed.
         """
         before = (position.metrics_offset, position.samples_offset, position.log_offset)
         if _was_cut(self.run_dir.metrics, position.metrics_offset):
-            position.metrics_offset = 0
+            shorter = _size(self.run_dir.metrics) < position.metrics_offset
+            position.metrics_offset = _end_of_lines(self.run_dir.metrics) if shorter else 0
         if _was_cut(self.run_dir.samples, position.samples_offset):
             end = _end_of_lines(self.run_dir.samples)
             position.samples_base += position.samples_offset - end

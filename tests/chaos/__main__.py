@@ -43,14 +43,14 @@ def attempt(cluster: Cluster, watcher: Watcher, fault: Fault) -> dict[str, Any]:
     cluster.heal()
     runs = cluster.launch(fault.runs, steps=fault.steps, save_steps=fault.save_steps)
     try:
-        at_work = min(len(runs), len(cluster.machines))
-        cluster.wait(lambda: sum(_under_way(cluster, pk) for pk in runs) >= at_work, START_SECONDS, "runs at work")
+        cluster.wait(lambda: _at_work(cluster, runs), START_SECONDS, "every machine to be at work on a run")
         since = fault.inflict(cluster, runs)
         figure = _recovery(cluster, runs, since or time.monotonic())
         if fault.outlasts:
             cluster.stop_runs(runs)
         cluster.wait_for_all(runs, lambda run: run["status"] in ENDED, END_SECONDS, "the runs to end")
     except (TimeoutError, AssertionError) as error:
+        cluster.stop_runs(runs, if_possible=True)
         return {**row, "figure": None, "ok": False, "note": f"**{error}**", "runs": len(runs)}
     found = violations(cluster, watcher, runs, fault.ends)
     row |= {"figure": round(figure, 1), **{check: len(problems) for check, problems in found.items()}}
@@ -64,9 +64,14 @@ def attempt(cluster: Cluster, watcher: Watcher, fault: Fault) -> dict[str, Any]:
 ENDED = ("succeeded", "failed", "stopped")
 
 
-def _under_way(cluster: Cluster, pk: str) -> bool:
-    run = cluster.run(pk)
-    return run is not None and run["step"] >= FIRST_STEP and cluster.place_of(pk) is not None
+def _at_work(cluster: Cluster, runs: Sequence[str]) -> bool:
+    """Whether as many runs as there is room for are being trained. One that has ended already will not be."""
+    found = [run for pk in runs if (run := cluster.run(pk)) is not None]
+    going = [run for run in found if run["step"] >= FIRST_STEP and cluster.place_of(run["id"]) is not None]
+    ended = [run for run in found if run["status"] in ENDED]
+    if len(ended) == len(runs):
+        raise TimeoutError("the runs had ended before anything could be done to them")
+    return bool(going) and len(going) + len(ended) >= min(len(runs), len(cluster.machines))
 
 
 def _recovery(cluster: Cluster, runs: Sequence[str], since: float) -> float:

@@ -43,11 +43,11 @@ class Fault:
 
     @property
     def steps(self) -> int:
-        return 20_000 if self.outlasts else 120
+        return 20_000 if self.outlasts else 300
 
     @property
     def save_steps(self) -> int:
-        return 100 if self.outlasts else 15
+        return 100 if self.outlasts else 25
 
     @property
     def ends(self) -> str:

@@ -14,11 +14,13 @@ What `make chaos` found: real faults against a real studio, with the embedded Po
 (each a launcher with a state directory of its own) and short runs of mixed methods on a tiny model, each with a fixed
 seed. `make chaos ONLY=worker-sigkill` repeats one row, `SHORT=1` the quick ones.
 
-After each fault: **lost** runs that did not succeed; runs worked on by two processes **at once**, as ten looks a second
-at the kernel's process table saw it; **points** in Postgres that are not the lines written, each once; training
-processes left over (**orphans**); listed checkpoints that are not whole in the store (**half**). All must be 0.
-**Recovery** is the time from the end of the fault until every run has made another step, or has ended well; it holds
-the steps repeated since the last checkpoint.
+After each fault: **lost** runs that did not end well (a run that must outlast a minute's outage has very many steps
+and is stopped in the end); runs worked on by two processes **at once**, as ten looks a second at the kernel's process
+table saw it; **points** in Postgres that are not the lines written, each once; training processes left over
+(**orphans**); listed checkpoints that are not whole in the store (**half**). All must be 0. **Recovery** is the time
+from the end of the fault (from its beginning where a machine is gone or frozen) until every run has gone beyond what it
+had logged, or has ended; it holds the steps repeated since the last checkpoint. Figures depend on how busy the machine
+is. A jump of the database's clock is a shift of every lease by as much: nothing else in the studio is timed by it.
 
 | fault | what is done | runs | lost | at once | points | orphans | half | recovery | bar | |
 |---|---|---|---|---|---|---|---|---|---|---|

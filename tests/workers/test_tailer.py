@@ -187,3 +187,17 @@ def test_samples_and_log_that_lost_their_end_go_on(claim: Claim, run_dir: RunDir
     tailer.read()
     assert list(RunSample.objects.order_by("offset").values_list("completion", flat=True)) == ["b", "b", "new"]
     assert [piece.text for piece in RunLog.objects.order_by("offset")] == ["one\ntwo\n", "three\n"]
+
+
+def test_points_whose_lines_are_lost_are_kept(claim: Claim, run_dir: RunDir) -> None:
+    """The checkpoint that a run resumes from may be newer than the last line that is left."""
+    tailer = Tailer(claim, run_dir)
+    write(run_dir, 1, 2, 3, 4)
+    tailer.read()
+    lines = run_dir.metrics.read_text().splitlines(keepends=True)
+    run_dir.metrics.write_text(lines[0] + lines[1][:-7])
+    tailer.read()
+    run_dir.metrics.write_text(lines[0])
+    write(run_dir, 5)
+    tailer.read()
+    assert sorted(losses()) == [1, 2, 3, 4, 5]

@@ -128,21 +128,15 @@ def run_claim(*, worker: Worker) -> Claim | None:
             cursor.execute(_LOCK, [f"claim:{worker.boot_id}"])
             now = cursor.fetchone()[0]
         at_work = _at_work()
-        # A lease that ends later than any does was given before the database's clock was set back.
-        expired = [run for run in at_work if not now <= (run.lease_until or _LONG_AGO) <= now + ELSEWHERE_AFTER]
+        expired = [run for run in at_work if (run.lease_until or _LONG_AGO) < now]
         for run in expired:
             if run.child is not None and run.child["boot_id"] == worker.boot_id:
                 if claim := _take_over(run, worker, now):
                     return claim
-            elif run.child is None or not _may_come_back(run, now):
+            elif run.child is None or (run.lease_until or _LONG_AGO) < now - ELSEWHERE_AFTER:
                 _put_back(run)
                 at_work.remove(run)
         return _take(worker, at_work, now)
-
-
-def _may_come_back(run: _AtWork, now: datetime.datetime) -> bool:
-    """Whether an expired lease is still left to the place that holds the run directory."""
-    return abs(now - (run.lease_until or _LONG_AGO)) <= ELSEWHERE_AFTER
 
 
 def _at_work() -> list[_AtWork]:

@@ -42,9 +42,13 @@ class Claim:
 
 
 def lease_over() -> Q:
-    """Runs whose lease has ended, or ends further in the future than any does: the database's clock was set back."""
-    ended = Q(lease_until__lt=Now()) | Q(lease_until__gt=Now() + ELSEWHERE_AFTER)
-    return Q(status__in=ACTIVE) & ended
+    """Runs whose lease has ended."""
+    return Q(status__in=ACTIVE, lease_until__lt=Now())
+
+
+def leases_correct() -> None:
+    """Have leases that end further in the future than any does start now: the database's clock was set back."""
+    Run.objects.filter(status__in=ACTIVE, lease_until__gt=Now() + 2 * LEASE).update(lease_until=Now() + LEASE)
 
 
 def lease_renew(claim: Claim) -> Status:

@@ -21,6 +21,7 @@ from webapp.runs.leases import (
     LeaseLost,
     lease_release,
     lease_renew,
+    leases_correct,
     run_child_started,
     run_finish,
     run_progress,
@@ -127,8 +128,15 @@ def test_a_worker_whose_clock_is_wrong_keeps_leases_right(
 def test_a_lease_is_not_held_for_long_after_the_clock_was_set_back(team: Team, worker: Worker) -> None:
     run = make_run(team)
     claimed(worker)
+    Run.objects.filter(pk=run.pk).update(child={"pid": 1, "boot_id": "boot-1"})
     expire(run, -3600)
-    assert claimed(make_worker("w2", "boot-2")).run_id == run.pk
+    leases_correct()
+    run.refresh_from_db()
+    assert run.lease_until is not None
+    assert run.lease_until <= timezone.now() + LEASE
+    # It is an ordinary lease again: neither its own place nor another takes the run over before it ends.
+    assert run_claim(worker=worker) is None
+    assert run_claim(worker=make_worker("w2", "boot-2")) is None
 
 
 def test_progress_turns_starting_into_running_and_keeps_wishes(team: Team, worker: Worker) -> None:
