@@ -1,6 +1,6 @@
 # The two commands that matter: `make run` and `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help install run test chaos proof lint fmt check-lint check-format check-types check-imports check-migrations check-deployment check-tests
+.PHONY: help install run test bench chaos proof soak lint fmt check-lint check-format check-types check-imports check-migrations check-deployment check-tests
 
 # The first Python that is new enough; PYTHON=/path/to/python overrules it.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -37,11 +37,17 @@ test: $(INSTALLED_FOR_TESTS) ## Install what is missing and run every check and 
 	printf '\n%s s in all. %s\n' $$(($$(date +%s) - started)) "$${failed:+Failed:$$failed}"; \
 	test -z "$$failed"
 
+bench: $(INSTALLED_FOR_TESTS) ## Measure against peers and limits; half an hour (ONLY=ingest SHORT=1)
+	ONLY="$(ONLY)" SHORT="$(SHORT)" $(BIN)/python -m tests.bench
+
 chaos: $(INSTALLED_FOR_TESTS) ## Try real faults on a real studio; writes docs/chaos.md (ONLY=name SHORT=1)
 	$(BIN)/python -m tests.chaos
 
 proof: $(INSTALLED) ## Train every method for real and write docs/proof.md (METHOD=dpo,kto: these anew)
 	METHOD=$(METHOD) $(BIN)/python -m tests.proof
+
+soak: $(INSTALLED_FOR_TESTS) ## An hour of steady work, then what grew; writes docs/soak.md (MINUTES=60)
+	$(BIN)/python -m tests.soak
 
 lint: check-lint check-format check-types check-imports ## Check style, types and import rules
 

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from polm_core.formats import Format
-from polm_core.run import EXIT_CRASHED, EXIT_FAILED
+from polm_core.ranks import run_ranks
+from polm_core.run import EXIT_CRASHED, EXIT_FAILED, execute
 from polm_core.run_dir import Outcome, Result, RunDir, Wish
 from tests.polm_core.conftest import MakeRun, points, samples
 from tests.support import tiny
@@ -85,6 +86,14 @@ def test_two_train_as_one(make_run: MakeRun, method: str, format: Format, adapte
     assert_each_line_once(two)
     (_, manifest) = next(two.complete_checkpoints())
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(manifest.trainer_state)
+
+
+def test_ranks_that_start_cold_train_too(make_run: MakeRun) -> None:
+    """As they do where there are GPUs."""
+    run_dir = make_run("sft", **{**TOGETHER, "max_steps": 2})
+    assert run_ranks(execute, run_dir.root, 2, start="spawn") == ""
+    assert result_of(run_dir).outcome is Outcome.SUCCEEDED
+    assert_each_line_once(run_dir)
 
 
 def test_a_paused_run_of_two_goes_on_to_the_same_end(make_run: MakeRun) -> None:

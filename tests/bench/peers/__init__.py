@@ -1,0 +1,1 @@
+"""The trackers that the studio is measured against, each in an environment of its own."""
