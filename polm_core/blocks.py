@@ -154,6 +154,7 @@ class GenerationConfig(Block):
 class TrainConfig(Block):
     """What every gradient method shares. The class variables tell the shared steps what a method needs of them."""
 
+    task: ClassVar[str] = "language"
     takes_soft_prompts: ClassVar[bool] = False
     compares_with_reference: ClassVar[bool] = False
     drops_long_rows: ClassVar[bool] = False

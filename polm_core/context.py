@@ -160,8 +160,6 @@ class RunContext:
         self.spec = spec
         self.is_main = os.environ.get("RANK", "0") == "0"
         self.ending: Ending | None = None
-        # What the run's checkpoints do: `language` writes text, `reward` scores it.
-        self.task = "language"
         self.latest: dict[str, float] = {}
         self._asked: Ending | None = None
         self._progress = Progress()

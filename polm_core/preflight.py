@@ -23,7 +23,7 @@ from polm_core.method import Method
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
 from polm_core.training.encoding import Encoded, encode_rows
-from polm_core.training.loading import compute_precision, has_accelerator, load_tokenizer
+from polm_core.training.loading import check_start, compute_precision, has_accelerator, load_tokenizer
 from polm_core.training.preferences import EMPTY, EQUAL, encoded_rows, fault, needed, needed_ratings
 from polm_core.training.rows import Row, Split, fingerprint, load_split
 
@@ -108,6 +108,7 @@ def preflight(spec: RunSpec) -> Report:
         precision = compute_precision(config)
         split = load_split(spec, method.formats, eval_rows=config.eval_rows, seed=config.seed)
         tokenizer = load_tokenizer(spec.model)
+        check_start(spec.model, config)
         shape = model_shape(spec.model)
         _count_rows(report, split, keeps_back=spec.eval_dataset is None)
         _check_weights(config, shape)

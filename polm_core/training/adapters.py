@@ -182,24 +182,32 @@ def _is_linear(module: Any) -> bool:
 def continue_adapter(model: Any, folder: Path, config: AdapterConfig) -> Any:
     """`model` with the adapter in `folder`: to train it on, or merged in when the model's own weights are trained.
 
-    The adapter keeps its own rank and layers. Raises `ConfigError` when the run asks for another kind of adapter, or
-    for one that cannot be merged or trained on.
+    The adapter keeps its own rank and layers. Raises what `check_continues` does.
     """
     from peft import PeftModel
 
-    found = adapter_type(folder)
+    check_continues(folder, config)
     if config.trains_whole_model:
         # peft freezes the model it wraps, and unwrapping does not undo that.
         return merge_adapter(model, folder).requires_grad_(True)
+    if config.is_soft_prompt:
+        return _virtual_tokens(model, folder)
+    return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+
+
+def check_continues(folder: Path, config: AdapterConfig) -> None:
+    """Raise `ConfigError` when the run asks for another kind of adapter, or for one that cannot be merged or trained
+    on; `ModelError` when there is no adapter that can be used."""
+    found = adapter_type(folder)
+    if config.trains_whole_model:
+        return check_merges(folder)
     # qlora is lora over 4-bit weights: the adapter itself is the same.
     if found is not (AdapterType.LORA if config.type is AdapterType.QLORA else config.type):
         merges = "" if AdapterConfig(type=found).is_soft_prompt else ", or none to merge it"
         raise _type_error(f"must be {found.value}, the kind of the adapter the run starts from{merges}")
     if found is AdapterType.P_TUNING:
         raise _type_error("must not be p-tuning here: what such an adapter learned with is not kept; start a new one")
-    if config.is_soft_prompt:
-        return _virtual_tokens(model, folder)
-    return PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    return None
 
 
 def _virtual_tokens(model: Any, folder: Path) -> Any:
@@ -214,16 +222,21 @@ def _virtual_tokens(model: Any, folder: Path) -> Any:
 
 
 def merge_adapter(model: Any, folder: Path) -> Any:
-    """`model` with the adapter's weights added to its own. Raises `ConfigError` for soft prompts, which have none."""
+    """`model` with the adapter's weights added to its own. Raises what `check_merges` does."""
     from peft import PeftModel
 
+    check_merges(folder)
+    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+
+
+def check_merges(folder: Path) -> None:
+    """Raise `ConfigError` for virtual tokens, which have no weights to add to the model's."""
     found = adapter_type(folder)
     if AdapterConfig(type=found).is_soft_prompt:
         raise _type_error(
             f"must be {found.value}: the run starts from virtual tokens, which cannot be merged into the weights. "
             "Or start from the base model"
         )
-    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
 
 
 def apply_adapter(model: Any, folder: Path) -> Any:

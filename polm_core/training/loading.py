@@ -11,7 +11,14 @@ from polm_core.blocks import AdapterType, TrainConfig
 from polm_core.context import ModelSpec
 from polm_core.environment import hide_progress_bars
 from polm_core.errors import ConfigError, ModelError, ResourceError
-from polm_core.training.adapters import apply_adapter, continue_adapter, gives_rewards, merge_adapter
+from polm_core.training.adapters import (
+    apply_adapter,
+    check_continues,
+    check_merges,
+    continue_adapter,
+    gives_rewards,
+    merge_adapter,
+)
 from polm_core.training.encoding import ensure_chat_template
 from polm_core.training.faults import as_polm_error
 
@@ -68,17 +75,32 @@ def load_reward_model(model: ModelSpec, config: TrainConfig) -> Any:
     return loaded
 
 
+def check_start(model: ModelSpec, config: TrainConfig) -> None:
+    """Raise `ModelError` or `ConfigError` when a run of `config` cannot start from `model`; no weight is loaded."""
+    check_folder(model)
+    if config.task == "language":
+        _check_writes(model)
+    if model.adapter is not None and config.task == "reward" and not gives_rewards(model.adapter):
+        check_merges(model.adapter)
+    elif model.adapter is not None:
+        check_continues(model.adapter, config.adapter)
+
+
 def _language_model(model: ModelSpec, config: TrainConfig) -> Any:
     from transformers import AutoModelForCausalLM
 
     check_folder(model)
+    _check_writes(model)
+    return _from_pretrained(model, config, AutoModelForCausalLM)
+
+
+def _check_writes(model: ModelSpec) -> None:
     if is_reward_model(model):
         raise ModelError(
             f"{model.name} is a reward model: it scores answers and writes none.",
             code="model.reward",
             advice="Take the model it was trained from.",
         )
-    return _from_pretrained(model, config, AutoModelForCausalLM)
 
 
 def is_reward_model(model: ModelSpec) -> bool:

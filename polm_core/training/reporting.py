@@ -109,7 +109,7 @@ class RunCallback(TrainerCallback):
         if self.context.is_main:
             self.context.phase("saving")
             draft = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            complete_checkpoint(self.context, draft, state.global_step)
+            complete_checkpoint(self.context, draft, state.global_step, self.config.task)
             self.context.phase("training")
 
 
@@ -127,7 +127,7 @@ def metric_values(logs: Mapping[str, Any]) -> dict[str, float]:
     return values
 
 
-def complete_checkpoint(context: RunContext, draft: Path, step: int) -> None:
+def complete_checkpoint(context: RunContext, draft: Path, step: int, task: str) -> None:
     """Move a checkpoint that the trainer wrote to its place and seal it with its manifest."""
     (draft / "training_args.bin").unlink(missing_ok=True)
     (draft / "README.md").unlink(missing_ok=True)
@@ -144,7 +144,7 @@ def complete_checkpoint(context: RunContext, draft: Path, step: int) -> None:
         kind="adapter" if (place / _ADAPTER_CONFIG).is_file() else "model",
         method=context.spec.method,
         base_model=context.spec.model.name,
-        task=context.task,
+        task=task,
         metrics=finite(context.latest),
         trainer_state=state,
     )

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from polm_core.blocks import SOFT_PROMPTS, SPLITTING, AdapterType
+from polm_core.context import load_spec
 from polm_core.formats import Format
 from polm_core.generate import Generator
+from polm_core.preflight import preflight
 from polm_core.run import EXIT_FAILED, execute
 from polm_core.run_dir import PROMPT_ENCODER, RunDir, verify_checkpoint
 from tests.polm_core.conftest import MakeRun, points, samples
@@ -80,6 +82,8 @@ def test_virtual_tokens_are_not_merged(make_run: MakeRun, tiny_model: Path, kind
     assert execute(first.root) == 0
     start = {"held_out": 0, "model": {"path": str(tiny_model), "adapter": str(first.checkpoint(1))}}
     second = make_run("sft", name="second", **{**SHORT, "spec": start})
+    (entry,) = preflight(load_spec(second.config)).blocking
+    assert "cannot be merged" in entry.message
     assert execute(second.root) == EXIT_FAILED
     assert "cannot be merged" in failure(second)["message"]
     assert "config.adapter.type" in failure(second)["fields"]
@@ -139,6 +143,7 @@ def test_a_reward_model_starts_from_a_fine_tuned_adapter_and_writes_nothing(
     assert execute(whole.root) == 0
     for model in ({"path": str(whole.checkpoint(1))}, {"path": str(tiny_model), "adapter": str(scorer.checkpoint(4))}):
         writer = make_run("sft", name="writer", spec={"model": model})
+        assert [entry.code for entry in preflight(load_spec(writer.config)).blocking] == ["model.reward"]
         assert execute(writer.root) == EXIT_FAILED
         assert failure(writer)["code"] == "model.reward"
 

@@ -24,6 +24,7 @@ _SHOWN_PAIRS = 4
 class RewardModelConfig(TrainConfig):
     """Settings of reward models."""
 
+    task: ClassVar[str] = "reward"
     # Half an answer says nothing about the whole.
     drops_long_rows: ClassVar[bool] = True
 
@@ -46,7 +47,6 @@ def run(config: RewardModelConfig, context: RunContext) -> dict[str, float]:
     from polm_core.training.loop import train
     from polm_core.training.setup import bring_reward_model, read_data
 
-    context.task = "reward"
     split, tokenizer = read_data(config, context, FORMATS)
     train_set = reward_rows(tokenizer, needed(split.train), config)
     if not train_set:
