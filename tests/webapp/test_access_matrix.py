@@ -148,10 +148,14 @@ QUERIES: dict[str, Given] = {
 PERSONAL = {"token-revoke": "member"}
 # What asks for more than its gate does, or than other writes do, in the object's own team.
 STRICTER = {"member-remove": Role.ADMIN, "PATCH /projects/{project_id}": Role.ADMIN}
-# Pages of things that are the studio's own: the role in any team will do.
-SHARED = {"worker-drain", "POST /workers/{worker_id}/drain"}
-# Operations that only an admin of some team may call.
-ADMINS = {"POST /queue/pause", "POST /queue/resume", "POST /workers/{worker_id}/drain"}
+# What acts on things that all teams share: for admins of the studio's first team alone, which the world's team is.
+SHARED = {
+    "queue-pause",
+    "worker-drain",
+    "POST /queue/pause",
+    "POST /queue/resume",
+    "POST /workers/{worker_id}/drain",
+}
 # What a valid request of somebody with every right is answered with where the world's objects are in no state for it.
 REFUSALS = {
     "sign-in": 422,
@@ -208,7 +212,7 @@ def _check_secrecy(world: World, caller: str, status: int, content: bytes) -> No
 
 def test_the_tables_name_only_what_there_is() -> None:
     known = {view.name for view in pages()} | {operation.name for operation in operations()}
-    assert {*FORMS, *BODIES, *FILES, *QUERIES, *PERSONAL, *STRICTER, *SHARED, *ADMINS, *REFUSALS, *READS} <= known
+    assert {*FORMS, *BODIES, *FILES, *QUERIES, *PERSONAL, *STRICTER, *SHARED, *REFUSALS, *READS} <= known
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -270,6 +274,8 @@ def _check_page(world: World, page: Page, method: str, caller: str, answer: Any)
         assert not (method == "POST" and page.name in FORMS), "FORMS has a form for a page that takes none"
     elif page.name in PERSONAL:
         assert status == 404 or caller == PERSONAL[page.name], said
+    elif method == "POST" and page.name in SHARED and not _holds_here(caller, Role.ADMIN):
+        assert status == 403, said
     elif set(page.parameters) - NO_PROPERTY and page.name not in SHARED:
         _check_object_page(page, method, caller, status)
     elif caller == "admin":
@@ -364,7 +370,7 @@ def _check_operation(world: World, operation: Operation, caller: str, status: in
         assert status == 200, said
     elif caller == "stranger":
         assert status == 401, said
-    elif operation.name in ADMINS and not _holds_somewhere(world, caller, Role.ADMIN):
+    elif operation.name in SHARED and not _holds_here(caller, Role.ADMIN):
         assert status == 403, said
     elif set(operation.parameters) - NO_PROPERTY and operation.name not in SHARED:
         _check_object_operation(operation, caller, status, said)
