@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.bench.rows import ROOT, THIS_RUN, as_dicts, publish
 
-PARTS = ("ingest", "charts", "size", "memory")
+PARTS = ("ingest", "charts", "size", "start", "live", "memory")
 
 
 def main() -> int:

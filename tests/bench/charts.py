@@ -92,12 +92,12 @@ def _copy_series(source: int, others: list[int], *, whole: bool) -> None:
         )
         cursor.execute(
             "INSERT INTO metric_chunk SELECT other, last_step, steps, walls, values FROM metric_chunk,"
-            " unnest(%s) AS other WHERE series_id = %s AND (%s OR last_step = %s)",
+            " unnest(%s::int[]) AS other WHERE series_id = %s AND (%s OR last_step = %s)",
             [others, source, whole, 2**63 - 1],
         )
         cursor.execute(
             "INSERT INTO metric_rollup SELECT other, level, last, buckets, finite, not_finite, vmin, vmax, vsum, wlast"
-            " FROM metric_rollup, unnest(%s) AS other WHERE series_id = %s AND (%s OR level > %s OR last = %s)",
+            " FROM metric_rollup, unnest(%s::int[]) AS other WHERE series_id = %s AND (%s OR level > %s OR last = %s)",
             [others, source, whole, LEFT_OUT_LEVELS, 2**63 - 1],
         )
 

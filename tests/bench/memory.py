@@ -1,15 +1,12 @@
 """Memory at rest of a real studio's processes: the web process and the worker's supervisor, beside the fork server."""
 
 import os
-import shutil
-import tempfile
 import time
-from pathlib import Path
 
 import psutil
 
-from tests.bench.database import BENCH
 from tests.bench.rows import Row
+from tests.bench.studio import running_studio
 
 SETTLE_SECONDS = 20
 BAR_WEB, BAR_SUPERVISOR = 150, 200
@@ -17,23 +14,12 @@ MIB = 2**20
 
 
 def measure(short: bool) -> list[Row]:
-    from tests.support.studio import RunningStudio
-
-    BENCH.mkdir(parents=True, exist_ok=True)
-    var = Path(tempfile.mkdtemp(prefix="state-", dir=BENCH))
-    var.chmod(0o711)
-    studio = RunningStudio(var)
-    try:
-        studio.start()
-        studio.wait_for_starter()
+    with running_studio() as studio:
         for path in ("/methods", "/runs", "/models", "/datasets"):  # at rest, but not unused
             assert studio.api.get(path).status_code == 200
         time.sleep(1 if short else SETTLE_SECONDS)
         assert studio.process is not None
         sizes = {" ".join(one.cmdline()): one.memory_info().rss / MIB for one in _family(studio.process.pid)}
-    finally:
-        studio.stop()
-        shutil.rmtree(var, ignore_errors=True)
     web = max(size for name, size in sizes.items() if "uvicorn" in name)
     supervisor = max(size for name, size in sizes.items() if "celery" in name and "-Q runs" in name)
     others = ", ".join(f"{_short(name)} {size:.0f}" for name, size in sorted(sizes.items()) if "postgres" not in name)

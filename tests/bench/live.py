@@ -1,0 +1,127 @@
+"""From a line in a metrics file to a point on the screen: a real run in a real browser, beside 200 open streams."""
+
+import asyncio
+import json
+import shutil
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from tests.bench.rows import Row
+from tests.bench.studio import add_conversations, add_tiny, running_studio
+
+STREAMS = 200
+SECONDS = 60
+LOGGING_STEPS = 5
+BAR_MS = 500
+
+# Notes, at each frame that the browser paints, when the curve of the loss first reached a step.
+WATCH = """() => {
+    window.reached = [];
+    const look = () => {
+        for (const plot of document.querySelectorAll('.js-plotly-plot')) {
+            const lines = plot.data.filter((line) => line.name && line.x.length);
+            if (plot.getAttribute('aria-label') !== 'Loss' || !lines.length) continue;
+            const last = Math.max(...lines.map((line) => Number(line.x.at(-1))));
+            if (last > (window.reached.at(-1)?.[0] ?? -1)) window.reached.push([last, Date.now() / 1000]);
+        }
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
+def measure(short: bool) -> list[Row]:
+    seconds = SECONDS // 3 if short else SECONDS
+    with running_studio() as studio:
+        config = {"max_steps": 100_000, "batch_size": 2, "max_length": 64, "logging_steps": LOGGING_STEPS}
+        config |= {"generation": {"samples": 0}}
+        pk = studio.launch(method="sft", model=add_tiny(studio), dataset=add_conversations(studio), config=config)
+        studio.wait_for_step(pk, LOGGING_STEPS)
+        with _streams(studio, pk) as counts, _page(studio, pk) as page:
+            page.wait_for_function("() => document.querySelector('.js-plotly-plot')?.data?.length", timeout=60_000)
+            page.evaluate(WATCH)
+            page.wait_for_timeout(1000 * seconds)
+            reached = page.evaluate("() => window.reached")
+            assert len(counts) == STREAMS, f"only {len(counts)} streams were served"
+        written = [json.loads(line) for line in studio.run_dir(pk).joinpath("metrics.jsonl").read_text().splitlines()]
+        studio.api.post(f"/runs/{pk}/stop")
+        studio.wait_for_run(pk)
+    delays = _delays([(line["step"], line["time"]) for line in written if "loss" in line["values"]], reached)
+    p50, p95 = (1000 * statistics.quantiles(delays, n=20)[place] for place in (9, 18))
+    note = f"{len(delays)} lines, {STREAMS} streams open that got {sum(counts.values()):,} events; median {p50:.0f} ms."
+    return [Row("Log line to painted point, p95", p95, "ms", f"under {BAR_MS}", p95 < BAR_MS, note)]
+
+
+def _delays(written: list[tuple[int, float]], reached: list[list[float]]) -> list[float]:
+    """For each line that was written while the page was watched, the seconds until it was on the screen."""
+    first, last = reached[0][1], reached[-1][0]
+    shown = iter(reached)
+    step, moment = next(shown)
+    delays = []
+    for line_step, line_time in written:
+        if line_time <= first or line_step > last:
+            continue
+        while step < line_step:
+            step, moment = next(shown)
+        delays.append(moment - line_time)
+    assert len(delays) >= 20, f"only {len(delays)} lines were seen"
+    return delays
+
+
+@contextmanager
+def _page(studio: Any, pk: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    from tests.support.browser import FLAGS, NAMES
+
+    path = next(filter(None, map(shutil.which, NAMES)))
+    link = studio.manage("sign_in_link", "admin").strip().split()[-1]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.goto(f"{studio.url}{link[link.index('/welcome/') :]}")
+        page.get_by_role("main").get_by_role("button").click()
+        page.wait_for_load_state()
+        page.goto(f"{studio.url}/runs/{pk}/")
+        yield page
+        browser.close()
+
+
+@contextmanager
+def _streams(studio: Any, pk: str) -> Iterator[dict[int, int]]:
+    """Two hundred clients of the run's events; yields how many lines each has got."""
+    counts: dict[int, int] = {}
+    done = threading.Event()
+
+    async def one(client: httpx.AsyncClient, number: int) -> None:
+        async with client.stream("GET", f"{studio.url}/api/v1/runs/{pk}/events") as answer:
+            assert answer.status_code == 200
+            async for line in answer.aiter_lines():
+                if line.startswith("event:"):
+                    counts[number] = counts.get(number, 0) + 1
+
+    async def hold() -> None:
+        headers = {"Authorization": studio.api.headers["Authorization"]}
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(headers=headers, limits=limits, timeout=SECONDS + 60, trust_env=False) as client:
+            tasks = [asyncio.create_task(one(client, number)) for number in range(STREAMS)]
+            while not done.is_set():
+                await asyncio.sleep(0.1)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    thread = threading.Thread(target=lambda: asyncio.run(hold()))
+    thread.start()
+    try:
+        time.sleep(2)
+        yield counts
+    finally:
+        done.set()
+        thread.join()
