@@ -46,7 +46,7 @@ chaos: $(INSTALLED_FOR_TESTS) ## Try real faults on a real studio; writes docs/c
 proof: $(INSTALLED) ## Train every method for real and write docs/proof.md (METHOD=dpo,kto: these anew)
 	METHOD=$(METHOD) $(BIN)/python -m tests.proof
 
-soak: $(INSTALLED_FOR_TESTS) ## An hour of steady work, then what grew; writes docs/soak.md (MINUTES=60)
+soak: $(INSTALLED_FOR_TESTS) ## An hour of steady work, then what grew; adds to docs/benchmarks.md (MINUTES=60)
 	$(BIN)/python -m tests.soak
 
 lint: check-lint check-format check-types check-imports ## Check style, types and import rules

@@ -6,15 +6,14 @@ Each part is a module with `measure(short) -> rows`, and runs in a process of it
 import importlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench.rows import ROOT, THIS_RUN, as_dicts, publish
+from tests.bench.rows import ROOT, THIS_RUN, as_dicts, machine, publish
 
-PARTS = ("ingest", "charts", "size", "start", "live", "memory")
+PARTS = ("ingest", "charts", "size", "start", "live", "queue", "memory")
 
 
 def main() -> int:
@@ -34,7 +33,7 @@ def main() -> int:
                 failed.append(part)
                 continue
             rows = json.loads(answer.read_text())
-        publish(part, rows, machine=_machine(), short=short)
+        publish(part, rows, machine=machine(), short=short)
         for row in rows:
             met = "met" if row["ok"] else "NOT MET"
             print(f"{met:8}{row['name']}: {row['figure']:,.4g} {row['unit']} ({row['bar']})")  # noqa: T201
@@ -48,15 +47,6 @@ def _measure(part: str, answer: str) -> int:
     rows = importlib.import_module(f"tests.bench.{part}").measure(short)
     Path(answer).write_text(json.dumps(as_dicts(rows)))
     return 0
-
-
-def _machine() -> str:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    load = os.getloadavg()[1]
-    return (
-        f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}, Python"
-        f" {platform.python_version()}; load over five minutes {load:.1f}"
-    )
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""The queue and the list of runs under load: `python -m tests.bench.queue` prints its figures as JSON.
+"""The queue and the list of runs under load.
 
 A Postgres of its own holds 5,000 waiting and 5,000 finished runs of 20 people. Eight processes claim at the same time
 as fast as they can; the pages are asked for through Django's test client, with nothing left out but the network.
 """
 
-import json
 import multiprocessing
 import os
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
+
+from tests.bench.rows import Row
 
 os.environ |= {"DJANGO_SETTINGS_MODULE": "tests.settings", "ALLOWED_HOSTS": "testserver"}
 
@@ -28,7 +28,7 @@ CLAIM_BAR_MS = 20
 PAGE_BAR_MS = 100
 
 
-def measure() -> list[dict[str, Any]]:
+def measure(short: bool) -> list[Row]:
     """Every figure, against its bar."""
     import django
 
@@ -109,7 +109,7 @@ def _fill() -> Any:
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 
-def _pages(member: Any) -> list[dict[str, Any]]:
+def _pages(member: Any) -> list[Row]:
     from tests.support.api import ApiClient, browser
     from webapp.accounts.access import Actor
     from webapp.accounts.services import token_create
@@ -174,7 +174,7 @@ def _timed(ask: Callable[[], Any]) -> tuple[list[float], dict[str, Any]]:
 # --- claims -----------------------------------------------------------------------------------------------------------
 
 
-def _claims() -> list[dict[str, Any]]:
+def _claims() -> list[Row]:
     """In each round all workers claim at the same moment; what they have taken ends before the next."""
     context = multiprocessing.get_context("fork")
     results: Any = context.Queue()
@@ -224,10 +224,5 @@ def _p95(times: list[float]) -> float:
     return round(statistics.quantiles(times, n=20)[-1], 1)
 
 
-def _row(name: str, figure: float, unit: str, bar: float) -> dict[str, Any]:
-    return {"name": name, "figure": figure, "unit": unit, "bar": bar, "ok": figure < bar}
-
-
-if __name__ == "__main__":
-    json.dump(measure(), sys.stdout, indent=1)
-    sys.stdout.write("\n")
+def _row(name: str, figure: float, unit: str, bar: float) -> Row:
+    return Row(name, figure, unit, f"under {bar:g}", figure < bar)

@@ -1,6 +1,8 @@
 """A figure against its bar, and the tables they are published in."""
 
 import json
+import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -75,3 +77,13 @@ def _met(row: Mapping[str, Any]) -> str:
 
 def _number(figure: float) -> str:
     return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.3g}"
+
+
+def machine() -> str:
+    """What the figures were made on, and how busy it was."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    load = os.getloadavg()[1]
+    return (
+        f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}, Python"
+        f" {platform.python_version()}; load over five minutes {load:.1f}"
+    )

@@ -11,12 +11,13 @@ from tests.support.studio import RunningStudio
 
 
 @contextmanager
-def running_studio() -> Iterator[RunningStudio]:
-    """A studio whose starter model is ready: making it takes both cores for a while."""
+def running_studio(**settings: str) -> Iterator[RunningStudio]:
+    """A studio with these settings whose starter model is ready: making it takes both cores for a while."""
     BENCH.mkdir(parents=True, exist_ok=True)
     var = Path(tempfile.mkdtemp(prefix="state-", dir=BENCH))
     var.chmod(0o711)
     studio = RunningStudio(var)
+    studio.env |= settings
     try:
         studio.start()
         studio.wait_for_starter()
