@@ -90,15 +90,18 @@ def _copy_series(source: int, others: list[int], *, whole: bool) -> None:
             " last = o.last, min = o.min, max = o.max FROM metric_series o WHERE o.id = %s AND s.id = ANY(%s)",
             [source, others],
         )
+        # The open row and the one before it: what is open at the end of a series may reach into that.
         cursor.execute(
-            "INSERT INTO metric_chunk SELECT other, last_step, steps, walls, values FROM metric_chunk,"
-            " unnest(%s::int[]) AS other WHERE series_id = %s AND (%s OR last_step = %s)",
-            [others, source, whole, 2**63 - 1],
+            "INSERT INTO metric_chunk SELECT other, last_step, steps, walls, values FROM metric_chunk c,"
+            " unnest(%s::int[]) AS other WHERE series_id = %s AND (%s OR last_step >= (SELECT max(last_step)"
+            " FROM metric_chunk_full WHERE series_id = c.series_id))",
+            [others, source, whole],
         )
         cursor.execute(
             "INSERT INTO metric_rollup SELECT other, level, last, buckets, finite, not_finite, vmin, vmax, vsum, wlast"
-            " FROM metric_rollup, unnest(%s::int[]) AS other WHERE series_id = %s AND (%s OR level > %s OR last = %s)",
-            [others, source, whole, LEFT_OUT_LEVELS, 2**63 - 1],
+            " FROM metric_rollup r, unnest(%s::int[]) AS other WHERE series_id = %s AND (%s OR level > %s OR last >= "
+            " (SELECT max(last) FROM metric_rollup_full WHERE series_id = r.series_id AND level = r.level))",
+            [others, source, whole, LEFT_OUT_LEVELS],
         )
 
 

@@ -12,7 +12,7 @@ from tests.bench.metric_files import in_threads, make_tailers, read_all
 from tests.bench.peers import environments
 from tests.bench.rows import Row
 
-RUNS, KEYS, LINES = 50, 20, 2_000
+RUNS, KEYS, LINES = 50, 20, 4_000
 THREADS = 2
 REPEATS = 3
 # Slow ones get less to do; a rate needs no more.
@@ -30,7 +30,7 @@ _COPY_ROW = np.dtype(
 
 
 def measure(short: bool) -> list[Row]:
-    lines = LINES // 8 if short else LINES
+    lines = LINES // 4 if short else LINES
     repeats = 1 if short else REPEATS
     with studio_database() as var:
         ours, copies, growth = [], [], {}

@@ -20,16 +20,13 @@ SECONDS = 60
 LOGGING_STEPS = 5
 BAR_MS = 500
 
-# Notes, at each frame that the browser paints, when the curve of the loss first reached a step.
+# Notes, at each frame that the browser paints, when the curve of the first chart, the loss, reached a step.
 WATCH = """() => {
     window.reached = [];
     const look = () => {
-        for (const plot of document.querySelectorAll('.js-plotly-plot')) {
-            const lines = plot.data.filter((line) => line.name && line.x.length);
-            if (plot.getAttribute('aria-label') !== 'Loss' || !lines.length) continue;
-            const last = Math.max(...lines.map((line) => Number(line.x.at(-1))));
-            if (last > (window.reached.at(-1)?.[0] ?? -1)) window.reached.push([last, Date.now() / 1000]);
-        }
+        const curve = document.querySelector('#charts .js-plotly-plot').data.find((line) => line.name && line.x.length);
+        const last = Number(curve?.x.at(-1) ?? -1);
+        if (last > (window.reached.at(-1)?.[0] ?? -1)) window.reached.push([last, Date.now() / 1000]);
         requestAnimationFrame(look);
     };
     look();
@@ -39,12 +36,14 @@ WATCH = """() => {
 def measure(short: bool) -> list[Row]:
     seconds = SECONDS // 3 if short else SECONDS
     with running_studio() as studio:
-        config = {"max_steps": 100_000, "batch_size": 2, "max_length": 64, "logging_steps": LOGGING_STEPS}
+        config = {"max_steps": 100_000, "batch_size": 2, "max_length": 256, "logging_steps": LOGGING_STEPS}
         config |= {"generation": {"samples": 0}}
         pk = studio.launch(method="sft", model=add_tiny(studio), dataset=add_conversations(studio), config=config)
         studio.wait_for_step(pk, LOGGING_STEPS)
         with _streams(studio, pk) as counts, _page(studio, pk) as page:
-            page.wait_for_function("() => document.querySelector('.js-plotly-plot')?.data?.length", timeout=60_000)
+            page.wait_for_function(
+                "() => document.querySelector('#charts .js-plotly-plot')?.data?.length", timeout=60_000
+            )
             page.evaluate(WATCH)
             page.wait_for_timeout(1000 * seconds)
             reached = page.evaluate("() => window.reached")
@@ -88,7 +87,7 @@ def _page(studio: Any, pk: str) -> Iterator[Any]:
         page.goto(f"{studio.url}{link[link.index('/welcome/') :]}")
         page.get_by_role("main").get_by_role("button").click()
         page.wait_for_load_state()
-        page.goto(f"{studio.url}/runs/{pk}/")
+        page.goto(f"{studio.url}/runs/{pk}")
         yield page
         browser.close()
 

@@ -13,7 +13,7 @@ import yaml
 from tests.bench.rows import ROOT, Row
 from tests.bench.studio import add_conversations, add_tiny, running_studio
 
-STEPS, WARM_UP, REPEATS = 25, 5, 3
+STEPS, WARM_UP, REPEATS = 16, 4, 3
 BAR_STEP, BAR_START = 1.02, 1.0
 
 
