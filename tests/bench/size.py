@@ -1,5 +1,7 @@
 """Bytes a point: what the metric tables take on disk, everything included, at several lengths of a series."""
 
+from itertools import islice
+
 from tests.bench.database import metric_bytes, studio_database
 from tests.bench.metric_files import make_tailers
 from tests.bench.rows import Row
@@ -17,6 +19,7 @@ def measure(short: bool) -> list[Row]:
             keys = KEYS if lines < 1_000_000 else 4
             _empty()
             _ingest(var, runs=runs, keys=keys, lines=lines, flush=flush)
+            assert _points() == runs * keys * lines
             growth[f"{lines:,} points a series, {flush:,} lines a look"] = metric_bytes() / (runs * keys * lines)
     worst = max(growth.values())
     note = (
@@ -32,6 +35,12 @@ def _empty() -> None:
         cursor.execute("TRUNCATE metric_chunk, metric_rollup, metric_series, metric_ingest_position")
 
 
+def _points() -> int:
+    from webapp.metrics.models import MetricPoint
+
+    return MetricPoint.objects.count()
+
+
 def _ingest(var: object, *, runs: int, keys: int, lines: int, flush: int) -> None:
     """Have the files read while they are written, so many lines at a time."""
     tailers = make_tailers(var, runs=runs, keys=keys, lines=lines)  # type: ignore[arg-type]
@@ -43,7 +52,7 @@ def _ingest(var: object, *, runs: int, keys: int, lines: int, flush: int) -> Non
         parts.append((tailer, written.open(), path.open("w")))
     for _ in range(0, lines, flush):
         for tailer, source, target in parts:
-            target.writelines(line for line, _ in zip(source, range(flush), strict=False))
+            target.writelines(islice(source, flush))
             target.flush()
             while tailer.read().anything:
                 pass
