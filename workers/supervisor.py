@@ -47,6 +47,8 @@ from workers.watchdog import Watchdog, note
 logger = logging.getLogger(__name__)
 
 TICK = 0.25
+# How soon a line that comes after a quiet time is noticed.
+GLANCE = 0.05
 RENEW = 5.0
 # A process that was asked to stop gets this long to reach its next step and write its checkpoint.
 STOP_GRACE = 600.0
@@ -205,11 +207,13 @@ class Supervisor:
 
     def _follow(self) -> None:
         shipper = Shipper(self.claim, self.run_dir)
+        quiet = False
         try:
             while True:
                 try:
                     alive = self.child.alive()
                     moved = self.tailer.read()
+                    quiet = not moved.anything
                     if alive:
                         self.child.attend()
                         self._tell(moved.status)
@@ -232,9 +236,19 @@ class Supervisor:
                         raise
                     self._pause_for_space("The disk is full: the run directory cannot be written to.")
                     self.child.kill()
-                self.shutting_down.wait(TICK)
+                self._rest(quiet)
         finally:
             shipper.close()
+
+    def _rest(self, quiet: bool) -> None:
+        """Wait for the next look; after a quiet one no longer than until there is something to see."""
+        if not quiet:
+            self.shutting_down.wait(TICK)
+            return
+        until, seen = time.monotonic() + TICK, self.tailer.metrics_size()
+        while time.monotonic() < until and self.tailer.metrics_size() == seen:
+            if self.shutting_down.wait(GLANCE):
+                return
 
     def _tell(self, status: Status) -> None:
         """Pass on what people ask; a process that does not listen is ended after a grace."""
