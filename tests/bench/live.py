@@ -18,9 +18,9 @@ from tests.bench.studio import add_conversations, add_tiny, running_studio
 from tests.support.browser import FLAGS, NAMES, wait_until
 
 STREAMS = 200
-SECONDS = 90
+SECONDS = 120
 # A line every second or two, as runs write them. Curves that grow faster are redrawn once a second.
-LOGGING_STEPS = 100
+LOGGING_STEPS = 200
 BAR_MS = 500
 
 # Notes, at each frame that the browser paints, when the curve of the first chart, the loss, reached a step.
