@@ -5,10 +5,10 @@ import uuid
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
-from ninja import NinjaAPI
+from ninja import NinjaAPI, Status
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.security import APIKeyCookie, HttpBearer
 
@@ -102,6 +102,13 @@ def _unreadable(request: HttpRequest, error: Exception) -> HttpResponse:
     return _answer(request, 400, code="malformed", message=f"The body cannot be read: {error}")
 
 
+@api.exception_handler(OperationalError)
+@api.exception_handler(InterfaceError)
+def _no_database(request: HttpRequest, error: Exception) -> HttpResponse:
+    logger.warning("The database does not answer: %s", error)
+    return _answer(request, 503, code="unavailable", message="The database does not answer.", advice="Try again soon.")
+
+
 @api.exception_handler(Exception)
 def _bug(request: HttpRequest, error: Exception) -> HttpResponse:
     if "NUL (0x00)" in str(error):  # what Postgres's driver says of text it cannot store
@@ -111,21 +118,25 @@ def _bug(request: HttpRequest, error: Exception) -> HttpResponse:
     return _answer(request, 500, code="internal", message=f"Something broke on our side (reference {reference}).")
 
 
-@api.get("/health", auth=None, tags=["studio"])
-def health(request: HttpRequest) -> dict[str, Any]:
-    """Whether the parts answer. Needs no login and tells nothing else."""
+@api.get("/health", auth=None, tags=["studio"], response={200: dict[str, Any], 503: dict[str, Any]})
+def health(request: HttpRequest) -> Status[dict[str, Any]]:
+    """Whether the parts answer; 503 when the database does not. Needs no login and tells nothing else."""
     from webapp.runs.selectors import workers_alive
     from webapp.tasks import broker_answers
 
-    with connection.cursor() as cursor:
-        cursor.execute("select 1")
-    return {
-        "status": "ok",
+    try:
+        workers, database = workers_alive(), "ok"
+    except (OperationalError, InterfaceError):
+        connection.close()
+        workers, database = 0, "down"
+    found = {
+        "status": database,
         "version": __version__,
-        "database": "ok",
+        "database": database,
         "broker": "ok" if broker_answers() else "down",
-        "workers": workers_alive(),
+        "workers": workers,
     }
+    return Status(200 if database == "ok" else 503, found)
 
 
 def mount() -> NinjaAPI:

@@ -117,7 +117,10 @@ def test_make_names_its_commands() -> None:
         "install",
         "run",
         "test",
+        "bench",
+        "chaos",
         "proof",
+        "soak",
         "lint",
         "fmt",
     ]

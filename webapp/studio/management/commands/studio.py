@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 
 from webapp.accounts.models import User
 from webapp.accounts.selectors import first_admin
@@ -54,7 +54,10 @@ class Command(BaseCommand):
             self._say("PoLM Studio runs, without a web process here.")
             return
         self._say(f"PoLM Studio runs at {address}")
-        link = first_sign_in(address)
+        try:
+            link = first_sign_in(address)
+        except (OperationalError, InterfaceError):  # it has just died, and is about to be started again
+            link = ""
         self._say(f"Sign in, once: {link}" if link else "A new sign-in link: python manage.py sign_in_link")
         if host not in LOOPBACK:
             self._say(f"Other machines must call it by a name in ALLOWED_HOSTS: {', '.join(settings.ALLOWED_HOSTS)}")
