@@ -80,6 +80,10 @@ def test_a_run_with_its_store_in_a_bucket(bucket_studio: RunningStudio, s3_serve
         return [one["step"] for one in found["removed_by_retention"]] == [4, 2]
 
     studio.wait_for(removed, 60, "retention")
-    listing = httpx.get(f"{s3_server.env['AWS_ENDPOINT_URL']}/{BUCKET}?list-type=2", trust_env=False).text
-    assert f"runs/{pk}/step-6/model.safetensors" in listing
-    assert f"runs/{pk}/step-4/" not in listing
+
+    def in_the_bucket() -> str:
+        return httpx.get(f"{s3_server.env['AWS_ENDPOINT_URL']}/{BUCKET}?list-type=2", trust_env=False).text
+
+    # The files go once what says so is stored.
+    studio.wait_for(lambda: f"runs/{pk}/step-4/" not in in_the_bucket(), 60, "the files to go")
+    assert f"runs/{pk}/step-6/model.safetensors" in in_the_bucket()
