@@ -136,7 +136,7 @@ def _pages(member: Any) -> list[Row]:
         Worker.objects.update(heartbeat_at=_now())
         times, more = _timed(ask)
         size = f"{WAITING:,} waiting" if "ueue" in name or "waiting" in name else f"{WAITING + FINISHED:,} runs"
-        rows.append(_row(f"{name}, {size}: server time p95", _p95(times), "ms", PAGE_BAR_MS) | more)
+        rows.append(_row(f"{name}, {size}: server time p95", _p95(times), "ms", PAGE_BAR_MS, more))
     return rows
 
 
@@ -190,7 +190,7 @@ def _claims() -> list[Row]:
     assert len(runs) == len(set(runs)) == WORKERS * CLAIMS, "a run was claimed twice"
     name = f"claim, {WORKERS} workers at once, {WAITING:,} waiting: p95"
     more = {"median": round(statistics.median(times), 1), "queries": answers[0]["queries"]}
-    return [_row(name, _p95(times), "ms", CLAIM_BAR_MS) | more]
+    return [_row(name, _p95(times), "ms", CLAIM_BAR_MS, more)]
 
 
 def _claim(name: str, start: Any, results: Any) -> None:
@@ -224,5 +224,6 @@ def _p95(times: list[float]) -> float:
     return round(statistics.quantiles(times, n=20)[-1], 1)
 
 
-def _row(name: str, figure: float, unit: str, bar: float) -> Row:
-    return Row(name, figure, unit, f"under {bar:g}", figure < bar)
+def _row(name: str, figure: float, unit: str, bar: float, more: dict[str, Any]) -> Row:
+    note = "; ".join(f"{key} {value}" for key, value in more.items())
+    return Row(name, figure, unit, f"under {bar:g}", figure < bar, note)
