@@ -12,7 +12,8 @@ HEAD = """# Faults
 
 What `make chaos` found: real faults against a real studio, with the embedded Postgres and Valkey, two worker machines
 (each a launcher with a state directory of its own) and short runs of mixed methods on a tiny model, each with a fixed
-seed. `make chaos ONLY=worker-sigkill` repeats one row, `SHORT=1` the quick ones.
+seed. `make chaos ONLY=worker-sigkill` repeats one row, `SHORT=1` the quick ones. A row stands until it is
+repeated: rows may be of different versions of the code.
 
 After each fault: **lost** runs that did not end well (a run that must outlast a minute's outage has very many steps
 and is stopped in the end); runs worked on by two processes **at once**, as ten looks a second at the kernel's process

@@ -121,11 +121,6 @@ def run_end(run: Run, result: Result | None) -> Status:
     return Status(run.status)
 
 
-def run_fail(claim: Claim, error: dict[str, Any]) -> None:
-    """End a run that could not be started. Raises LeaseLost."""
-    run_finish(claim, Result(outcome=Outcome.FAILED, error=error))
-
-
 def _next_status(run: Run, result: Result | None) -> tuple[Status, dict[str, Any] | None]:
     outcome = result.outcome if result else Outcome.CRASHED
     error = result.error if result else None
