@@ -3,12 +3,12 @@
 // what comes while it waits, for all triggers of an element, and so does a fragment that is replaced while it waits for
 // another answer: the news that a run has ended would be lost.)
 //
-// While a dialog is open or a row is being dragged nothing is put in place: what the dialog asks about may stand in it.
+// While a dialog is open or a row is held or dragged nothing is put in place: what the dialog asks about may stand in it.
 
 const KINDS = ["status", "metrics", "sample", "checkpoint"];
 const SOON_MS = 50;
 const PERIOD_MS = 1_000;
-const BUSY = "dialog[open], .dragged";
+const BUSY = "dialog[open], .held, .dragged";
 
 // Ids of fragments: to be read soon; with an answer on its way; to be read once what keeps them from it is over.
 const planned = new Set();
@@ -63,4 +63,5 @@ document.body.addEventListener("htmx:beforeSwap", ({ detail }) => {
   held.add(detail.target.id);
 });
 document.addEventListener("close", release, true);
+document.addEventListener("pointerup", release);
 document.addEventListener("dragend", release);

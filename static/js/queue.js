@@ -29,6 +29,13 @@ document.addEventListener("click", (event) => {
   else move(row, row.nextElementSibling, "behind");
 });
 
+// From the press on: a row that is replaced before the pointer has moved could not be dragged any more.
+document.addEventListener("pointerdown", ({ target }) => {
+  if (target.closest?.(".grip")) rowAt(target)?.classList.add("held");
+});
+for (const end of ["pointerup", "pointercancel"]) {
+  document.addEventListener(end, () => document.querySelector(".held")?.classList.remove("held"));
+}
 document.addEventListener("dragstart", (event) => {
   const row = event.target.closest?.(".grip") && rowAt(event.target);
   if (!row) return;

@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.test_frame import violations
 from tests.support import factories
+from tests.support.browser import wait_until
 from tests.support.checkpoints import make_base_model, make_checkpoint
 from tests.support.runs import make_run
 from tests.webapp.pages.runs.conftest import PAIRS, line, log
@@ -359,6 +360,17 @@ def test_filters_change_the_address_and_the_table(visit: Visit, team: Team) -> N
 # --- the queue --------------------------------------------------------------------------------------------------------
 
 
+def drag(grip: Locator, row: Locator) -> None:
+    """The events of a drag to a row's upper half. (Playwright's `drag_to` takes a pointer event of the browser's own,
+    which follows a change of layout, for its own, and then never drops.)"""
+    box = row.bounding_box()
+    assert box is not None
+    transfer = row.page.evaluate_handle("new DataTransfer()")
+    there = {"dataTransfer": transfer, "clientX": box["x"] + 40, "clientY": box["y"] + 4}
+    for element, event in ((grip, "dragstart"), (row, "dragover"), (row, "drop"), (grip, "dragend")):
+        element.dispatch_event(event, there)
+
+
 def test_waiting_runs_are_moved_by_key_and_by_dragging(visit: Visit, team: Team, member: User) -> None:
     for age, name in enumerate("abc"):
         run = make_run(team, f"run {name}", created_by=member)
@@ -368,8 +380,24 @@ def test_waiting_runs_are_moved_by_key_and_by_dragging(visit: Visit, team: Team,
     page.get_by_role("button", name="Move run c up").press("Enter")
     expect(rows).to_contain_text(["run a", "run c", "run b"])
     expect(page.get_by_role("button", name="Move run c up")).to_be_focused()
-    rows.nth(2).locator(".grip").drag_to(rows.nth(0), target_position={"x": 40, "y": 4})
+    drag(rows.nth(2).locator(".grip"), rows.nth(0))
     expect(rows).to_contain_text(["run b", "run a", "run c"])
+
+
+def test_a_row_that_is_held_is_not_replaced_before_it_is_dragged(visit: Visit, team: Team, member: User) -> None:
+    for name in "ab":
+        make_run(team, name, created_by=member)
+    page = visit("/runs/queue")
+    grip = page.locator(".grip").first
+    row = page.locator("[data-queued]").first.element_handle()
+    grip.hover()
+    page.mouse.down()
+    with page.expect_response("**/runs/queue"):
+        page.evaluate("htmx.trigger('#queue', 'again')")
+    page.wait_for_timeout(200)
+    assert row.evaluate("row => row.isConnected")
+    page.mouse.up()
+    wait_until(page, "row => !row.isConnected", row)
 
 
 # --- for everyone -----------------------------------------------------------------------------------------------------

@@ -210,7 +210,8 @@ class LaunchForm:
 @require_http_methods(["GET", "HEAD", "POST"])
 def launch(request: StudioRequest) -> HttpResponse:
     """Show the page with what is chosen (a fragment while choosing), or queue the run."""
-    if "launch" in request.POST:
+    # htmx adds the button clicked last to what it sends, and a change may still be waiting when the form is sent off.
+    if "launch" in request.POST and not request.htmx:
         return _launch(request)
     if request.method != "POST":
         form = _form_of_link(request.actor, storable(request.GET))

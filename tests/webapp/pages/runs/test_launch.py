@@ -329,6 +329,13 @@ def test_launching_queues_the_run_and_opens_its_page(pages: Client, choice: dict
     assert Run.objects.count() == 1
 
 
+def test_a_change_that_comes_after_the_click_launches_nothing(pages: Client, choice: dict[str, str]) -> None:
+    answer_ = pages.post("/runs/new", choice | {"launch": ""}, headers={"HX-Request": "true"})
+    assert answer_.status_code == 200
+    assert 'id="launch-side"' in answer_.text
+    assert not Run.objects.exists()
+
+
 @pytest.mark.parametrize(
     ("more", "field", "said"),
     [
