@@ -68,6 +68,12 @@ class Samples:
         return [value for at, value in self._values[name] if start <= at < end]
 
 
+def median(values: Iterable[float]) -> float:
+    """The median; NaN, which meets no bar, when there is nothing to take it of."""
+    ordered = list(values)
+    return statistics.median(ordered) if ordered else float("nan")
+
+
 def p95(values: Iterable[float]) -> float:
     """The 95th percentile; NaN when there is nothing to take it of."""
     ordered = sorted(values)
