@@ -13,7 +13,10 @@ import { number } from "./format.js";
 import { cssColour, figure, shownValues } from "./plot.js";
 import { xValues } from "./series.js";
 
-const REDRAW_MS = 1_000;
+// After growing a chart rests twice as long as that took, so that a busy browser or server is asked less often.
+const REST = 2;
+const LEAST_REST_MS = 100;
+const MOST_REST_MS = 2_000;
 const MIN_POINTS = 200;
 const MAX_POINTS = 1_500;
 const CONFIG = { displayModeBar: false, responsive: false, doubleClick: false, showTips: false };
@@ -115,7 +118,7 @@ class Chart {
     this.visible = false;
     this.stale = "all";
     this.undrawn = false;
-    this.drawnAt = 0;
+    this.restsUntil = 0;
     card.addEventListener("click", (event) => this.click(event));
   }
 
@@ -142,10 +145,10 @@ class Chart {
     this.catchUp();
   }
 
-  /** Do what is due, if the chart is in view and not busy, and not more often than once a second. */
+  /** Do what is due, if the chart is in view, not busy and, if it only grows, has rested. */
   catchUp() {
     if (!this.visible || this.busy || this.waiting || !(this.stale || this.undrawn)) return;
-    const wait = this.stale === "end" ? this.drawnAt + REDRAW_MS - Date.now() : 0;
+    const wait = this.stale === "end" ? this.restsUntil - performance.now() : 0;
     if (wait > 0) {
       this.waiting = setTimeout(() => {
         this.waiting = undefined;
@@ -153,7 +156,10 @@ class Chart {
       }, wait);
       return;
     }
+    const began = performance.now();
     this.busy = this.work().finally(() => {
+      const now = performance.now();
+      this.restsUntil = now + Math.min(MOST_REST_MS, Math.max(LEAST_REST_MS, REST * (now - began)));
       this.busy = undefined;
       this.catchUp();
     });
@@ -207,7 +213,6 @@ class Chart {
     }
     this.figure = figure(this.shownLines, this.options);
     await Plotly.react(this.plot, this.figure.data, this.figure.layout, CONFIG);
-    this.drawnAt = Date.now();
     if (!this.bound) this.bind();
   }
 

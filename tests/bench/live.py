@@ -19,7 +19,7 @@ from tests.support.browser import FLAGS, NAMES, wait_until
 
 STREAMS = 200
 SECONDS = 120
-# A line every second or two, as runs write them. Curves that grow faster are redrawn once a second.
+# A line every second or so, as runs write them.
 LOGGING_STEPS = 200
 BAR_MS = 500
 

@@ -127,7 +127,7 @@ def _pages(member: Any) -> list[Row]:
         "Runs page, one status and tag": lambda: client.get("/runs/?status=succeeded&tag=t7"),
         "GET /runs": lambda: api.get("/runs"),
         "Queue page": lambda: client.get("/runs/queue"),
-        "Queue page, the last": lambda: client.get("/runs/queue?page=50"),
+        "Queue page, the last": lambda: client.get("/runs/queue?page=100"),
         "GET /queue": lambda: api.get("/queue"),
         "page of a waiting run": lambda: client.get(f"/runs/{run.pk}"),
     }

@@ -9,7 +9,8 @@ stored so far), `log` and `sample` carry `to` (the offset up to which they are s
 """
 
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import orjson
 from django.db import connection
@@ -19,14 +20,25 @@ CHANNEL = "studio"
 MAX_BYTES = 7_000
 
 
-def publish(topic: str, kind: str, data: Mapping[str, Any] | None = None) -> None:
-    """Notify every listener of `topic` once the present transaction commits; a rollback takes it back.
+class Event(NamedTuple):
+    """What changed: `data` that would make the notification too large is left out."""
 
-    `data` that would make the notification too large is left out.
-    """
-    event: dict[str, Any] = {"topic": topic, "kind": kind, "data": dict(data or {})}
-    payload = orjson.dumps(event, default=str)
-    if len(payload) > MAX_BYTES:
-        payload = orjson.dumps({**event, "data": {}})
+    topic: str
+    kind: str
+    data: Mapping[str, Any] = MappingProxyType({})
+
+    def payload(self) -> str:
+        text = orjson.dumps({"topic": self.topic, "kind": self.kind, "data": dict(self.data)}, default=str)
+        return text.decode() if len(text) <= MAX_BYTES else self._replace(data={}).payload()
+
+
+def publish(topic: str, kind: str, data: Mapping[str, Any] | None = None) -> None:
+    """Notify every listener of `topic` once the present transaction commits; a rollback takes it back."""
+    publish_all(Event(topic, kind, data or {}))
+
+
+def publish_all(*events: Event) -> None:
+    """As `publish`, several at once."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload.decode()])
+        payloads = [event.payload() for event in events]
+        cursor.execute("SELECT pg_notify(%s, payload) FROM unnest(%s::text[]) AS payload", [CHANNEL, payloads])

@@ -8,11 +8,10 @@ import datetime
 import uuid
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import Q
+from django.db.models import Exists, Q
 
 from polm_core.run_dir import Outcome, Result
 from webapp.runs.leases import ELSEWHERE_AFTER, LEASE, Claim, announce, run_end
@@ -106,16 +105,23 @@ _CLAIM = """
     FROM (SELECT) AS one LEFT JOIN claimed ON true
 """
 
+# Workers ask all the time, most often for nothing: this is spared what an ORM would add.
+_AT_WORK = """
+    SELECT run.id, run.created_by_id, run.worker_id, run.devices, run.child ->> 'boot_id', run.lease_until,
+        worker.boot_id, worker.heartbeat_at
+    FROM runs_run run LEFT JOIN runs_worker worker ON worker.id = run.worker_id
+    WHERE run.status = ANY (%s)
+"""
 
-@dataclass(frozen=True)
-class _AtWork:
-    """A run that holds a place somewhere."""
+
+class _AtWork(NamedTuple):
+    """A run that holds a place somewhere; `child_boot_id` is where its process is, None while there is none."""
 
     run_id: uuid.UUID
     owner: uuid.UUID | None
     worker_id: uuid.UUID | None
     devices: list[str]
-    child: dict[str, Any] | None
+    child_boot_id: str | None
     lease_until: datetime.datetime | None
     boot_id: str | None
     heartbeat_at: datetime.datetime | None
@@ -130,27 +136,19 @@ def run_claim(*, worker: Worker) -> Claim | None:
         at_work = _at_work()
         expired = [run for run in at_work if (run.lease_until or _LONG_AGO) < now]
         for run in expired:
-            if run.child is not None and run.child["boot_id"] == worker.boot_id:
+            if run.child_boot_id is not None and run.child_boot_id == worker.boot_id:
                 if claim := _take_over(run, worker, now):
                     return claim
-            elif run.child is None or (run.lease_until or _LONG_AGO) < now - ELSEWHERE_AFTER:
+            elif run.child_boot_id is None or (run.lease_until or _LONG_AGO) < now - ELSEWHERE_AFTER:
                 _put_back(run)
                 at_work.remove(run)
         return _take(worker, at_work, now)
 
 
 def _at_work() -> list[_AtWork]:
-    found = Run.objects.filter(status__in=ACTIVE).values_list(
-        "pk",
-        "created_by",
-        "worker",
-        "devices",
-        "child",
-        "lease_until",
-        "worker__boot_id",
-        "worker__heartbeat_at",
-    )
-    return [_AtWork(*row) for row in found]
+    with connection.cursor() as cursor:
+        cursor.execute(_AT_WORK, [list(ACTIVE)])
+        return [_AtWork(*row) for row in cursor.fetchall()]
 
 
 def _take_over(abandoned: _AtWork, worker: Worker, now: datetime.datetime) -> Claim | None:
@@ -181,8 +179,9 @@ def _put_back(abandoned: _AtWork) -> None:
 
 def _take(worker: Worker, at_work: Iterable[_AtWork], now: datetime.datetime) -> Claim | None:
     """The best run that waits and fits what this worker has free."""
-    fresh = Worker.objects.filter(pk=worker.pk, draining=False).first()
-    if fresh is None or QueuePause.objects.exists():
+    takes = Worker.objects.filter(~Exists(QueuePause.objects.all()), pk=worker.pk, draining=False)
+    fresh = takes.first()
+    if fresh is None:
         return None
     mine = [run for run in at_work if _holds_here(run, fresh, now)]
     taken = {device for run in at_work for device in run.devices}

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from polm_core.errors import DISK_FULL
 from polm_core.run_dir import Outcome, Progress, Result
-from webapp.live.notify import publish
+from webapp.live.notify import Event, publish_all
 from webapp.runs.models import ACTIVE, Run, Status
 
 LEASE = datetime.timedelta(seconds=15)
@@ -153,5 +153,7 @@ def _write(claim: Claim, **values: Any) -> None:
 
 def announce(run: Run, **data: Any) -> None:
     """Tell open pages that a run changed: its own page, and the team's lists."""
-    publish(f"run:{run.pk}", "status", data)
-    publish(f"team:{run.team_id}", "status", {"run": str(run.pk), **data})
+    publish_all(
+        Event(f"run:{run.pk}", "status", data),
+        Event(f"team:{run.team_id}", "status", {"run": str(run.pk), **data}),
+    )

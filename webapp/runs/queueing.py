@@ -12,7 +12,7 @@ from webapp.errors import Conflict, Forbidden, NotFound
 from webapp.live.notify import publish
 from webapp.runs.leases import announce
 from webapp.runs.models import QueuePause, Run, Status, Worker
-from webapp.runs.order import Place, queue_order
+from webapp.runs.order import Spot, spots_at
 from webapp.tasks import RUNS_WAKE, wake
 
 
@@ -33,25 +33,21 @@ def run_move(*, actor: Actor, run: Run, past: Run, ahead: bool) -> Run:
         if len(waiting) < 2:
             raise Conflict("Only a run that waits can be moved, past another that waits.")
         run, past = waiting[run.pk], waiting[past.pk]
-        run.priority, run.turn, run.queued_at = _place_beside(past, queue_order(without=run.pk), ahead=ahead)
+        run.priority, run.turn, run.queued_at = _place_beside(run, past, ahead=ahead)
         run.save(update_fields=["priority", "turn", "queued_at"])
         audit(actor=actor, team_id=run.team_id, verb="run.move", target=run, detail={"past": str(past.pk)})
         announce(run, status=run.status)
     return run
 
 
-def _place_beside(past: Run, order: list[Place], *, ahead: bool) -> tuple[int, int, datetime.datetime]:
-    """The priority, the turn and a moment that put a run between `past` and the one next to it in `order`."""
-    index = next((index for index, place in enumerate(order) if place.run_id == str(past.pk)), None)
-    if index is None:
-        raise Conflict("The queue is too long to move runs so far down in it.", advice="Set their priority instead.")
-    place = order[index]
-    beside = index - 1 if ahead else index + 1
-    neighbour = order[beside] if 0 <= beside < len(order) else None
+def _place_beside(run: Run, past: Run, *, ahead: bool) -> Spot:
+    """What puts a run between `past` and the one next to that."""
+    there, *neighbours = spots_at(past.pk, ahead=ahead, without=run.pk)
     step = datetime.timedelta(seconds=-1 if ahead else 1)
-    if neighbour is not None and (neighbour.priority, neighbour.turn) == (place.priority, place.turn):
-        step = (Run.objects.values_list("queued_at", flat=True).get(pk=neighbour.run_id) - past.queued_at) / 2
-    return place.priority, place.turn, past.queued_at + step
+    for neighbour in neighbours:
+        if neighbour[:2] == there[:2]:
+            step = (neighbour.queued_at - there.queued_at) / 2
+    return there._replace(queued_at=there.queued_at + step)
 
 
 def queue_hold(*, actor: Actor) -> QueuePause:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from webapp.accounts.access import Actor
 from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.models import ACTIVE, QueuePause, Run, Status, Worker
-from webapp.runs.order import Needs, Place, needs_of, queue_order
+from webapp.runs.order import Group, Needs, queue_part
 from webapp.runs.selectors import eta_seconds, runs_visible
 from webapp.ui.templatetags.studio import duration
 
@@ -51,17 +51,16 @@ def queue_pause_now() -> QueuePause | None:
 def queue(actor: Actor, *, limit: int = 100, offset: int = 0) -> Queue:
     """The queued runs of the actor's teams in the order workers take them, each with why it waits."""
     teams = actor.team_ids()
-    order = queue_order(teams)
-    mine = [place.run_id for place in order if place.mine]
-    hall = _Hall(order, teams)
-    runs = runs_visible(actor).filter(pk__in=mine[offset : offset + limit])
-    return Queue(hall.pause, len(mine), hall.reasons(runs))
+    groups, total = queue_part(teams=teams, offset=offset, limit=limit)
+    hall = _Hall(teams)
+    runs = runs_visible(actor).filter(pk__in=[group.run_id for group in groups if group.run_id])
+    return Queue(hall.pause, total, hall.reasons(groups, runs))
 
 
 def waiting_of(run: Run) -> Waiting | None:
     """Why one queued run waits; None when it was taken meanwhile."""
-    teams = [run.team_id]
-    return next(iter(_Hall(queue_order(teams), teams).reasons([run])), None)
+    groups, _ = queue_part(run=run.pk)
+    return next(iter(_Hall([run.team_id]).reasons(groups, [run])), None)
 
 
 class _Pace:
@@ -97,10 +96,9 @@ class _Pace:
 
 
 class _Hall:
-    """The workers and everything that waits for them, read once."""
+    """The workers and what they are at, read once."""
 
-    def __init__(self, order: list[Place], teams: Collection[uuid.UUID]) -> None:
-        self.order = order
+    def __init__(self, teams: Collection[uuid.UUID]) -> None:
         self.pause = queue_pause_now()
         alive = Worker.objects.filter(queues__contains=["runs"], heartbeat_at__gt=Now() - ALIVE_WITHIN)
         self.workers = list(alive.order_by("name"))
@@ -110,28 +108,26 @@ class _Hall:
         self._pools: dict[Needs, frozenset[Pool]] = {}
         self._rooms: dict[Needs, tuple[int, list[float | None]]] = {}
 
-    def reasons(self, runs: Iterable[Run]) -> list[Waiting]:
+    def reasons(self, groups: Iterable[Group], runs: Iterable[Run]) -> list[Waiting]:
         """Why each of `runs` waits, in the order of the queue."""
-        wanted = {str(run.pk): run for run in runs}
+        wanted = {run.pk: run for run in runs}
         found: list[Waiting] = []
-        ahead: Counter[str] = Counter()
-        seconds: dict[str, float | None] = defaultdict(float)
-        for place in self.order:
-            if len(found) == len(wanted):
-                break
-            if place.run_id in wanted:
-                pools = self._pools_of(needs_of(place.needs))
-                rivals = [needs for needs in ahead if not pools or self._pools_of(needs_of(needs)) & pools]
+        ahead: Counter[Needs] = Counter()
+        seconds: dict[Needs, float | None] = defaultdict(float)
+        for group in groups:
+            if group.run_id in wanted:
+                pools = self._pools_of(group.needs)
+                rivals = [needs for needs in ahead if not pools or self._pools_of(needs) & pools]
                 times = [seconds[needs] for needs in rivals]
                 total = None if None in times else sum(time for time in times if time is not None)
-                found.append(self._reason(wanted[place.run_id], place, sum(ahead[needs] for needs in rivals), total))
-            if not place.preparing:
-                ahead[place.needs] += 1
-                before, own = seconds[place.needs], self.pace.seconds(place.method, place.steps)
-                seconds[place.needs] = None if before is None or own is None else before + own
+                found.append(self._reason(wanted[group.run_id], group, sum(ahead[needs] for needs in rivals), total))
+            if not group.preparing:
+                ahead[group.needs] += group.size
+                before, own = seconds[group.needs], self.pace.seconds(group.method, group.steps)
+                seconds[group.needs] = None if before is None or own is None else before + own * group.size
         return found
 
-    def _reason(self, run: Run, place: Place, ahead: int, seconds: float | None) -> Waiting:
+    def _reason(self, run: Run, group: Group, ahead: int, seconds: float | None) -> Waiting:
         if self.pause is not None:
             by = f" by {self.pause.by}" if self.pause.by else ""
             return Waiting(run, ahead, f"the queue is paused{by}", "An admin can let it go on.", None)
@@ -143,10 +139,10 @@ class _Hall:
                 "Start one: `make run` on one machine, else manage.py studio --worker-only.",
                 None,
             )
-        needs = needs_of(place.needs)
+        needs = group.needs
         if refusal := self._refusal(needs):
             return Waiting(run, ahead, *refusal, None)
-        if place.preparing:
+        if group.preparing:
             return Waiting(run, ahead, f"the model {run.model.name} is being prepared", "", None)
         pools = self._pools_of(needs)
         if not pools:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import F, OuterRef, QuerySet, Subquery
+from django.db.models import F, FilteredRelation, Q, QuerySet
 from django.db.models.expressions import OrderBy
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
@@ -20,7 +20,6 @@ from webapp.accounts.access import Actor, requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.errors import Invalid, NotFound
-from webapp.metrics.models import MetricSeries
 from webapp.pages.context import Frame
 from webapp.pages.lists import back_to, entries
 from webapp.pages.runs.inputs import storable
@@ -69,7 +68,9 @@ def runs(request: StudioRequest) -> HttpResponse:
         found, problem = Run.objects.none(), f"{error.message} {error.advice}".strip()
     sort = asked.get("sort", NEWEST)
     sort = sort if sort.removeprefix("-") in SORTS else NEWEST
-    page = Paginator(_sorted(found, sort).values_list("pk", flat=True), PAGE).get_page(asked.get("page"))
+    pages = Paginator(_sorted(found, sort).values_list("pk", flat=True), PAGE)
+    pages.count = found.count()  # what they are sorted by does not matter to it
+    page = pages.get_page(asked.get("page"))
     # Keys alone are sorted: whole rows with all they refer to are read for one page only.
     rows = selectors.runs_visible(request.actor).in_bulk(list(page.object_list))
     shown = [rows[pk] for pk in page.object_list if pk in rows]
@@ -104,8 +105,8 @@ def _sorted(runs: QuerySet[Run], sort: str) -> QuerySet[Run]:
     if sort.endswith("created"):
         return runs.order_by(sort.replace("created", "pk"))
     if sort.endswith("loss"):
-        loss = MetricSeries.objects.filter(run=OuterRef("pk"), key="loss").values("last")
-        runs = runs.annotate(loss=Subquery(loss))
+        # A join: Postgres looks up a subquery for one run after the other.
+        runs = runs.annotate(losses=FilteredRelation("series", condition=Q(series__key="loss")), loss=F("losses__last"))
     return runs.order_by(OrderBy(F(sort.removeprefix("-")), descending=sort.startswith("-"), nulls_last=True), "-pk")
 
 

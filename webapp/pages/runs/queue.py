@@ -13,6 +13,8 @@ from webapp.accounts.models import Role
 from webapp.pages.runs.inputs import whole_number
 from webapp.runs import queueing, selectors, waiting
 
+PAGE = 50
+# At most as many of what runs and of the workers.
 SHOWN = 100
 
 
@@ -26,14 +28,14 @@ def queue(request: StudioRequest) -> HttpResponse:
 def _context(request: StudioRequest) -> dict[str, Any]:
     actor = request.actor
     page = max(1, min(whole_number(request.GET.get("page", "1")) or 1, 10_000))
-    found = waiting.queue(actor, limit=SHOWN, offset=(page - 1) * SHOWN)
+    found = waiting.queue(actor, limit=PAGE, offset=(page - 1) * PAGE)
     return {
         "active": [(run, selectors.eta_seconds(run)) for run in selectors.active_runs(actor)[:SHOWN]],
         "waiting": [(one, queueing.may_move(actor, one.run)) for one in found.waiting],
         "total": found.total,
-        "first": (page - 1) * SHOWN + 1,
+        "first": (page - 1) * PAGE + 1,
         "page": page,
-        "more": page * SHOWN < found.total,
+        "more": page * PAGE < found.total,
         "pause": found.pause,
         "workers": [(one, selectors.worker_is_alive(one)) for one in selectors.workers_list()[:SHOWN]],
         "may_launch": actor.holds(Role.MEMBER),
