@@ -45,6 +45,7 @@ def _pair(studio: Any, model: str, dataset: str, out: Path) -> tuple[dict[str, f
     """One run of each, one after the other."""
     config = {"max_steps": STEPS, "batch_size": 2, "max_length": 256, "logging_steps": 1, "generation": {"samples": 0}}
     config |= {"precision": "fp32", "adapter": {"type": "none"}, "gradient_checkpointing": False}
+    config |= {"loss_on": "everything"}  # as trl does unless the chat template marks what the assistant said
     clicked = time.time()
     pk = studio.launch(method="sft", model=model, dataset=dataset, config=config)
     studio.wait_for_run(pk, seconds=600)

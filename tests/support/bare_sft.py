@@ -35,6 +35,7 @@ def main(model: str, rows: str, out: str, steps: str = "2") -> None:
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
+        loss_type="chunked_nll",
         report_to=[],
         disable_tqdm=True,
     )
