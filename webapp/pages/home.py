@@ -69,6 +69,8 @@ def _content(actor: Actor, project: Project | None, since: datetime) -> dict[str
         "active": entries(visible.filter(pk__in=active_runs(actor))[:SHOWN]),
         "waiting": waiting,
         "failed": visible.filter(status=Status.FAILED, finished_at__gt=since)[:SHOWN],
+        # For want of space: until somebody makes some and has them go on.
+        "held": visible.filter(status=Status.PAUSED, error__isnull=False)[:SHOWN],
         "finished": entries(visible.filter(status__in=(Status.SUCCEEDED, Status.STOPPED))[:SHOWN]),
         "since": since,
         "checkpoints": checkpoints_visible(actor, team.pk).order_by("-pk")[:SHOWN],

@@ -66,6 +66,19 @@ def test_old_failures_are_not_news(pages: Client, team: Team) -> None:
     assert "ancient</a> failed" not in page(pages)
 
 
+def test_a_run_that_waits_for_space_is_shown_until_it_goes_on(pages: Client, team: Team) -> None:
+    error = {"code": "resource.disk", "message": "The disk is full.", "advice": "Make room.", "fields": {}}
+    run = make_run(team, "big", status=Status.PAUSED, error=error)
+    make_run(team, "by hand", status=Status.PAUSED)
+    html = page(pages)
+    assert "big</a> was paused: The disk is full." in html
+    assert "Make room." in html
+    assert "by hand</a> was paused" not in html
+    run.status, run.error = Status.QUEUED, None
+    run.save()
+    assert "was paused" not in page(pages)
+
+
 def test_the_live_part_is_asked_for_alone(pages: Client, team: Team) -> None:
     make_run(team)
     html = page(pages, **{"HX-Request": "true"})
