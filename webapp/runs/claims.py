@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import Exists, Q
+from django.db.models import Q
 
 from polm_core.run_dir import Outcome, Result
 from webapp.runs.leases import ELSEWHERE_AFTER, LEASE, Claim, announce, run_end
-from webapp.runs.models import ACTIVE, QueuePause, Run, Status, Worker
+from webapp.runs.models import ACTIVE, Run, Status, Worker
 from webapp.runs.order import share_parameters
 
 # A worker that has not reported for so long counts as gone.
@@ -105,13 +105,14 @@ _CLAIM = """
     FROM (SELECT) AS one LEFT JOIN claimed ON true
 """
 
-# Workers ask all the time, most often for nothing: this is spared what an ORM would add.
+# Workers ask all the time, most often for nothing: these two are spared the making of queries.
 _AT_WORK = """
     SELECT run.id, run.created_by_id, run.worker_id, run.devices, run.child ->> 'boot_id', run.lease_until,
         worker.boot_id, worker.heartbeat_at
     FROM runs_run run LEFT JOIN runs_worker worker ON worker.id = run.worker_id
     WHERE run.status = ANY (%s)
 """
+_TAKES = "SELECT * FROM runs_worker WHERE id = %s AND NOT draining AND NOT EXISTS (SELECT FROM runs_queuepause)"
 
 
 class _AtWork(NamedTuple):
@@ -179,8 +180,7 @@ def _put_back(abandoned: _AtWork) -> None:
 
 def _take(worker: Worker, at_work: Iterable[_AtWork], now: datetime.datetime) -> Claim | None:
     """The best run that waits and fits what this worker has free."""
-    takes = Worker.objects.filter(~Exists(QueuePause.objects.all()), pk=worker.pk, draining=False)
-    fresh = takes.first()
+    fresh = next(iter(Worker.objects.raw(_TAKES, [worker.pk])), None)
     if fresh is None:
         return None
     mine = [run for run in at_work if _holds_here(run, fresh, now)]
