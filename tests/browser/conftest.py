@@ -7,7 +7,7 @@ from django.conf import settings
 from playwright.sync_api import ConsoleMessage, Page
 
 from tests.support import factories
-from tests.support.served import session_of
+from tests.support.served import session_of, wait_until_idle
 from webapp.accounts.models import Role, Team, User
 
 Visit = Callable[..., Page]
@@ -46,4 +46,7 @@ def visit(page: Page, server: str, member: User) -> Iterator[Visit]:
         return page
 
     yield open_page
-    assert not problems, problems
+    found = list(problems)
+    page.context.close()
+    wait_until_idle()
+    assert not found, found

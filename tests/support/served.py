@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.asgi import get_asgi_application
+from django.db import connection
 
 from webapp.accounts.models import User
 from webapp.live.asgi import with_streams
@@ -31,6 +33,22 @@ def server(django_db_setup: None) -> Iterator[str]:
         running.should_exit = True
         thread.join(STOP_SECONDS)
         assert not thread.is_alive()
+
+
+def wait_until_idle() -> None:
+    """Wait until no request is being answered: what it holds would be in the way of whoever empties the tables."""
+    busy = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend' AND state <> 'idle'"
+    )
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline:
+        with connection.cursor() as cursor:
+            cursor.execute(busy)
+            if cursor.fetchone()[0] == 0:
+                return
+        time.sleep(0.05)
 
 
 def session_of(user: User) -> SessionStore:
