@@ -41,7 +41,7 @@ class SimulatedChild:
         values = {f"metric/{key}": math.sin(self.step / 50 + key) + key for key in range(KEYS)}
         self._metrics.write(metric_line(self.step, now, values))
         self.written_at[self.step] = now
-        self.run_dir.write_progress(Progress(step=self.step, total_steps=self.total, phase="training"))
+        self.run_dir.write_progress(Progress(step=self.step, total_steps=self.total, phase="training", alive_at=now))
         if self.step % 25 == 0:
             with self.run_dir.log.open("a") as log:
                 log.write(f"step {self.step} of {self.total}\n")

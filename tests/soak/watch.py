@@ -90,14 +90,23 @@ def connections_of(database: psycopg.Connection[tuple[int]]) -> int:
 
 
 def left_unvacuumed(database: psycopg.Connection[tuple[str]]) -> list[str]:
-    """Tables that have more dead rows than autovacuum puts up with, and had so for minutes."""
+    """Tables that have more dead rows than autovacuum is told to put up with, and had so for minutes."""
     rows = database.execute(
         """
-        SELECT relname FROM pg_stat_user_tables
-        WHERE n_dead_tup > 50 + 0.2 * n_live_tup
+        SELECT table_.relname FROM pg_stat_user_tables table_
+        JOIN pg_class ON pg_class.oid = table_.relid
+        CROSS JOIN LATERAL (
+            SELECT coalesce(max(option_value::float) FILTER (WHERE option_name = 'autovacuum_vacuum_threshold'),
+                    current_setting('autovacuum_vacuum_threshold')::float)
+                + greatest(reltuples, 0)
+                * coalesce(max(option_value::float) FILTER (WHERE option_name = 'autovacuum_vacuum_scale_factor'),
+                    current_setting('autovacuum_vacuum_scale_factor')::float)
+            FROM pg_options_to_table(reloptions)
+        ) AS most (dead)
+        WHERE n_dead_tup > most.dead
             AND coalesce(greatest(last_autovacuum, last_vacuum), '-infinity') < now() - interval '5 minutes'
             AND n_tup_upd + n_tup_del > 10000
-        ORDER BY relname
+        ORDER BY table_.relname
         """
     ).fetchall()
     return [name for (name,) in rows]
