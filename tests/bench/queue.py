@@ -41,15 +41,13 @@ class Figures(NamedTuple):
 
 def measure(short: bool) -> list[Row]:
     """Every figure, against its bar."""
-    import django
-
-    django.setup()
     from pathlib import Path
 
     from django.conf import settings
     from django.core.management import call_command
     from django.db import connection, connections
 
+    import webapp.asgi  # noqa: F401 (sets up what a web process has, its rest from the collector included)
     from tests.support.services import session_services
 
     sizes = [size for size in SIZES if size <= WAITING] if short else SIZES
