@@ -216,7 +216,10 @@ def _claims(count: int, turns: int) -> Figures:
 def _claim_row(found: dict[tuple[int, int], Figures]) -> Row:
     here = found[WORKERS, WAITING]
     growth = {f"{workers} at once, {size:,} waiting": one.p95 for (workers, size), one in found.items()}
-    note = f"median {here.median:.1f}, of that {here.python:.1f} in Python; queries {here.queries}"
+    note = (
+        f"median {here.median:.1f}; each takes {here.python:.1f} in Python, about as long in Postgres, and"
+        f" {os.cpu_count()} cores have to serve {WORKERS} of both; queries {here.queries}"
+    )
     name = f"Claim, {WORKERS} workers at once, {WAITING:,} waiting: p95"
     return Row(name, here.p95, "ms", f"under {CLAIM_BAR_MS}", here.p95 < CLAIM_BAR_MS, note, growth)
 
