@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs" / "benchmarks"
 THIS_RUN = ROOT / "var" / "benchmarks.json"
 
+_LOAD = "; load over five minutes "
+
 _HEAD = """# Benchmarks
 
 Made by `make bench` (`ONLY=ingest` runs one part, `SHORT=1` a smaller version, marked so). Everything in a part runs
@@ -63,8 +65,17 @@ def _page(rows: Sequence[Mapping[str, Any]]) -> str:
         detail = " ".join(part for part in (f"{growth}." if growth else "", row.get("note", "")) if part)
         if detail:
             lines.append(f"- **{_title(row)}** ({row['unit']}): {detail}")
-    machines = sorted({row["machine"] for row in rows})
-    return "\n".join([*lines, "", f"Machine: {'; '.join(machines)}", ""])
+    loads: dict[str, dict[str, str]] = {}
+    for row in rows:
+        made_on, _, load = row["machine"].partition(_LOAD)
+        loads.setdefault(made_on, {})[row["part"]] = load
+    for made_on, parts in loads.items():
+        busy = ", ".join(f"{part} {load}" for part, load in parts.items())
+        lines += [
+            "",
+            f"Machine: {made_on}. Its load over the five minutes before a part ended, the part's own included: {busy}.",
+        ]
+    return "\n".join([*lines, ""])
 
 
 def _title(row: Mapping[str, Any]) -> str:
@@ -85,5 +96,5 @@ def machine() -> str:
     load = os.getloadavg()[1]
     return (
         f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()} {platform.release()}, Python"
-        f" {platform.python_version()}; load over five minutes {load:.1f}"
+        f" {platform.python_version()}{_LOAD}{load:.1f}"
     )
