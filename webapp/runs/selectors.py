@@ -30,10 +30,15 @@ def workers_list() -> QuerySet[Worker]:
     )
 
 
+def workers_training() -> QuerySet[Worker]:
+    """The workers for training that are alive."""
+    return Worker.objects.filter(queues__contains=["runs"], heartbeat_at__gt=Now() - ALIVE_WITHIN)
+
+
 def worker_labels() -> list[str]:
-    """The labels that workers for training carry which are alive."""
-    alive = Worker.objects.filter(queues__contains=["runs"], heartbeat_at__gt=Now() - ALIVE_WITHIN)
-    return sorted({label for labels in alive.values_list("labels", flat=True) for label in labels})
+    """The labels that workers for training carry."""
+    carried = workers_training().values_list("labels", flat=True)
+    return sorted({label for labels in carried for label in labels})
 
 
 def worker_is_alive(worker: Worker) -> bool:

@@ -6,14 +6,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from django.db.models import F
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from webapp.accounts.access import Actor
-from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.models import ACTIVE, QueuePause, Run, Status, Worker
 from webapp.runs.order import Group, Needs, queue_part
-from webapp.runs.selectors import eta_seconds, runs_visible
+from webapp.runs.selectors import eta_seconds, runs_visible, workers_training
 from webapp.ui.templatetags.studio import duration
 
 # How many of a team's newest runs that succeeded a forecast is made from.
@@ -100,8 +98,7 @@ class _Hall:
 
     def __init__(self, teams: Collection[uuid.UUID]) -> None:
         self.pause = queue_pause_now()
-        alive = Worker.objects.filter(queues__contains=["runs"], heartbeat_at__gt=Now() - ALIVE_WITHIN)
-        self.workers = list(alive.order_by("name"))
+        self.workers = list(workers_training().order_by("name"))
         self.pace = _Pace(teams)
         self.active = list(Run.objects.filter(status__in=ACTIVE, worker__in=self.workers).select_related(None))
         self.taking = [worker for worker in self.workers if not worker.draining]
