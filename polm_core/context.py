@@ -60,13 +60,15 @@ class DatasetSpec(_Part):
 class RunSpec(_Part):
     """All of `config.yaml`: enough to repeat the run on any machine that has the same model and rows.
 
-    `held_out` is the share of the dataset kept for evaluation when there is no `eval_dataset`; `resume` is a
-    checkpoint of this run to go on from. `config` is validated by the method.
+    `held_out` is the share of the dataset kept for evaluation when there is no `eval_dataset`; `reward_model` scores
+    answers where the config gives its score a weight; `resume` is a checkpoint of this run to go on from. `config` is
+    validated by the method.
     """
 
     run_id: str = ""
     method: str
     model: ModelSpec
+    reward_model: ModelSpec | None = None
     dataset: DatasetSpec
     eval_dataset: DatasetSpec | None = None
     held_out: float = Field(0.1, ge=0, le=0.5)
@@ -83,10 +85,13 @@ class RunSpec(_Part):
         def anchor_data(data: DatasetSpec) -> DatasetSpec:
             return data.model_copy(update={"path": folder / data.path})
 
-        model = self.model.model_copy(update={"path": anchor(self.model.path), "adapter": anchor(self.model.adapter)})
+        def anchor_model(model: ModelSpec) -> ModelSpec:
+            return model.model_copy(update={"path": anchor(model.path), "adapter": anchor(model.adapter)})
+
         return self.model_copy(
             update={
-                "model": model,
+                "model": anchor_model(self.model),
+                "reward_model": anchor_model(self.reward_model) if self.reward_model is not None else None,
                 "dataset": anchor_data(self.dataset),
                 "eval_dataset": anchor_data(self.eval_dataset) if self.eval_dataset is not None else None,
                 "resume": anchor(self.resume),

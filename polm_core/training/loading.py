@@ -75,6 +75,31 @@ def load_reward_model(model: ModelSpec, config: TrainConfig) -> Any:
     return loaded
 
 
+def load_scorer(model: ModelSpec, config: TrainConfig) -> Any:
+    """A reward model to score with, whatever adapter it has. Raises `ModelError` for one that was not trained to."""
+    check_scorer(model)
+    scorer = load_reward_model(model, config)
+    # Only a loaded model tells this of one from the hub.
+    if model.path is None and not _scores(scorer.config.architectures):
+        raise _no_scorer(model)
+    return scorer
+
+
+def check_scorer(model: ModelSpec) -> None:
+    """Raise `ModelError` when a model on this disk is no reward model; no weight is loaded."""
+    check_folder(model)
+    if model.path is not None and not is_reward_model(model):
+        raise _no_scorer(model)
+
+
+def _no_scorer(model: ModelSpec) -> ModelError:
+    return ModelError(
+        f"{model.name} is no reward model: it writes text and gives no score.",
+        code="model.no_reward",
+        advice="Train one with the method reward-model, or take another.",
+    )
+
+
 def check_start(model: ModelSpec, config: TrainConfig) -> None:
     """Raise `ModelError` or `ConfigError` when a run of `config` cannot start from `model`; no weight is loaded."""
     check_folder(model)
@@ -108,7 +133,11 @@ def is_reward_model(model: ModelSpec) -> bool:
     if model.adapter is not None and gives_rewards(model.adapter):
         return True
     names = _read_config(model.path).get("architectures") if model.path is not None else None
-    return any(str(name).endswith("ForSequenceClassification") for name in names or ())
+    return _scores(names)
+
+
+def _scores(architectures: Any) -> bool:
+    return any(str(name).endswith("ForSequenceClassification") for name in architectures or ())
 
 
 def _from_pretrained(model: ModelSpec, config: TrainConfig, loader: Any, **more: Any) -> Any:
@@ -210,6 +239,14 @@ def has_accelerator(config: TrainConfig) -> bool:
             advice="Set devices to auto, or to 0 for the CPU, or send the run to a worker that has them.",
         )
     return present > 0 and config.devices != 0
+
+
+def training_device(config: TrainConfig) -> Any:
+    """The device that this process of the run trains on."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState().device if has_accelerator(config) else torch.device("cpu")
 
 
 def _gpus(count: int) -> str:

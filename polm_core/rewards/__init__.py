@@ -1,0 +1,5 @@
+"""What answers are rewarded for: settings, and pure functions that judge a text.
+
+`config` holds the settings, `verifiers` one function a reward, `json_schema` what makes a person's schema safe to use.
+Nothing here needs torch or runs a person's code. Reward models are `polm_core.training.rewards`.
+"""

@@ -1,0 +1,243 @@
+"""The settings of rewards, and of the methods that learn from them."""
+
+import json
+from math import prod
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import ValidationInfo, field_validator, model_validator
+
+from polm_core.blocks import DATA, MAIN, SCHEDULE, Block, WritingConfig, setting
+from polm_core.rewards.json_schema import check_schema
+from polm_core.rewards.patterns import check_pattern
+
+REWARDS = "rewards"
+ROLLOUTS = "rollouts"
+
+# What each reward is called; its weight is the setting of that name, and metrics and samples use it too.
+REWARD_NAMES = (
+    "math",
+    "exact",
+    "regex",
+    "valid_json",
+    "think_tags",
+    "length",
+    "no_repeats",
+    "instructions",
+    "reward_model",
+)
+# These compare with the answer that the row holds.
+COMPARING = frozenset({"math", "exact"})
+
+
+def _weight(default: float = 0.0) -> Any:
+    return setting(default, group=REWARDS, step=0.1, ge=-100, le=100)
+
+
+def _option(default: Any, of: str, **more: Any) -> Any:
+    """A setting that has a meaning while the reward `of` has a weight."""
+    field = setting(default, group=REWARDS, **more)
+    field.json_schema_extra["needs"] = of
+    return field
+
+
+class RewardsConfig(Block):
+    """What an answer is rewarded for: the sum of the rewards below, each times its weight.
+
+    A reward of weight 0 is not computed, a negative weight punishes. Rewards judge the text after `</think>`, unless
+    they say otherwise.
+    """
+
+    math: float = _weight(1.0)
+    """Weight of being right in mathematics: 1 when the last number or formula of the text equals the row's answer,
+    however it is written, 0 when not. Rows whose answer is no mathematics are not judged."""
+
+    exact: float = _weight()
+    """Weight of being the row's answer to the letter: 1 when the text is that and nothing else, 0 when not."""
+
+    regex: float = _weight()
+    """Weight of a regular expression: 1 when it is found in the text, thoughts included, 0 when not."""
+
+    regex_pattern: str = _option("", "regex", max_length=1000)
+    """The regular expression to find, in RE2 syntax: `(?i)` ignores case, there is no look-around."""
+
+    valid_json: float = _weight()
+    """Weight of being JSON: 1 when the text, or the code block that it is, is JSON that fits the schema, 0 when not."""
+
+    json_schema: str = _option("", "valid_json", max_length=20_000)
+    """JSON Schema (2020-12) that the JSON has to fit, such as `{"type": "object"}`; empty takes any JSON."""
+
+    think_tags: float = _weight()
+    """Weight of thinking first: 1 for `<think>`, thoughts, `</think>` and then an answer, each once, 0 otherwise."""
+
+    length: float = _weight()
+    """Weight of the right length: 1 within the bounds; below them it falls to 0 at an empty text, above them to 0 at
+    twice the longest."""
+
+    length_min: int = _option(1, "length", unit="characters", ge=0, le=1_000_000)
+    """Shortest text that is not too short."""
+
+    length_max: int = _option(400, "length", unit="characters", ge=1, le=1_000_000)
+    """Longest text that is not too long."""
+
+    no_repeats: float = _weight()
+    """Weight of not repeating oneself: the share of runs of three words that are said for the first time, thoughts
+    included; 1 when nothing is said twice."""
+
+    instructions: float = _weight()
+    """Weight of following instructions: the share of those below that are set which the text keeps."""
+
+    must_contain: list[str] = _option([], "instructions", max_length=20)
+    """Words that the text has to hold, in capitals or not; each counts as one instruction."""
+
+    must_not_contain: list[str] = _option([], "instructions", max_length=20)
+    """Words that the text must not hold, in capitals or not; each counts as one instruction."""
+
+    min_words: int = _option(0, "instructions", unit="words", ge=0, le=100_000)
+    """At least so many words; 0 does not ask for any."""
+
+    max_words: int = _option(0, "instructions", unit="words", ge=0, le=100_000)
+    """At most so many words; 0 does not bound them."""
+
+    bullet_points: int = _option(0, "instructions", unit="points", ge=0, le=1000)
+    """Exactly so many lines that begin with `-` or `*`; 0 does not count them."""
+
+    letter_case: Literal["any", "lower", "upper"] = _option("any", "instructions")
+    """All letters small, all in capitals, or either."""
+
+    no_commas: bool = _option(False, "instructions")
+    """No comma in the text."""
+
+    ends_with: str = _option("", "instructions", max_length=1000)
+    """What the text ends with, to the letter; empty does not ask for any."""
+
+    reward_model: float = _weight()
+    """Weight of the score that the run's reward model gives the whole answer. Its scores have no bounds: look at them
+    first, and weigh the others accordingly."""
+
+    @field_validator("must_contain", "must_not_contain", mode="before")
+    @classmethod
+    def _as_texts(cls, value: Any) -> Any:
+        """Accept a single word, and words that look like numbers."""
+        if isinstance(value, str):
+            value = value.split(",")
+        return [str(item).strip() for item in value if str(item).strip()] if isinstance(value, list) else value
+
+    @field_validator("json_schema", mode="before")
+    @classmethod
+    def _as_json(cls, value: Any) -> Any:
+        """Accept the schema itself in place of its text."""
+        return json.dumps(value) if isinstance(value, dict | bool) else value
+
+    @field_validator("regex_pattern")
+    @classmethod
+    def _check_pattern(cls, pattern: str, info: ValidationInfo) -> str:
+        if info.data.get("regex") and not pattern:
+            raise ValueError("must be a regular expression while regex has a weight")
+        if pattern:
+            check_pattern(pattern)
+        return pattern
+
+    @field_validator("json_schema")
+    @classmethod
+    def _check_schema(cls, schema: str) -> str:
+        if schema:
+            check_schema(schema)
+        return schema
+
+    @field_validator("length_max")
+    @classmethod
+    def _check_length(cls, longest: int, info: ValidationInfo) -> int:
+        if longest < info.data.get("length_min", 0):
+            raise ValueError(f"must be at least length_min, {info.data['length_min']}")
+        return longest
+
+    @field_validator("max_words")
+    @classmethod
+    def _check_words(cls, most: int, info: ValidationInfo) -> int:
+        if most and most < info.data.get("min_words", 0):
+            raise ValueError(f"must be at least min_words, {info.data['min_words']}, or 0")
+        return most
+
+    @model_validator(mode="after")
+    def _check_all(self) -> Self:
+        if not self.weights:
+            raise ValueError("must give at least one reward a weight")
+        if self.instructions and not self.has_instructions:
+            raise ValueError("must set an instruction to follow, such as max_words, while instructions has a weight")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The rewards that count, by name."""
+        return {name: weight for name in REWARD_NAMES if (weight := float(getattr(self, name)))}
+
+    @property
+    def comparing(self) -> list[str]:
+        """The rewards that count and need rows with an answer."""
+        return [name for name in self.weights if name in COMPARING]
+
+    @property
+    def has_instructions(self) -> bool:
+        asked = (self.must_contain, self.must_not_contain, self.min_words, self.max_words, self.bullet_points)
+        return any(asked) or self.no_commas or bool(self.ends_with) or self.letter_case != "any"
+
+
+class OnlineConfig(WritingConfig):
+    """A method whose model writes answers as it trains, and learns from the rewards they get."""
+
+    # Half a prompt asks something else.
+    drops_long_rows: ClassVar[bool] = True
+
+    batch_size: int = setting(8, group=MAIN, unit="answers per device", source="trl", ge=1, le=4096)
+    """Answers in one forward pass on one device: lower it when memory runs out, and raise
+    gradient_accumulation_steps."""
+
+    max_length: int = setting(512, group=DATA, unit="tokens", ge=8, le=1_048_576)
+    """Longest prompt; rows with a longer one are left out."""
+
+    eval_rows: int = setting(50, group=SCHEDULE, unit="rows", ge=1, le=100_000)
+    """Most held-out rows an evaluation takes; the model writes an answer to each."""
+
+    chat_template: bool = setting(True, group=DATA)
+    """Put plain-text prompts into the model's chat turns; off has the model go on from the bare text."""
+
+    num_generations: int = setting(4, group=MAIN, unit="answers", source="RLOO, arXiv 2402.14740", ge=2, le=1024)
+    """Answers to each prompt, which are compared with each other. It divides the answers of a step: batch_size x
+    gradient_accumulation_steps x processes."""
+
+    max_completion_length: int = setting(256, group=MAIN, unit="tokens", ge=1, le=32_768)
+    """Longest answer while training; what is not finished by then is cut off."""
+
+    temperature: float = setting(1.0, group=ROLLOUTS, source="trl", step=0.1, gt=0, le=10)
+    """Randomness of the answers while training: lower ones are alike, and alike ones teach nothing."""
+
+    top_p: float = setting(1.0, group=ROLLOUTS, source="trl", step=0.05, gt=0, le=1)
+    """Draw from the likeliest tokens that together reach this probability."""
+
+    skip_cut_answers: bool = setting(False, group=ROLLOUTS, source="DAPO, arXiv 2503.14476, which does")
+    """Do not learn from answers that were cut off, whatever their reward."""
+
+    logged_prompts: int = setting(2, group=ROLLOUTS, unit="prompts", ge=0, le=256)
+    """Prompts of each step whose answers are kept to read, with their rewards; 0 keeps none."""
+
+    rewards: RewardsConfig = setting(RewardsConfig(), group=REWARDS)
+    """What answers are rewarded for."""
+
+    @field_validator("num_generations")
+    @classmethod
+    def _check_group(cls, answers: int, info: ValidationInfo) -> int:
+        sizes = ("batch_size", "gradient_accumulation_steps", "processes")
+        if not all(name in info.data for name in sizes):
+            return answers  # what is wrong with those is told beside them
+        total = prod(info.data[name] for name in sizes)
+        if total % answers:
+            fitting = [number for number in range(2, min(total, 64) + 1) if total % number == 0]
+            such = f", such as {', '.join(map(str, fitting[:6]))}" if fitting else ": raise batch_size"
+            raise ValueError(
+                f"must divide batch_size x gradient_accumulation_steps x processes, {total}, not be {answers}{such}"
+            )
+        return answers
+
+    @property
+    def prompts_per_step(self) -> int:
+        return self.batch_size * self.gradient_accumulation_steps * self.processes // self.num_generations

@@ -1,0 +1,98 @@
+"""Rewards as trainers call them: batches, rows without answers, reward models."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polm_core.blocks import TrainConfig
+from polm_core.context import DatasetSpec, ModelSpec, RunSpec
+from polm_core.errors import ConfigError, ModelError
+from polm_core.formats import Format
+from polm_core.rewards.config import OnlineConfig
+from polm_core.training.loading import load_reward_model, load_tokenizer
+from polm_core.training.rewards import check_rewards, reward_functions
+from polm_core.training.scoring import score
+from tests.support import tiny
+
+PROMPTS = [[{"role": "user", "content": f"What is {number} + 1?"}] for number in range(3)]
+COMPLETIONS = [[{"role": "assistant", "content": text}] for text in ("1", "2 is right", "")]
+
+
+@pytest.fixture(scope="module")
+def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a reward model whose chat template is not that of the model that is trained."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    base = tiny.build_model(tmp_path_factory.mktemp("scorer") / "base", seed=5)
+    torch.manual_seed(5)
+    folder = base.with_name("scorer")
+    AutoModelForSequenceClassification.from_pretrained(base, num_labels=1).save_pretrained(folder)
+    tokenizer = load_tokenizer(ModelSpec(path=base))
+    tokenizer.chat_template = (
+        "{% for message in messages %}[{{ message['role'] }}]{{ message['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def spec(tiny_model: Path, scorer: Path | None = None) -> RunSpec:
+    return RunSpec(
+        method="rloo",
+        model=ModelSpec(path=tiny_model),
+        reward_model=ModelSpec(path=scorer, name="scorer") if scorer else None,
+        dataset=DatasetSpec(path=Path("rows.jsonl"), format=Format.PROMPT_ANSWER),
+    )
+
+
+def online(**rewards: Any) -> OnlineConfig:
+    return OnlineConfig.model_validate({"batch_size": 2, "num_generations": 2, "rewards": {"math": 0, **rewards}})
+
+
+def test_the_rewards_with_a_weight_are_called_by_name_in_order(tiny_model: Path) -> None:
+    functions = reward_functions(online(length=1, math=1), spec(tiny_model))
+    assert [function.__name__ for function in functions] == ["math", "length"]
+    answers = ["1", "2", "Paris"]
+    assert functions[0](prompts=PROMPTS, completions=COMPLETIONS, answer=answers, extra=1) == [1.0, 1.0, None]
+    assert functions[1](prompts=PROMPTS, completions=["ab", "", "c"]) == [1.0, 0.0, 1.0]
+
+
+def test_a_reward_model_scores_by_its_own_template(tiny_model: Path, reward_model: Path) -> None:
+    (function,) = reward_functions(online(reward_model=1), spec(tiny_model, reward_model))
+    given = function(prompts=PROMPTS, completions=COMPLETIONS)
+    scorer = ModelSpec(path=reward_model)
+    model, tokenizer = load_reward_model(scorer, TrainConfig()).eval(), load_tokenizer(scorer)
+    texts = [f"[user]{p[0]['content']}[assistant]{c[0]['content']}" for p, c in zip(PROMPTS, COMPLETIONS, strict=True)]
+    expected = score(model, tokenizer, [tokenizer(text)["input_ids"] for text in texts])
+    assert given == pytest.approx(expected, abs=1e-5)
+    assert len({round(value, 6) for value in expected}) == 3
+
+
+def test_what_a_reward_model_cannot_judge_gets_no_score(tiny_model: Path, reward_model: Path) -> None:
+    (function,) = reward_functions(online(reward_model=1), spec(tiny_model, reward_model))
+    long = [{"role": "assistant", "content": "7 " * 600}]
+    readable, unreadable = function(prompts=PROMPTS[:2], completions=[COMPLETIONS[0], long])
+    assert readable is not None
+    assert math.isfinite(readable)
+    assert unreadable is None
+
+
+def test_a_model_that_writes_is_no_reward_model(tiny_model: Path) -> None:
+    with pytest.raises(ModelError, match="no reward model") as caught:
+        reward_functions(online(reward_model=1), spec(tiny_model, tiny_model))
+    assert "reward-model" in caught.value.advice
+
+
+def test_rewards_that_the_run_cannot_give_are_refused(tiny_model: Path, reward_model: Path) -> None:
+    rows = Format.PROMPT
+    with pytest.raises(ConfigError, match="prompt rows have none") as caught:
+        check_rewards(online(math=1, exact=1).rewards, spec(tiny_model), rows)
+    assert sorted(caught.value.fields) == ["config.rewards.exact", "config.rewards.math"]
+    with pytest.raises(ConfigError, match="no reward model") as caught:
+        check_rewards(online(reward_model=1).rewards, spec(tiny_model), rows)
+    assert list(caught.value.fields) == ["config.rewards.reward_model"]
+    check_rewards(online(length=1, reward_model=1).rewards, spec(tiny_model, reward_model), rows)
+    check_rewards(online(math=1).rewards, spec(tiny_model), Format.PROMPT_ANSWER)
