@@ -94,6 +94,11 @@ class Signs:
     totals: Mapping[str, MetricSeries]
     curves: Mapping[str, Curve]
 
+    @property
+    def learns_from_rewards(self) -> bool:
+        """The loss of such a run is 0 on average, however well it learns."""
+        return "reward" in self.totals
+
     def trend(self, key: str) -> Curve | None:
         """The curve of a metric that has enough points for a trend."""
         curve = self.curves.get(key)
@@ -139,7 +144,7 @@ def _loss_not_finite(signs: Signs) -> Advice | None:
 
 def _loss_zero(signs: Signs) -> Advice | None:
     loss = signs.totals.get("loss")
-    if loss is None or loss.count < 3 or loss.last != 0 or loss.min != 0:
+    if loss is None or signs.learns_from_rewards or loss.count < 3 or loss.last != 0 or loss.min != 0:
         return None
     return Advice(
         "The loss is exactly 0",
@@ -150,7 +155,7 @@ def _loss_zero(signs: Signs) -> Advice | None:
 
 def _loss_rises(signs: Signs) -> Advice | None:
     loss = signs.trend("loss")
-    if loss is None or loss.best <= 0 or loss.now < RISE * loss.best:
+    if loss is None or signs.learns_from_rewards or loss.best <= 0 or loss.now < RISE * loss.best:
         return None
     if loss.now - loss.best < REGAINED * (loss.start - loss.best):
         return None
@@ -238,7 +243,7 @@ def _clipped(signs: Signs) -> Advice | None:
 
 def _entropy_collapse(signs: Signs) -> Advice | None:
     entropy = signs.trend("entropy")
-    if entropy is None or "reward" not in signs.totals or entropy.now > COLLAPSED * entropy.start:
+    if entropy is None or not signs.learns_from_rewards or entropy.now > COLLAPSED * entropy.start:
         return None
     return Advice(
         "The entropy has collapsed",

@@ -79,6 +79,8 @@ def test_a_run_that_has_logged_nothing_gets_no_advice(run: Run) -> None:
         {"entropy": line(2, 0.01)},
         {"completions__mean_length": line(50, 200), "reward": line(0, 1)},
         {"reward_std": [0.0] * 5},
+        {"loss": [0.0] * 30, "reward": line(0, 1)},
+        {"loss": [*line(3, 1, 30), *line(1, 2, 30)], "reward": line(0, 1)},
     ],
     ids=[
         "three points make no trend",
@@ -89,6 +91,8 @@ def test_a_run_that_has_logged_nothing_gets_no_advice(run: Run) -> None:
         "entropy falls as imitation learns",
         "longer and better",
         "too early to tell",
+        "the loss of rewards is 0 on average",
+        "the loss of rewards swings",
     ],
 )
 def test_what_is_no_fault_is_left_alone(run: Run, series: dict[str, list[float]]) -> None:
