@@ -3,7 +3,7 @@
 The formulas are simple on purpose; on the starter model they come within about a third of what is measured.
 
 - memory = libraries + weights + 12 bytes for each trained weight (gradient and Adam's two moments) + reference copy
-  + activations (tokens x layers x (10 hidden + 4 intermediate) floats) + logits where a loss needs all of them
+  + reward model + activations (tokens x layers x (10 hidden + 4 intermediate) floats) + logits where a loss needs all
 - seconds = steps x tokens x (6 flops for each weight, 4 with an adapter, 2 more for a reference) / the machine's speed
   + evaluations + generated tokens, each of which reads all weights once
 - disk = checkpoints x (weights + optimiser state)
@@ -52,7 +52,11 @@ class ModelShape(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """What is computed: tokens of a row (mean and near the longest, over all its sequences), rows of an evaluation."""
+    """What is computed: tokens of a row (mean and near the longest, over all its sequences), rows of an evaluation.
+
+    `answer_tokens` is the longest answer that the model writes to learn from it, 0 where it learns from rows;
+    `scorer_weights` counts the weights of the model that judges these.
+    """
 
     tokens_per_row: float
     tokens_of_long_row: float
@@ -60,6 +64,8 @@ class Workload(NamedTuple):
     held_out_rows: int
     has_reference: bool
     needs_logits: bool
+    answer_tokens: int = 0
+    scorer_weights: int = 0
 
 
 class Estimate(NamedTuple):
@@ -233,7 +239,8 @@ def _memory(shape: ModelShape, config: TrainConfig, work: Workload, trained: int
     if config.gradient_checkpointing:
         activations *= _ACTIVATIONS_KEPT
     logits = 3 * tokens * shape.vocabulary * _FLOAT if work.needs_logits else 0
-    return _LIBRARIES + weights + 3 * _FLOAT * trained + reference + activations + logits
+    scorer = work.scorer_weights * _FLOAT
+    return _LIBRARIES + weights + 3 * _FLOAT * trained + reference + scorer + activations + logits
 
 
 def _disk(shape: ModelShape, config: TrainConfig, work: Workload, trained: int) -> float:
@@ -248,10 +255,15 @@ def _seconds(shape: ModelShape, config: TrainConfig, work: Workload, flops: floa
     rows = work.steps * config.batch_size * config.gradient_accumulation_steps
     evaluations = (2 + (work.steps - 1) // config.eval_steps if config.eval_steps else 2) if work.held_out_rows else 0
     held_out = evaluations * work.held_out_rows * (4 if work.has_reference else 2)
+    if work.answer_tokens:
+        # Answers are written, and read once more for how likely they were, before anything is learned from them.
+        passes, held_out = passes + 4, held_out * 2
     compute = (rows * passes + held_out) * work.tokens_per_row * shape.parameters / (flops * _EFFICIENCY)
     answers = 0
     if isinstance(config, WritingConfig) and config.generation.samples:
         answers = evaluations * config.generation.max_new_tokens
+    batches = work.steps + evaluations * math.ceil(work.held_out_rows / config.batch_size)
+    answers += batches * work.answer_tokens
     return compute + answers * shape.parameters * _FLOAT / _MEMORY_BYTES_PER_SECOND
 
 

@@ -20,11 +20,14 @@ from polm_core.errors import PolmError
 from polm_core.estimate import ModelShape, Workload, estimate, machine_flops, missing_targets, model_shape
 from polm_core.formats import Format
 from polm_core.method import Method
+from polm_core.rewards.config import OnlineConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
-from polm_core.training.encoding import Encoded, encode_rows
-from polm_core.training.loading import check_start, compute_precision, has_accelerator, load_tokenizer
+from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows
+from polm_core.training.loading import check_scorer, check_start, compute_precision, has_accelerator, load_tokenizer
 from polm_core.training.preferences import EMPTY, EQUAL, encoded_rows, fault, needed, needed_ratings
+from polm_core.training.rewards import LEARNED, check_rewards
+from polm_core.training.rollouts import check_prompts, needed_prompts
 from polm_core.training.rows import Row, Split, fingerprint, load_split
 
 # Rows that are tokenised; of a larger dataset as many are taken, evenly spread, and the counts are scaled up.
@@ -87,6 +90,7 @@ class Report(BaseModel):
     untrained_rows: int = 0
     equal_pairs: int = 0
     empty_answers: int = 0
+    empty_prompts: int = 0
     steps: int = 0
     tokens: TokenStats = Field(default_factory=TokenStats)
     memory_bytes: int = 0
@@ -110,12 +114,13 @@ def preflight(spec: RunSpec) -> Report:
         tokenizer = load_tokenizer(spec.model)
         check_start(spec.model, config)
         shape = model_shape(spec.model)
+        scorer = _check_rewards(config, spec, split.format)
         _count_rows(report, split, keeps_back=spec.eval_dataset is None)
         _check_weights(config, shape)
         split = _without_faults(report, split)
         view = _View(tokenizer, split, config)
         _measure(report, view)
-        _estimate(report, view, shape)
+        _estimate(report, view, shape, scorer)
         _warn(report, view, shape, precision)
         report.warnings += _unused_settings(method, config)
     except PolmError as error:
@@ -131,6 +136,7 @@ class _View:
         self.config = config
         self.is_pairs = split.format is Format.PREFERENCE
         self.is_judged = split.format in (Format.PREFERENCE, Format.RATING)
+        self.is_prompts = isinstance(config, OnlineConfig)
         settings = config.model_dump()
         self.cuts = not settings.get("packing", False)
         self._tokenizer = tokenizer
@@ -138,9 +144,11 @@ class _View:
         self._wrap = settings.get("chat_template", True)
 
     def sequences(self, rows: Sequence[Row]) -> Iterator[tuple[Encoded, ...]]:
-        """The one sequence of each row, or both of a pair."""
+        """The one sequence of each row or prompt, or both of a pair."""
         if self.is_judged:
             return encoded_rows(self._tokenizer, rows, self.split.format, wrap=self._wrap)
+        if self.is_prompts:
+            return encode_prompts(self._tokenizer, as_prompts(rows, wrap=self._wrap))
         return ((encoded,) for encoded in encode_rows(self._tokenizer, rows, self.split.format, self._loss_on))
 
     def is_long(self, sequences: Sequence[Encoded]) -> bool:
@@ -169,8 +177,23 @@ def _check_weights(config: TrainConfig, shape: ModelShape) -> None:
         raise no_biases()
 
 
+def _check_rewards(config: TrainConfig, spec: RunSpec, format_: Format) -> ModelShape | None:
+    """The sizes of the reward model that answers are scored with, if one is. Raises for rewards that cannot be had."""
+    if not isinstance(config, OnlineConfig):
+        return None
+    check_rewards(config.rewards, spec, format_)
+    if spec.reward_model is None or LEARNED not in config.rewards.weights:
+        return None
+    check_scorer(spec.reward_model)
+    return model_shape(spec.reward_model)
+
+
 def _without_faults(report: Report, split: Split) -> Split:
-    """Preferences and ratings without those that say nothing, which the run leaves out too; they are counted."""
+    """Rows without those that say or ask nothing, which the run leaves out too; they are counted."""
+    if split.format in (Format.PROMPT, Format.PROMPT_ANSWER):
+        asking = needed_prompts(split.train)
+        report.empty_prompts = len(split.train) - len(asking)
+        return split._replace(train=asking)
     if split.format not in (Format.PREFERENCE, Format.RATING):
         return split
     found = Counter(fault(row) for row in split.train)
@@ -227,19 +250,25 @@ def _token_stats(lengths: list[int], scale: float) -> TokenStats:
     )
 
 
-def _estimate(report: Report, view: _View, shape: ModelShape) -> None:
+def _estimate(report: Report, view: _View, shape: ModelShape, scorer: ModelShape | None) -> None:
     config, limit = view.config, view.config.max_length * (2 if view.is_pairs else 1)
     stats = report.tokens
     rows = report.rows_used if view.cuts else math.ceil(report.rows_used * stats.mean / limit)
     per_step = config.batch_size * config.gradient_accumulation_steps * config.processes
-    report.steps = config.max_steps or math.ceil(config.epochs * math.ceil(rows / per_step))
+    answer = 0
+    steps_of_epoch = math.ceil(rows / per_step)
+    if isinstance(config, OnlineConfig):
+        answer, steps_of_epoch = config.max_completion_length, report.rows_used // config.prompts_per_step
+    report.steps = config.max_steps or math.ceil(config.epochs * steps_of_epoch)
     work = Workload(
-        tokens_per_row=min(stats.mean, limit) if view.cuts else limit,
-        tokens_of_long_row=min(stats.p95, limit) if view.cuts else limit,
+        tokens_per_row=(min(stats.mean, limit) if view.cuts else limit) + answer,
+        tokens_of_long_row=(min(stats.p95, limit) if view.cuts else limit) + answer,
         steps=report.steps,
         held_out_rows=report.held_out_rows,
         has_reference=config.compares_with_reference,
-        needs_logits=view.is_judged and not config.drops_long_rows,
+        needs_logits=view.is_prompts or (view.is_judged and not config.drops_long_rows),
+        answer_tokens=answer,
+        scorer_weights=scorer.parameters if scorer is not None else 0,
     )
     device, report.memory_available = _machine(config)
     report.memory_bytes, report.disk_bytes, report.seconds = estimate(shape, config, work, flops=machine_flops(device))
@@ -260,7 +289,10 @@ def _machine(config: TrainConfig) -> tuple[str, int]:
 
 def _warn(report: Report, view: _View, shape: ModelShape, precision: str) -> None:
     """Turn the counts into advice."""
-    if report.rows_used == 0:
+    config = view.config
+    if isinstance(config, OnlineConfig):
+        check_prompts(report.rows_used, config)
+    elif report.rows_used == 0:
         report.blocking.append(
             Entry(
                 code="data.untrained",
@@ -318,8 +350,12 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
         0 < report.untrained_rows < report.rows_used + report.untrained_rows,
         entry(
             "data.untrained_rows",
-            f"{report.untrained_rows:,} rows have no trained token and are left out.",
-            "Raise max_length, or check that they end with an answer.",
+            f"{report.untrained_rows:,} rows are over {config.max_length} tokens and are left out."
+            if config.drops_long_rows
+            else f"{report.untrained_rows:,} rows have no trained token and are left out.",
+            "Raise max_length."
+            if config.drops_long_rows
+            else "Raise max_length, or check that they end with an answer.",
         ),
     )
     yield (
@@ -333,6 +369,10 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
         entry(
             "data.empty_answers", f"{report.empty_answers:,} rows have an empty answer and are left out.", "Fill them."
         ),
+    )
+    yield (
+        report.empty_prompts > 0,
+        entry("data.empty_prompts", f"{report.empty_prompts:,} prompts are empty and are left out.", "Fill them."),
     )
     yield (
         report.held_out_rows < _FEW_HELD_OUT,

@@ -36,7 +36,7 @@ def preload() -> None:
     import torch._dynamo  # noqa: F401
     import transformers  # noqa: F401
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
-    from trl import DPOTrainer, SFTTrainer  # noqa: F401
+    from trl import DPOTrainer, RLOOTrainer, SFTTrainer  # noqa: F401
 
     import polm_core.training.reporting  # noqa: F401
 

@@ -75,6 +75,22 @@ def encode_ratings(tokenizer: Any, rows: Sequence[Row]) -> Iterator[tuple[Encode
     return _encode_answers(tokenizer, rows, ("completion",))
 
 
+def encode_prompts(tokenizer: Any, prompts: Sequence[Row]) -> Iterator[tuple[Encoded, ...]]:
+    """The one sequence of each prompt (as `as_prompts` gives them), uncut, as the online trainers make it.
+
+    No token of a prompt is trained on: the answers are, which the model has yet to write.
+    """
+    for number, row in enumerate(prompts, 1):
+        prompt = row["prompt"]
+        try:
+            text = prompt if isinstance(prompt, str) else render_chat(tokenizer, prompt, add_generation_prompt=True)
+        # A template is the model's own code and raises what it likes.
+        except Exception as error:
+            raise _refused(number, error) from error
+        tokens = tokenizer(text, add_special_tokens=isinstance(prompt, str), return_offsets_mapping=True)
+        yield (Encoded(tokens["input_ids"], [False] * len(tokens["input_ids"]), tokens["offset_mapping"], text),)
+
+
 def _encode_answers(tokenizer: Any, rows: Sequence[Row], columns: Sequence[str]) -> Iterator[tuple[Encoded, ...]]:
     for number, row in enumerate(rows, 1):
         try:
@@ -107,6 +123,15 @@ def as_ratings(rows: Sequence[Row], *, wrap: bool) -> list[Row]:
     """The same for ratings, which keep their label."""
     alike = _alike(rows, {"prompt": "user", "completion": "assistant"}, wrap)
     return [{**texts, "label": bool(row["label"])} for texts, row in zip(alike, rows, strict=True)]
+
+
+def as_prompts(rows: Sequence[Row], *, wrap: bool) -> list[Row]:
+    """The same for prompts, which keep the answer that they have."""
+    alike = _alike(rows, {"prompt": "user"}, wrap)
+    return [
+        texts | ({"answer": str(row["answer"])} if "answer" in row else {})
+        for texts, row in zip(alike, rows, strict=True)
+    ]
 
 
 def _alike(rows: Sequence[Row], roles: dict[str, str], wrap: bool) -> list[Row]:

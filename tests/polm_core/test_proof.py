@@ -44,7 +44,9 @@ def test_a_bar_is_not_met_by_standing_still(row: Any) -> None:
     assert row.is_met(1.0, 0.1) if row.at_most is not None else row.is_met(0.1, 1.0)
 
 
-@pytest.mark.parametrize("format", [Format.CONVERSATION, Format.PREFERENCE, Format.RATING, Format.TEXT])
+@pytest.mark.parametrize(
+    "format", [Format.CONVERSATION, Format.PREFERENCE, Format.RATING, Format.TEXT, Format.PROMPT_ANSWER]
+)
 def test_each_kind_of_method_has_rows_to_start_from(tmp_path: Path, format: Format) -> None:
     path, _ = prepare_rows(format, tmp_path)
     assert len(path.read_text().splitlines()) >= 300

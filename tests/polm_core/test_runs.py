@@ -51,6 +51,7 @@ def after_first_steps(run_dir: RunDir, act: Callable[[], None]) -> threading.Thr
         ("sft", Format.CONVERSATION),
         ("dpo", Format.PREFERENCE),
         ("reward-model", Format.PREFERENCE),
+        ("rloo", Format.PROMPT_ANSWER),
         ("kto", Format.RATING),
         ("bco", Format.RATING),
         ("orpo", Format.PREFERENCE),

@@ -41,7 +41,9 @@ def prepare_rows(format_: Format, folder: Path) -> tuple[Path, Format]:
     samples = write_samples(folder)
     if format_ is Format.TEXT:
         return _as_text(samples[Format.CONVERSATION], folder / "sample-text.jsonl"), Format.TEXT
-    source = Format.PREFERENCE if format_ in (Format.PREFERENCE, Format.RATING) else Format.CONVERSATION
+    if format_ in samples:
+        return samples[format_], format_
+    source = Format.PREFERENCE if format_ is Format.RATING else Format.CONVERSATION
     return samples[source], source
 
 

@@ -73,6 +73,18 @@ def _accuracy(slug: str, gain: float, **settings: Any) -> ProofRow:
     return ProofRow(slug, "eval/rewards/accuracies", "share of pairs right", gain=gain, settings={**_LORA, **settings})
 
 
+def _reward(slug: str, gain: float, **settings: Any) -> ProofRow:
+    """Short right answers to sums; the prompts that are held out get one answer each."""
+    shared = {
+        "batch_size": 16,
+        "num_generations": 4,
+        "max_completion_length": 48,
+        "eval_rows": 80,
+        "rewards": {"math": 1.0, "length": 0.5, "length_max": 40},
+    }
+    return ProofRow(slug, "eval/reward", "reward", gain=gain, settings={**_LORA, **shared, **settings})
+
+
 ROWS: tuple[ProofRow, ...] = (
     _loss("sft", 0.6),
     _loss("lora", 0.6),
@@ -97,6 +109,7 @@ ROWS: tuple[ProofRow, ...] = (
         gain=0.2,
         settings={**_LORA, "learning_rate": 2e-4, "batch_size": 4},
     ),
+    _reward("rloo", 0.15, learning_rate=3e-4),
     _margin("dpo", 0.2),
     _margin("ipo", 0.2),
     _margin("slic", 0.2),

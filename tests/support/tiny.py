@@ -108,6 +108,14 @@ def ratings(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     return rows[:count]
 
 
+def prompts(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Sums with their answer alone."""
+    return [
+        {"prompt": [question], "answer": answer["content"].rpartition(" ")[2].rstrip(".")}
+        for question, answer in (row["messages"][:2] for row in conversations(count, seed=seed))
+    ]
+
+
 def texts_of(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """Plain sentences about sums."""
     draw = random.Random(seed)

@@ -1,0 +1,105 @@
+"""REINFORCE leave-one-out, with trl's RLOOTrainer."""
+
+from typing import ClassVar
+
+from polm_core.blocks import MAIN, setting
+from polm_core.context import RunContext
+from polm_core.formats import Format
+from polm_core.method import ChartSpec, Method, Paper, Paradigm
+from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, REWARD, REWARD_PARTS, REWARD_SPREAD
+from polm_core.methods.alignment.preference import GRADIENT_NORM
+from polm_core.rewards.config import ROLLOUTS, OnlineConfig
+
+FORMATS = (Format.PROMPT_ANSWER, Format.PROMPT)
+
+
+class RlooConfig(OnlineConfig):
+    """Settings of REINFORCE leave-one-out."""
+
+    compares_with_reference: ClassVar[bool] = True
+
+    learning_rate: float = setting(1e-6, group=MAIN, source="RLOO, arXiv 2402.14740", gt=0, le=1)
+    """Peak step size of the optimiser. Adapters take about ten times what full training takes."""
+
+    beta: float = setting(0.05, group=MAIN, source="trl", step=0.01, ge=0, le=100)
+    """What each nat of distance from where the model started costs in reward; 0 lets it go anywhere."""
+
+    normalize_advantages: bool = setting(False, group=ROLLOUTS, source="RLOO, arXiv 2402.14740")
+    """Bring the advantages of a step to a mean of 0 and a deviation of 1, whatever the size of the rewards."""
+
+
+def run(config: RlooConfig, context: RunContext) -> dict[str, float]:
+    """Train and return the final metrics."""
+    from datasets import Dataset
+    from trl import RLOOConfig, RLOOTrainer
+
+    from polm_core.training.loop import train
+    from polm_core.training.preferences import reference
+    from polm_core.training.rewards import check_rewards, reward_functions
+    from polm_core.training.rollouts import check_prompts, online_arguments, prompt_rows, writing_rollouts
+    from polm_core.training.setup import bring_model, read_data
+
+    split, tokenizer = read_data(config, context, FORMATS)
+    check_rewards(config.rewards, context.spec, split.format)
+    train_set = prompt_rows(tokenizer, split.train, config)
+    check_prompts(len(train_set), config)
+    eval_set = prompt_rows(tokenizer, split.held_out, config)
+    rewards = reward_functions(config, context.spec)
+    model, adapter = bring_model(config, context)
+    compared = reference(model, adapter, config) if config.beta else None
+    trainer = writing_rollouts(RLOOTrainer, context, config)(
+        model=model,
+        reward_funcs=rewards,
+        # Without beta the trainer makes no reference: it would load one anew, without what was merged into the model.
+        args=RLOOConfig(
+            **online_arguments(config, context.run_dir), beta=0.0, normalize_advantages=config.normalize_advantages
+        ),
+        train_dataset=Dataset.from_list(train_set),
+        eval_dataset=Dataset.from_list(eval_set) if eval_set else None,
+        processing_class=tokenizer,
+        peft_config=adapter,
+    )
+    trainer.beta = config.beta
+    if compared is not None:
+        trainer.ref_model = trainer.accelerator.prepare_model(compared, evaluation_mode=True)
+    return train(trainer, context, config, split)
+
+
+METHOD = Method(
+    slug="rloo",
+    title="RLOO",
+    paradigm=Paradigm.ALIGNMENT,
+    branch="Reinforcement learning from human feedback",
+    summary="Writes several answers to each prompt and learns from how much better each is than the others.",
+    when="Answers can be checked, or you have a reward model. Lighter than PPO: there is no value model.",
+    paper=Paper(
+        "Back to Basics: Revisiting REINFORCE-Style Optimization for Learning from Human Feedback in LLMs", "2402.14740"
+    ),
+    formats=FORMATS,
+    config=RlooConfig,
+    run=run,
+    charts=(
+        REWARD,
+        REWARD_PARTS,
+        REWARD_SPREAD,
+        ChartSpec(
+            "Divergence",
+            ("kl", "eval/kl"),
+            "nats per token",
+            "How far the model is from where it started. Steep growth means it games the reward: raise beta.",
+        ),
+        COMPLETIONS,
+        ENTROPY,
+        ChartSpec("Loss", ("loss",), "", "Swings around 0 and says nothing about progress: read the reward."),
+        GRADIENT_NORM,
+    ),
+    main_fields=(
+        "max_steps",
+        "batch_size",
+        "learning_rate",
+        "num_generations",
+        "max_completion_length",
+        "beta",
+        "adapter.type",
+    ),
+)

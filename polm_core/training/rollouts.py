@@ -1,0 +1,120 @@
+"""What the online methods share: prompts to answer, the trainer's settings, and answers written down as they come."""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from polm_core.context import RunContext
+from polm_core.errors import DataError
+from polm_core.rewards.config import OnlineConfig
+from polm_core.run_dir import RunDir
+from polm_core.training.arguments import training_arguments
+from polm_core.training.encoding import as_prompts, encode_prompts, plain_text
+from polm_core.training.rows import Row
+
+logger = logging.getLogger(__name__)
+
+
+def prompt_rows(tokenizer: Any, rows: Sequence[Row], config: OnlineConfig) -> list[Row]:
+    """The prompts as the trainer takes them; empty and too long ones are left out, and that is told."""
+    prompts = as_prompts(rows, wrap=config.chat_template)
+    sequences = encode_prompts(tokenizer, prompts)
+    kept = [
+        row
+        for row, (encoded,) in zip(prompts, sequences, strict=True)
+        if asks(row) and len(encoded.input_ids) <= config.max_length
+    ]
+    if len(kept) < len(rows):
+        message = "%d of %d prompts are empty or over %d tokens and are left out."
+        logger.warning(message, len(rows) - len(kept), len(rows), config.max_length)
+    return kept
+
+
+def asks(row: Row) -> bool:
+    """Whether there is something to answer."""
+    return bool(plain_text(row["prompt"]).strip())
+
+
+def needed_prompts(rows: Sequence[Row]) -> list[Row]:
+    """The rows that ask something. Raises `DataError` when none does."""
+    left = [row for row in rows if asks(row)]
+    if not left:
+        raise DataError("Every prompt is empty, so there is none to answer.", code="data.untrained")
+    return left
+
+
+def check_prompts(count: int, config: OnlineConfig) -> None:
+    """Raise `DataError` when the prompts to train on are not enough for one step."""
+    if not count:
+        raise DataError(
+            f"No prompt has something to answer within {config.max_length} tokens.",
+            code="data.untrained",
+            advice="Raise max_length, or check that the prompts are not empty.",
+        )
+    needed = config.prompts_per_step
+    if count < needed:
+        raise DataError(
+            f"A step takes {needed} prompts, and there are {count} to train on.",
+            code="data.too_few",
+            advice="Add prompts, raise num_generations, or lower batch_size or gradient_accumulation_steps.",
+        )
+
+
+def online_arguments(config: OnlineConfig, run_dir: RunDir) -> dict[str, Any]:
+    """Keyword arguments for the settings of trl's online trainers, whichever it is."""
+    return {
+        **training_arguments(config, run_dir),
+        # An answer to each held-out prompt: more prompts say more than more answers to the same.
+        "num_generations_eval": 1,
+        "num_generations": config.num_generations,
+        "max_completion_length": config.max_completion_length,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "mask_truncated_completions": config.skip_cut_answers,
+        "reward_weights": list(config.rewards.weights.values()),
+        # These trainers count the tokens they read and write themselves.
+        "include_num_input_tokens_seen": "no",
+    }
+
+
+def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig) -> type:
+    """A trainer like `trainer` that writes the answers of each step, with their rewards, to the run's samples.
+
+    Of each step those of `config.logged_prompts` prompts are written, so that the file is bounded.
+    """
+    weights = config.rewards.weights
+    most = config.logged_prompts * config.num_generations
+
+    class WritesRollouts(trainer):
+        def _generate_and_score_completions(self, inputs: list[Row]) -> Any:
+            logs = self._logs
+            for column in (logs["completion"], logs["advantages"], *logs["rewards"].values()):
+                column.clear()
+            output = super()._generate_and_score_completions(inputs)
+            if self.model.training:
+                self._write(inputs[:most])
+            return output
+
+        def _write(self, rows: list[Row]) -> None:
+            logs, step = self._logs, self.state.global_step + 1
+            for index, row in enumerate(rows):
+                parts = {name: _number(logs["rewards"][name][index]) for name in weights}
+                judged = {name: value for name, value in parts.items() if value is not None}
+                context.log_sample(
+                    step,
+                    plain_text(row["prompt"]),
+                    logs["completion"][index],
+                    **({"reference": row["answer"]} if "answer" in row else {}),
+                    group=index // config.num_generations,
+                    rewards=parts,
+                    reward=sum(weights[name] * value for name, value in judged.items()) if judged else None,
+                    advantage=_number(logs["advantages"][index]),
+                )
+
+    return WritesRollouts
+
+
+def _number(value: float) -> float | None:
+    """What is not judged is NaN to the trainer, which JSON does not have."""
+    return value if math.isfinite(value) else None
