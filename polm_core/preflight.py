@@ -382,12 +382,14 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
             "Add rows, or give an evaluation set.",
         ),
     )
+    answer = config.max_completion_length if isinstance(config, OnlineConfig) else 0
+    together = " and max_completion_length are" if answer else " is"
     yield (
-        0 < shape.positions < config.max_length,
+        0 < shape.positions < config.max_length + answer,
         entry(
             "model.positions",
-            f"max_length is {config.max_length} and the model was made for {shape.positions} tokens.",
-            f"Set max_length to {shape.positions} or less.",
+            f"max_length{together} {config.max_length + answer} and the model was made for {shape.positions} tokens.",
+            f"Set max_length to {max(1, shape.positions - answer)} or less.",
         ),
     )
     yield (

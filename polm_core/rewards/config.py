@@ -33,10 +33,10 @@ def _weight(default: float = 0.0) -> Any:
     return setting(default, group=REWARDS, step=0.1, ge=-100, le=100)
 
 
-def _option(default: Any, of: str, **more: Any) -> Any:
-    """A setting that has a meaning while the reward `of` has a weight."""
+def _option(default: Any, of: str, *, media: str = "", **more: Any) -> Any:
+    """A setting that has a meaning while the reward `of` has a weight; `media` is the type of what its text holds."""
     field = setting(default, group=REWARDS, **more)
-    field.json_schema_extra["needs"] = of
+    field.json_schema_extra |= {"needs": of} | ({"contentMediaType": media} if media else {})
     return field
 
 
@@ -63,7 +63,7 @@ class RewardsConfig(Block):
     valid_json: float = _weight()
     """Weight of being JSON: 1 when the text, or the code block that it is, is JSON that fits the schema, 0 when not."""
 
-    json_schema: str = _option("", "valid_json", max_length=20_000)
+    json_schema: str = _option("", "valid_json", media="application/json", max_length=20_000)
     """JSON Schema (2020-12) that the JSON has to fit, such as `{"type": "object"}`; empty takes any JSON."""
 
     think_tags: float = _weight()

@@ -36,11 +36,13 @@ function openAgain(to, menu) {
   if (twin) twin.open = true;
 }
 
-/** Fields of a block matter once its type is chosen. */
+/** Fields of a block matter once its type is chosen, and those of a reward once it has a weight. */
 function showNeeded(root) {
   for (const field of root.querySelectorAll("[data-needs]")) {
     const chooser = root.querySelector(`[name="${CSS.escape(field.dataset.needs)}"]`);
-    field.hidden = !chooser || chooser.value === "none";
+    // An empty input stands for the default, which it shows as its placeholder.
+    const chosen = chooser && (chooser.value.trim() || chooser.placeholder);
+    field.hidden = !chosen || chosen === "none" || Number(chosen) === 0;
   }
 }
 

@@ -170,6 +170,28 @@ def test_too_little_to_answer_stands_in_the_way(
     assert error_of(run_dir)["code"] == code
 
 
+def test_an_epoch_takes_each_prompt_once_as_was_told(make_run: MakeRun) -> None:
+    settings = {"max_steps": 0, "epochs": 1.5, "batch_size": 4, "gradient_accumulation_steps": 2, "num_generations": 4}
+    run_dir = online_run(make_run, rows=tiny.prompts(23), spec={"held_out": 0}, logged_prompts=9, **settings)
+    steps = report_on(run_dir).steps
+    assert execute(run_dir.root) == 0
+    progress = run_dir.read_progress()
+    assert progress is not None
+    assert steps == progress.total_steps == 17
+    asked = [sample["prompt"] for sample in rollouts(run_dir) if sample["step"] <= 11]
+    assert {asked.count(prompt) for prompt in asked} <= {4, 8}, "the same sum may stand in two rows"
+    assert len(asked) == 88
+
+
+def test_prompt_and_answer_together_are_held_against_the_model_s_length(make_run: MakeRun) -> None:
+    def warned(**settings: Any) -> bool:
+        report = report_on(online_run(make_run, **settings))
+        return "model.positions" in {entry.code for entry in report.warnings}
+
+    assert not warned(max_length=500, max_completion_length=12)
+    assert warned(max_length=500, max_completion_length=13)
+
+
 def test_a_reward_that_is_always_the_same_is_shown_and_teaches_nothing(make_run: MakeRun) -> None:
     rewards = {"math": 0, "regex": 1, "regex_pattern": "never said"}
     run_dir = online_run(make_run, beta=0, rewards=rewards)

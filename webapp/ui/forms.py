@@ -26,7 +26,8 @@ class Setting:
     """One field of the form.
 
     `kind` is integer, number, text, switch, choice (one of `options`), choices (several of them), list (values with
-    commas between them) or json. `value` is the default where nothing else was said (`changed` is False).
+    commas between them) or json. `value` is the default where nothing else was said (`changed` is False). `needs` names
+    the field without which this one has no meaning.
     """
 
     path: str
@@ -182,10 +183,16 @@ def _flatten(schema: Mapping[str, Any], above: str, group: str, main: tuple[str,
             default=entry["default"],
             value=entry["default"],
             bounds=_bounds(entry),
-            # The other fields of a block that may be absent matter only once a type is chosen.
-            needs=f"{PREFIX}.{above}.type" if name != "type" and "none" in chooser.get("enum", ()) else "",
+            needs=_needs(name, above, entry, chooser),
             **_kind(entry),
         )
+
+
+def _needs(name: str, above: str, entry: Mapping[str, Any], chooser: Mapping[str, Any]) -> str:
+    """The field that has to be set before this one matters: what its schema names, or the type of its block."""
+    if "needs" in entry:
+        return f"{PREFIX}.{above}.{entry['needs']}"
+    return f"{PREFIX}.{above}.type" if name != "type" and "none" in chooser.get("enum", ()) else ""
 
 
 def _kind(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,6 +200,8 @@ def _kind(entry: Mapping[str, Any]) -> dict[str, Any]:
     if "enum" in entry:
         return {"kind": "choice", "options": tuple(entry["enum"])}
     kind = entry.get("type")
+    if entry.get("contentMediaType") == "application/json":
+        return {"kind": "json"}
     if kind == "array":
         items = entry.get("items", {})
         if "enum" in items:

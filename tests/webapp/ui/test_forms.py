@@ -162,6 +162,55 @@ def test_fields_of_a_block_without_a_type_wait_for_it() -> None:
     assert settings["generation.temperature"].needs == ""
 
 
+def test_options_of_a_reward_wait_for_its_weight() -> None:
+    settings = MethodForm(catalogue.get("rloo")).settings
+    assert settings["rewards.regex_pattern"].needs == "config.rewards.regex"
+    assert settings["rewards.json_schema"].needs == "config.rewards.valid_json"
+    assert settings["rewards.regex"].needs == ""
+
+
+def test_rewards_are_filled_in_as_a_form() -> None:
+    form = MethodForm(
+        catalogue.get("rloo"),
+        posted=posted(
+            rewards__math="0",
+            rewards__instructions="0.5",
+            rewards__must_contain="sum, 5",
+            rewards__valid_json="1",
+            rewards__json_schema='{"type": "object"}',
+            rewards__regex="-1",
+            rewards__regex_pattern="12",
+        ),
+    )
+    assert form.problems == []
+    assert form.config is not None
+    rewards = form.config["rewards"]
+    assert (rewards["math"], rewards["regex"], rewards["must_contain"]) == (0, -1, ["sum", "5"])
+    assert (rewards["json_schema"], rewards["regex_pattern"]) == ('{"type": "object"}', "12")
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "said"),
+    [
+        ("rewards__regex_pattern", "(a", "missing ): (a"),
+        ("rewards__json_schema", '{"type": "objct"}', "must be a JSON Schema"),
+        ("rewards__json_schema", '{"type"', "must be JSON"),
+        ("num_generations", "3", "such as 2, 4, 8"),
+        ("rewards__math", "high", "must be a number"),
+    ],
+)
+def test_what_is_wrong_with_a_reward_stands_beside_it(field: str, text: str, said: str) -> None:
+    form = MethodForm(catalogue.get("rloo"), posted=posted(**{field: text}))
+    at_fault = [setting for setting in form.settings.values() if setting.problems]
+    assert [setting.path for setting in at_fault] == [field.replace("__", ".")]
+    assert said in at_fault[0].problems[0]
+
+
+def test_rewards_without_a_weight_are_told_above_the_form() -> None:
+    form = MethodForm(catalogue.get("rloo"), posted=posted(rewards__math="0"))
+    assert form.problems == ["config.rewards must give at least one reward a weight"]
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
