@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 
-from polm_core.context import ModelSpec, RunSpec, dump_spec
+from polm_core.context import RunSpec, dump_spec
 from polm_core.errors import PolmError
 from polm_core.run_dir import write_atomic
 from webapp.datasets.models import DatasetVersion
@@ -17,8 +17,7 @@ from webapp.registry.models import BaseModel
 from webapp.runs.models import Preflight
 from webapp.runs.services import preflight_finish
 from workers import children, presence
-from workers.models import local_path
-from workers.supervisor import dataset_spec
+from workers.supervisor import dataset_spec, model_spec
 
 SECONDS = 40.0
 
@@ -32,12 +31,13 @@ def answer(preflight_id: str) -> None:
     folder.mkdir(parents=True)
     try:
         request = preflight.request
-        model = BaseModel.objects.select_related("checkpoint__base_model").get(pk=request["model"])
-        model_path, adapter = local_path(model)
+        models = BaseModel.objects.select_related("checkpoint__base_model")
+        scorer = request.get("reward_model")
         evaluation = request["eval_dataset_version"]
         spec = RunSpec(
             method=request["method"],
-            model=ModelSpec(path=model_path, adapter=adapter, name=model.name),
+            model=model_spec(models.get(pk=request["model"])),
+            reward_model=model_spec(models.get(pk=scorer)) if scorer else None,
             dataset=dataset_spec(DatasetVersion.objects.get(pk=request["dataset_version"])),
             eval_dataset=dataset_spec(DatasetVersion.objects.get(pk=evaluation)) if evaluation else None,
             config=request["config"],

@@ -26,6 +26,7 @@ from polm_core.run_dir import Outcome, Progress, Result, RunDir, Wish, write_ato
 from polm_core.training.faults import as_polm_error
 from webapp import artifacts
 from webapp.datasets.models import DatasetVersion
+from webapp.registry.models import BaseModel
 from webapp.runs.leases import (
     ABANDONED_AFTER,
     Claim,
@@ -135,7 +136,12 @@ class Supervisor:
 
     def _start_or_adopt(self) -> None:
         """Find the process of an earlier supervisor, or how it ended; else start one."""
-        related = ("model__checkpoint__base_model", "dataset_version", "eval_dataset_version")
+        related = (
+            "model__checkpoint__base_model",
+            "reward_model__checkpoint__base_model",
+            "dataset_version",
+            "eval_dataset_version",
+        )
         run = Run.objects.select_related(*related).get(pk=self.claim.run_id)
         here = run.child is not None and run.child["boot_id"] == self.worker.boot_id and self.run_dir.root.exists()
         if self.child.alive():
@@ -311,17 +317,23 @@ def _has_no_space(folder: Path) -> bool:
 
 def run_spec(run: Run, *, resume: Path | None = None) -> RunSpec:
     """The run as its process reads it, with everything it needs on this machine's disk."""
-    model_path, adapter = local_path(run.model)
     return RunSpec(
         run_id=str(run.pk),
         method=run.method,
-        model=ModelSpec(path=model_path, adapter=adapter, name=run.model.hub_id or run.model.name),
+        model=model_spec(run.model),
+        reward_model=model_spec(run.reward_model) if run.reward_model else None,
         dataset=dataset_spec(run.dataset_version),
         eval_dataset=dataset_spec(run.eval_dataset_version) if run.eval_dataset_version else None,
         config=run.config,
         resume=resume,
         code_version=run.code_version,
     )
+
+
+def model_spec(model: BaseModel) -> ModelSpec:
+    """A model on this machine's disk."""
+    path, adapter = local_path(model)
+    return ModelSpec(path=path, adapter=adapter, name=model.hub_id or model.name)
 
 
 def dataset_spec(version: DatasetVersion) -> DatasetSpec:

@@ -128,10 +128,11 @@ def model_key(model: BaseModel) -> str | None:
             return None
 
 
-def model_resolve_for_run(actor: Actor, ref: str, *, team: Team | None = None) -> BaseModel:
+def model_resolve_for_run(actor: Actor, ref: str, *, team: Team | None = None, field: str = "model") -> BaseModel:
     """The model that `ref` names for a run of `team`: `starter`, a model's id, or a readable checkpoint's id.
 
-    A checkpoint is registered as a model of the team. The model may still be in preparation. Raises Invalid.
+    A checkpoint is registered as a model of the team. The model may still be in preparation. Raises Invalid, which
+    names the `field` that `ref` was given in.
     """
     team = team or actor.current_team
     actor.require(team.pk, Role.MEMBER, "team")
@@ -140,7 +141,7 @@ def model_resolve_for_run(actor: Actor, ref: str, *, team: Team | None = None) -
     except NotFound:
         raise Invalid(
             "There is no such model.",
-            fields={"model": ["Give starter, or the id of a model or checkpoint of this team or shared with it."]},
+            fields={field: ["Give starter, or the id of a model or checkpoint of this team or shared with it."]},
         ) from None
     return found if isinstance(found, BaseModel) else _registration(actor, found, team)
 

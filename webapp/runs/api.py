@@ -16,6 +16,7 @@ from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
 from webapp.errors import Invalid, NotFound
 from webapp.pagination import DEFAULT_LIMIT, Limit, page
+from webapp.registry.models import BaseModel
 from webapp.runs import queueing, selectors, services, waiting
 from webapp.runs.models import QueuePause, Run, RunCheckpoint, RunSample, Worker
 
@@ -54,6 +55,7 @@ class RunIn(Body):
     model: str = "starter"
     dataset: str
     eval_dataset: str | None = None
+    reward_model: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -93,6 +95,7 @@ class RunOut(Schema):
     model: str
     dataset: uuid.UUID
     eval_dataset: uuid.UUID | None
+    reward_model: uuid.UUID | None
     status: str
     step: int
     total_steps: int
@@ -421,7 +424,8 @@ def config_yaml(run: Run) -> str:
     spec = {
         "run_id": str(run.pk),
         "method": run.method,
-        "model": {"hub_id": run.model.hub_id} if run.model.hub_id else {"path": f"./{run.model.name}"},
+        "model": _where(run.model),
+        "reward_model": _where(run.reward_model) if run.reward_model else None,
         "dataset": {"path": "./rows.jsonl", "format": run.dataset_version.format},
         "eval_dataset": (
             {"path": "./eval_rows.jsonl", "format": run.eval_dataset_version.format}
@@ -432,6 +436,10 @@ def config_yaml(run: Run) -> str:
         "code_version": run.code_version,
     }
     return yaml.safe_dump(spec, sort_keys=False, allow_unicode=True)
+
+
+def _where(model: BaseModel) -> dict[str, str]:
+    return {"hub_id": model.hub_id} if model.hub_id else {"path": f"./{model.name}"}
 
 
 def _method(method: Method) -> dict[str, Any]:
@@ -457,6 +465,7 @@ def _run(run: Run) -> dict[str, Any]:
         "model": str(run.model_id) if run.model.source != "starter" else "starter",
         "dataset": run.dataset_version.dataset_id,
         "eval_dataset": run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
+        "reward_model": run.reward_model_id,
         "status": run.status,
         "step": run.step,
         "total_steps": run.total_steps,

@@ -138,6 +138,10 @@ class Run(models.Model):
     # What is run: frozen at creation.
     method = models.CharField(max_length=50)
     model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="runs")
+    # What scores the answers of a run that learns from its own, where their score has a weight.
+    reward_model = models.ForeignKey(
+        BaseModel, null=True, blank=True, on_delete=models.PROTECT, related_name="scored_runs"
+    )
     dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="runs")
     eval_dataset_version = models.ForeignKey(
         DatasetVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="eval_runs"

@@ -57,6 +57,7 @@ def runs_visible(actor: Actor) -> QuerySet[Run]:
         .select_related(
             "project",
             "model__checkpoint",
+            "reward_model",
             "dataset_version__dataset",
             "eval_dataset_version__dataset",
             "worker",

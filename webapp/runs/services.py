@@ -49,6 +49,7 @@ class RunRequest:
         model: str,
         dataset: str | uuid.UUID,
         eval_dataset: str | uuid.UUID | None = None,
+        reward_model: str | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         self.method: Method = catalogue.get(method)
@@ -62,6 +63,23 @@ class RunRequest:
                 f"The model {self.model.name} could not be prepared.",
                 advice="See its page for the reason, or choose another.",
             )
+        self.reward_model = self._reward_model(actor, reward_model) if self._scores() else None
+
+    def _scores(self) -> bool:
+        """Whether the settings give the score of a reward model a weight."""
+        return bool(self.config.get("rewards", {}).get("reward_model"))
+
+    def _reward_model(self, actor: Actor, ref: str | None) -> BaseModel:
+        if not ref:
+            raise Invalid(
+                "The score of a reward model has a weight, and the run has none.",
+                advice="Choose a reward model, or set rewards.reward_model to 0.",
+                fields={"reward_model": ["must name a reward model"]},
+            )
+        found = model_resolve_for_run(actor, ref, team=self.team, field="reward_model")
+        if found.status != ModelStatus.READY:
+            raise Conflict(f"The reward model {found.name} is not ready.", advice="See its page, or choose another.")
+        return found
 
     def _version(self, actor: Actor, ref: str | uuid.UUID, field: str) -> DatasetVersion:
         try:
@@ -90,6 +108,7 @@ class RunRequest:
         return {
             "method": self.method.slug,
             "model": str(self.model.pk),
+            "reward_model": str(self.reward_model.pk) if self.reward_model else None,
             "dataset_version": str(self.dataset_version.pk),
             "eval_dataset_version": str(self.eval_dataset_version.pk) if self.eval_dataset_version else None,
             "config": self.config,
@@ -103,6 +122,7 @@ def run_create(
     model: str,
     dataset: str | uuid.UUID,
     eval_dataset: str | uuid.UUID | None = None,
+    reward_model: str | None = None,
     config: Mapping[str, Any] | None = None,
     project: str | None = None,
     name: str = "",
@@ -115,7 +135,15 @@ def run_create(
     parent: Run | None = None,
 ) -> Run:
     """Queue a run and wake a worker. The same `request_id` twice in a team gives the same run."""
-    request = RunRequest(actor, method=method, model=model, dataset=dataset, eval_dataset=eval_dataset, config=config)
+    request = RunRequest(
+        actor,
+        method=method,
+        model=model,
+        dataset=dataset,
+        eval_dataset=eval_dataset,
+        reward_model=reward_model,
+        config=config,
+    )
     team = request.team
     if request_id and (known := Run.objects.filter(team=team, request_id=request_id).first()):
         return known
@@ -133,6 +161,7 @@ def run_create(
                 **_hardware(request.config, gpu_memory_gb),
                 method=request.method.slug,
                 model=request.model,
+                reward_model=request.reward_model,
                 dataset_version=request.dataset_version,
                 eval_dataset_version=request.eval_dataset_version,
                 config=request.config,
@@ -169,6 +198,7 @@ def run_clone(*, actor: Actor, run: Run, changes: Mapping[str, Any] | None = Non
         model=str(run.model_id),
         dataset=run.dataset_version.dataset_id,
         eval_dataset=run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
+        reward_model=str(run.reward_model_id) if run.reward_model_id else None,
         config=config,
         project=str(run.project_id),
         name=name,
@@ -328,11 +358,18 @@ def preflight_request(
     model: str,
     dataset: str | uuid.UUID,
     eval_dataset: str | uuid.UUID | None = None,
+    reward_model: str | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Preflight:
     """Ask a worker to look at the data as the model would see it; the same question is answered from the last hour."""
     request = RunRequest(
-        actor, method=method, model=model, dataset=dataset, eval_dataset=eval_dataset, config=config
+        actor,
+        method=method,
+        model=model,
+        dataset=dataset,
+        eval_dataset=eval_dataset,
+        reward_model=reward_model,
+        config=config,
     ).as_dict()
     fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
     team_id = Dataset.objects.values_list("team_id", flat=True).get(versions=request["dataset_version"])

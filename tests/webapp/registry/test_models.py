@@ -253,6 +253,11 @@ def test_a_model_that_a_run_or_checkpoint_needs_stays(actor: Actor, team: Team) 
     with pytest.raises(Conflict) as caught:
         services.model_delete(actor=actor, model=run.model)
     assert caught.value.fields["used_by"] == [str(run.pk)]
+    scored = make_run(team, "scored", reward_model=make_base_model(team, "scorer"))
+    assert scored.reward_model is not None
+    with pytest.raises(Conflict) as caught:
+        services.model_delete(actor=actor, model=scored.reward_model)
+    assert caught.value.fields["used_by"] == [str(scored.pk)]
     checkpoint = make_checkpoint(team, base_model=make_base_model(team, "other"))
     assert checkpoint.base_model is not None
     with pytest.raises(Conflict) as caught:

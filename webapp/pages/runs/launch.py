@@ -37,6 +37,8 @@ from webapp.ui.forms import MethodForm
 DATASETS = 200
 MODELS = 100
 CHECKPOINTS = 50
+# The method whose checkpoints score answers.
+REWARD_MODEL = "reward-model"
 MAX_NAME = 200
 # A preflight that no worker has answered is asked for again by the page this many times, about a second apart.
 PREFLIGHT_TRIES = 60
@@ -115,6 +117,28 @@ class LaunchForm:
                 return one
         return None
 
+    @property
+    def asks_for_reward_model(self) -> bool:
+        """Whether the settings give the score of a reward model a weight."""
+        setting = self.settings.settings.get("rewards.reward_model") if self.settings else None
+        return setting is not None and bool(setting.value)
+
+    @cached_property
+    def scorers(self) -> list[Source]:
+        """What may be a reward model: checkpoints that were trained to be one, and models from elsewhere."""
+        actor, team = self.actor, self.actor.current_team.pk
+        checkpoints = checkpoints_visible(actor, team).filter(method=REWARD_MODEL).order_by("-id")
+        models = models_visible(actor, team).filter(source__in=(ModelSource.HUB, ModelSource.PATH)).order_by("-id")
+        chosen = self.value("reward_model")
+        return [*_with_chosen(checkpoints, chosen, CHECKPOINTS), *_with_chosen(models, chosen, MODELS)]
+
+    @property
+    def scorer(self) -> Source | None:
+        """The reward model that is chosen, where one is needed."""
+        if not self.asks_for_reward_model:
+            return None
+        return next((one for one in self.scorers if str(one.pk) == self.value("reward_model")), None)
+
     @cached_property
     def datasets(self) -> list[DatasetChoice]:
         found, _ = datasets_page(actor=self.actor, team=self.actor.current_team, limit=DATASETS)
@@ -147,6 +171,8 @@ class LaunchForm:
             return f"{self.source.name} could not be prepared: choose another model."
         if self.dataset is None:
             return "Choose a dataset."
+        if self.asks_for_reward_model and self.scorer is None:
+            return "Choose a reward model, or give its score no weight."
         for choice in (self.dataset, self.held_out):
             if choice is not None and choice.reason:
                 return f"{choice.dataset.name} does not fit: {choice.reason}"
@@ -165,6 +191,7 @@ class LaunchForm:
             "model": self.value("model"),
             "dataset": self.value("dataset"),
             "eval_dataset": self.value("eval_dataset") or None,
+            "reward_model": (self.value("reward_model") or None) if self.asks_for_reward_model else None,
             "config": self.settings.changes if self.settings else {},
         }
 
@@ -200,6 +227,7 @@ class LaunchForm:
         return recipe.config_file(
             method=self.method.slug,
             model=self.source,
+            reward_model=self.scorer,
             rows=self.dataset.version,
             held_out=self.held_out.version if self.held_out else None,
             config=self.request()["config"],
@@ -330,11 +358,18 @@ def _choices_of(run: Run) -> dict[str, str]:
         "model": STARTER if run.model.source == ModelSource.STARTER else str(run.model_id),
         "dataset": str(run.dataset_version.dataset_id),
         "eval_dataset": str(held_out.dataset_id) if held_out else "",
+        "reward_model": _scorer_of(run),
         "project": run.project.name,
         "tags": ", ".join(run.tags),
         "labels": ", ".join(run.labels),
         "gpu_memory_gb": str(run.gpu_memory_gb or ""),
     }
+
+
+def _scorer_of(run: Run) -> str:
+    """What scored its answers, as the picker names it: a checkpoint by its own id."""
+    model = run.reward_model
+    return str(model.checkpoint_id or model.pk) if model else ""
 
 
 def _run_to_clone(actor: Actor, pk: str) -> Run | None:

@@ -15,15 +15,16 @@ def config_file(
     *,
     method: str,
     model: BaseModel | Checkpoint,
+    reward_model: BaseModel | Checkpoint | None,
     rows: DatasetVersion,
     held_out: DatasetVersion | None,
     config: Mapping[str, Any],
 ) -> str:
     """What `python -m polm_core run` takes; the model and the rows are to be put beside the file."""
-    hub_id = model.hub_id if isinstance(model, BaseModel) else ""
     spec = {
         "method": method,
-        "model": {"hub_id": hub_id} if hub_id else {"path": f"./{model.name}"},
+        "model": _where(model),
+        **({"reward_model": _where(reward_model)} if reward_model is not None else {}),
         "dataset": {"path": "./rows.jsonl", "format": rows.format},
     }
     if held_out is not None:
@@ -31,6 +32,11 @@ def config_file(
     if config:
         spec["config"] = dict(config)
     return str(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+
+
+def _where(model: BaseModel | Checkpoint) -> dict[str, str]:
+    hub_id = model.hub_id if isinstance(model, BaseModel) else ""
+    return {"hub_id": hub_id} if hub_id else {"path": f"./{model.name}"}
 
 
 def api_call(url: str, body: Mapping[str, Any]) -> str:

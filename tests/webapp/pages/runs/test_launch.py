@@ -15,7 +15,7 @@ from tests.webapp.pages.runs.conftest import HTMX, text
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, User
 from webapp.datasets.models import DatasetVersion, VersionStatus
-from webapp.registry.models import BaseModel, ModelStatus
+from webapp.registry.models import BaseModel, Checkpoint, ModelStatus
 from webapp.runs.models import Preflight, Run
 from webapp.runs.services import preflight_finish
 
@@ -117,6 +117,33 @@ def test_a_link_to_a_checkpoint_far_down_the_list_still_chooses_it(
     old, _ = make_checkpoint(team, "old"), make_checkpoint(team, "new")
     shown = text(pages.get(f"/runs/new?model={old.pk}"))
     assert f'value="{old.pk}" selected' in shown
+
+
+def test_a_reward_model_is_asked_for_once_its_score_has_a_weight(
+    pages: Client, choice: dict[str, str], actor: Actor, team: Team
+) -> None:
+    answers = b"".join(b'{"prompt": "%d + 1 =", "answer": "%d"}\n' % (n, n + 1) for n in range(8))
+    rows = factories.make_version(actor, "sums", answers)
+    chosen = {**choice, "method": "rloo", "settings_of": "rloo", "dataset": str(rows.dataset_id)}
+    writer, scorer = make_checkpoint(team, "writes"), make_checkpoint(team, "scores")
+    Checkpoint.objects.filter(pk=scorer.pk).update(method="reward-model")
+    assert 'select id="reward_model"' not in post(pages, chosen)
+    chosen["config.rewards.reward_model"] = "0.5"
+    shown = post(pages, chosen)
+    assert reason(shown) == "Choose a reward model, or give its score no weight."
+    offered = " ".join(options(shown, "reward_model"))
+    assert str(scorer.pk) in offered
+    assert str(writer.pk) not in offered
+    chosen["reward_model"] = str(scorer.pk)
+    shown = post(pages, chosen)
+    assert is_enabled(shown)
+    assert "reward_model:\n  path: ./scores" in shown
+    assert launch(pages, chosen).status_code == 302
+    run = Run.objects.get()
+    assert run.reward_model is not None
+    assert run.reward_model.checkpoint == scorer
+    cloned = text(pages.get(f"/runs/new?clone={run.pk}"))
+    assert f'<option value="{scorer.pk}" selected>' in cloned
 
 
 @pytest.mark.parametrize("link", ["?method=nope", "?model=x&dataset=y", "?clone=x", "?method=s%00ft", "?priority=x"])
