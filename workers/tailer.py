@@ -219,6 +219,7 @@ def _sample(claim: Claim, offset: int, sample: dict[str, Any]) -> RunSample:
         offset=offset,
         prompt=_text(sample.get("prompt")),
         completion=_text(sample.get("completion")),
+        is_rollout="advantage" in sample,
         data={key: value for key, value in sample.items() if key not in known},
     )
 

@@ -30,7 +30,7 @@ COMPARING = frozenset({"math", "exact"})
 
 
 def _weight(default: float = 0.0) -> Any:
-    return setting(default, group=REWARDS, step=0.1, ge=-100, le=100)
+    return setting(default, group=REWARDS, unit="weight", step=0.1, ge=-100, le=100)
 
 
 def _option(default: Any, of: str, *, media: str = "", **more: Any) -> Any:
@@ -188,7 +188,7 @@ class OnlineConfig(WritingConfig):
     # Half a prompt asks something else.
     drops_long_rows: ClassVar[bool] = True
 
-    batch_size: int = setting(8, group=MAIN, unit="answers per device", source="trl", ge=1, le=4096)
+    batch_size: int = setting(8, group=MAIN, unit="answers", source="trl", ge=1, le=4096)
     """Answers in one forward pass on one device: lower it when memory runs out, and raise
     gradient_accumulation_steps."""
 

@@ -107,6 +107,7 @@ def test_samples_arrive_once_with_their_extras(claim: Claim, run_dir: RunDir) ->
     rows: list[dict[str, Any]] = [
         {"step": 0, "prompt": "2 + 3?", "completion": "six", "reference": "5"},
         {"step": 5, "prompt": "2 + 3?", "completion": "5\0", "reference": "5"},
+        {"step": 6, "prompt": "2 + 3?", "completion": "5", "rewards": {"math": None}, "reward": None, "advantage": 0.0},
     ]
     with run_dir.samples.open("a") as file:
         for row in rows:
@@ -114,9 +115,10 @@ def test_samples_arrive_once_with_their_extras(claim: Claim, run_dir: RunDir) ->
     for _ in range(2):
         Tailer(claim, run_dir).read()
     found = list(RunSample.objects.order_by("offset"))
-    assert [(one.step, one.completion, one.data) for one in found] == [
-        (0, "six", {"reference": "5"}),
-        (5, "5", {"reference": "5"}),
+    assert [(one.step, one.completion, one.is_rollout, one.data) for one in found] == [
+        (0, "six", False, {"reference": "5"}),
+        (5, "5", False, {"reference": "5"}),
+        (6, "5", True, {"rewards": {"math": None}, "reward": None, "advantage": 0.0}),
     ]
 
 

@@ -132,6 +132,7 @@ class SampleOut(Schema):
     step: int
     prompt: str
     completion: str
+    is_rollout: bool
     data: dict[str, Any]
 
 
@@ -316,13 +317,20 @@ def run_logs(request: ActorRequest, run_id: str, tail: Tail = None, start: Place
 
 @router.get("/runs/{run_id}/samples", response=SamplesOut)
 def run_samples(
-    request: ActorRequest, run_id: str, step: int | None = None, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None
+    request: ActorRequest,
+    run_id: str,
+    step: int | None = None,
+    rollouts: bool | None = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: str | None = None,
 ) -> dict[str, Any]:
-    """Generations on held-out prompts, newest first."""
+    """Answers to held-out prompts and rollouts, or one kind alone, newest first."""
     found = selectors.run_get(request.actor, run_id)
     samples: Any = RunSample.objects.filter(run=found)
     if step is not None:
         samples = samples.filter(step=step)
+    if rollouts is not None:
+        samples = samples.filter(is_rollout=rollouts)
     items, next_cursor = page(samples, limit, cursor)
     return {"items": items, "next_cursor": next_cursor}
 

@@ -245,7 +245,11 @@ class RemovedCheckpoint(models.Model):
 
 
 class RunSample(models.Model):
-    """One generation on a held-out prompt, or one rollout. `data` holds reward parts, advantage and the reference."""
+    """One answer: to a held-out prompt, or a rollout, that the model learned from by its reward.
+
+    `data` holds the reference; of a rollout also reward parts, the weighted reward, the advantage and the prompt's
+    place in its step (`group`).
+    """
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="samples")
     step = models.BigIntegerField()
@@ -253,11 +257,15 @@ class RunSample(models.Model):
     offset = models.BigIntegerField()
     prompt = models.TextField()
     completion = models.TextField()
+    is_rollout = models.BooleanField(default=False)
     data = models.JSONField(default=dict, blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "offset"], name="run_sample_offset_unique")]
-        indexes = [models.Index(fields=["run", "step", "id"], name="run_sample_step")]
+        indexes = [
+            models.Index(fields=["run", "step", "id"], name="run_sample_step"),
+            models.Index(fields=["run", "is_rollout", "step", "id"], name="run_sample_kind"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.run} at {self.step}"

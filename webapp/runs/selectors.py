@@ -14,6 +14,9 @@ from webapp.errors import Invalid
 from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.models import ACTIVE, Project, Run, RunLog, RunSample, Status, Worker
 
+# What a person chooses a step from.
+MAX_STEPS = 1000
+
 
 def workers_alive() -> int:
     """How many workers have reported within the last seconds."""
@@ -143,15 +146,22 @@ def run_log(run: Run, *, start: int = 0, tail: int | None = None) -> tuple[str, 
     return text, end
 
 
-def run_samples(run: Run, *, step: int | None = None) -> QuerySet[RunSample]:
-    """The samples of a run, newest step first."""
-    samples = RunSample.objects.filter(run=run).order_by("-step", "id")
+def run_samples(run: Run, *, step: int | None = None, rollouts: bool = False) -> QuerySet[RunSample]:
+    """The answers of a run to held-out prompts, newest step first, or its rollouts."""
+    samples = RunSample.objects.filter(run=run, is_rollout=rollouts).order_by("-step", "id")
     return samples if step is None else samples.filter(step=step)
 
 
-def sample_steps(run: Run) -> list[int]:
-    """The steps that have samples, oldest first."""
-    return list(RunSample.objects.filter(run=run).values_list("step", flat=True).distinct().order_by("step")[:1000])
+def sample_steps(run: Run, *, rollouts: bool = False) -> list[int]:
+    """The steps that have such answers, oldest first; of very many the newest, and the first of all."""
+    found = RunSample.objects.filter(run=run, is_rollout=rollouts).values_list("step", flat=True).distinct()
+    newest = list(found.order_by("-step")[:MAX_STEPS])[::-1]
+    first = found.order_by("step").first() if len(newest) == MAX_STEPS else None
+    return newest if first is None or first == newest[0] else [first, *newest]
+
+
+def has_rollouts(run: Run) -> bool:
+    return RunSample.objects.filter(run=run, is_rollout=True).exists()
 
 
 def projects(actor: Actor) -> QuerySet[Project]:

@@ -167,6 +167,10 @@ def test_samples_by_step(api: ApiClient, team: Team) -> None:
         RunSample.objects.create(run=run, step=step, offset=offset, prompt="p", completion=str(step), data={})
     assert [one["step"] for one in api.get(f"/runs/{run.pk}/samples").json()["items"]] == [5, 0, 0]
     assert len(api.get(f"/runs/{run.pk}/samples", {"step": 5}).json()["items"]) == 1
+    RunSample.objects.filter(step=5).update(is_rollout=True)
+    for asked, steps in ((True, [5]), (False, [0, 0])):
+        found = api.get(f"/runs/{run.pk}/samples", {"rollouts": asked}).json()["items"]
+        assert [(one["step"], one["is_rollout"]) for one in found] == [(step, asked) for step in steps]
 
 
 def test_the_config_file_reads_back(api: ApiClient, team: Team) -> None:

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
+from webapp.pages.runs import rollouts
 from webapp.pages.runs.figures import headline_charts, headlines, method_of
 from webapp.runs import selectors
 from webapp.runs.api import config_yaml
@@ -57,8 +58,14 @@ class Answer:
 @requires(Role.VIEWER)
 @require_safe
 def samples(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
-    """Fragment: the answers of one step beside those of the first, or those to one prompt (`like`) at every step."""
+    """Fragment: the answers of one step beside those of the first, or those to one prompt (`like`) at every step.
+
+    With `show=rollouts`, the answers that the model learned from in one step.
+    """
     found = selectors.run_get(request.actor, pk)
+    if request.GET.get("show") == "rollouts":
+        context = rollouts.at_step(found, request.GET.get("step", ""), request.GET.get("sort", ""))
+        return render(request, "runs/_rollouts.html", context)
     like = request.GET.get("like", "")
     if like.isdigit():
         return render(request, "runs/_samples_of_prompt.html", _across_steps(found, int(like)))
@@ -77,6 +84,7 @@ def _at_step(run: Run, asked: str) -> dict[str, object]:
         "step": step,
         "first_step": first,
         "follows": step == newest,
+        "has_rollouts": selectors.has_rollouts(run),
         "answers": [Answer(one, before.get(one.prompt)) for one in shown],
     }
 

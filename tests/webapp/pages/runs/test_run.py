@@ -200,6 +200,80 @@ def test_a_prompt_s_answers_at_every_step(fragment: Fragment, run: Run) -> None:
     assert "other" not in shown
 
 
+def rollout(run: Run, step: int, group: int, completion: str, reward: float | None, advantage: float) -> RunSample:
+    made = sample(
+        run,
+        step,
+        f"prompt {group}?",
+        completion,
+        group=group,
+        reference="5",
+        rewards={"math": reward, "length": 0.25},
+        reward=reward,
+        advantage=advantage,
+    )
+    RunSample.objects.filter(pk=made.pk).update(is_rollout=True)
+    return made
+
+
+def test_answers_learned_from_stand_by_prompt_and_by_what_they_got(
+    fragment: Fragment, run: Run, django_assert_num_queries: Any
+) -> None:
+    sample(run, 0, "held out?", "yes")
+    rollout(run, 1, 0, "an earlier answer", 0.5, 0.0)
+    for group, text_, reward, advantage in (
+        (0, "a poor one", 0.125, -1.5),
+        (0, "a fair one", 0.5, 0.75),
+        (1, "<b>the best</b>", 1.0, 0.25),
+        (1, "one without a reward", None, 0.0),
+    ):
+        rollout(run, 2, group, text_, reward, advantage)
+    shown = fragment(path(run, "/samples?show=rollouts"))
+    order = ["&lt;b&gt;the best", "one without a reward", "a fair one", "a poor one"]
+    assert sorted(order, key=shown.index) == order, "by prompt, the highest reward first"
+    assert "reward 0.125" in shown
+    assert "math not judged, length 0.25" in shown
+    assert "held out?" not in shown
+    assert "earlier" not in shown
+    assert "data-follow" in shown
+    order = ["a fair one", "a poor one", "&lt;b&gt;the best", "one without a reward"]
+    shown = fragment(path(run, "/samples?show=rollouts&sort=advantage"))
+    assert sorted(order, key=shown.index) == order
+    shown = fragment(path(run, "/samples?show=rollouts&step=1"))
+    assert "an earlier answer" in shown
+    assert "data-follow" not in shown
+    for group in range(2, 20):
+        rollout(run, 2, group, "more", 0.0, 0.0)
+    with django_assert_num_queries(6):
+        fragment(path(run, "/samples?show=rollouts"))
+
+
+def test_answers_learned_from_are_no_answers_to_held_out_prompts(fragment: Fragment, run: Run) -> None:
+    sample(run, 0, "held out?", "before")
+    sample(run, 4, "held out?", "after")
+    assert "samples-show" not in fragment(path(run, "/samples"))
+    rollout(run, 5, 0, "learned from", 1.0, 0.5)
+    shown = fragment(path(run, "/samples"))
+    assert "samples-show" in shown
+    assert "learned from</p>" not in shown
+    assert "4 (newest)" in shown
+
+
+@pytest.mark.parametrize("query", ["", "&step=x", "&step=7", "&sort=nonsense"])
+def test_a_run_that_has_not_answered_yet_says_when_it_will(fragment: Fragment, run: Run, query: str) -> None:
+    assert "No answers yet" in fragment(path(run, f"/samples?show=rollouts{query}"))
+
+
+def test_of_many_steps_the_newest_and_the_first_are_offered(
+    fragment: Fragment, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.runs.selectors.MAX_STEPS", 3)
+    for step in range(6):
+        sample(run, step, "held out?", "yes")
+    shown = fragment(path(run, "/samples"))
+    assert [f'<option value="{step}"' in shown for step in range(6)] == [True, False, False, True, True, True]
+
+
 def test_samples_of_another_run_are_not_shown(fragment: Fragment, run: Run, other_team: Team) -> None:
     theirs = sample(make_run(other_team, "theirs"), 0, "secret?", "secret")
     assert "secret" not in fragment(path(run, f"/samples?like={theirs.pk}"))
