@@ -83,8 +83,7 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig) -
 
     Of each step those of `config.logged_prompts` prompts are written, so that the file is bounded.
     """
-    weights = config.rewards.weights
-    most = config.logged_prompts * config.num_generations
+    weights, answers = config.rewards.weights, config.num_generations
 
     class WritesRollouts(trainer):
         def _generate_and_score_completions(self, inputs: list[Row]) -> Any:
@@ -93,7 +92,10 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig) -
                 column.clear()
             output = super()._generate_and_score_completions(inputs)
             if self.model.training:
-                self._write(inputs[:most])
+                # Of several processes the first has the first rows, and all that was made of every row. The last
+                # prompt's other answers may be made elsewhere.
+                prompts = min(config.logged_prompts, math.ceil(len(inputs) / answers))
+                self._write([inputs[min(index, len(inputs) - 1)] for index in range(prompts * answers)])
             return output
 
         def _write(self, rows: list[Row]) -> None:
@@ -106,7 +108,7 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig) -
                     plain_text(row["prompt"]),
                     logs["completion"][index],
                     **({"reference": row["answer"]} if "answer" in row else {}),
-                    group=index // config.num_generations,
+                    group=index // answers,
                     rewards=parts,
                     reward=sum(weights[name] * value for name, value in judged.items()) if judged else None,
                     advantage=_number(logs["advantages"][index]),

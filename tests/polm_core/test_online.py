@@ -13,6 +13,7 @@ from polm_core.preflight import Report, preflight
 from polm_core.run import EXIT_FAILED, execute
 from polm_core.run_dir import RunDir
 from tests.polm_core.conftest import MakeRun, points, samples
+from tests.polm_core.test_ranks import carry_out
 from tests.support import tiny
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("default")]
@@ -46,7 +47,22 @@ def test_answers_are_written_with_their_rewards_and_advantages(make_run: MakeRun
     rewards = {"math": 0.5, **LENGTH, "no_repeats": -0.25}
     run_dir = online_run(make_run, batch_size=8, num_generations=4, logged_prompts=1, beta=0, rewards=rewards)
     assert execute(run_dir.root) == 0
-    written = rollouts(run_dir)
+    check_rollouts(rollouts(run_dir))
+    assert points(run_dir, "rewards/length/mean").keys() == {1, 2, 3, 4}
+    assert points(run_dir, "eval/rewards/length/mean").keys() == {0, 4}
+
+
+@pytest.mark.timeout(900)
+def test_answers_of_a_group_that_several_processes_wrote_are_together(make_run: MakeRun) -> None:
+    rewards = {"math": 0.5, **LENGTH, "no_repeats": -0.25}
+    together = {"processes": 2, "devices": 0, "batch_size": 2, "num_generations": 4}
+    run_dir = online_run(make_run, **together, logged_prompts=3, beta=0, rewards=rewards)
+    assert carry_out(run_dir) == 0, run_dir.log.read_text()
+    check_rollouts(rollouts(run_dir))
+
+
+def check_rollouts(written: list[dict[str, Any]]) -> None:
+    """Four answers to one prompt in each of four steps, whose numbers follow from each other."""
     assert [sample["step"] for sample in written] == [step for step in (1, 2, 3, 4) for _ in range(4)]
     for _, group in groupby(written, key=lambda sample: (sample["step"], sample["group"])):
         answers = list(group)
@@ -60,8 +76,6 @@ def test_answers_are_written_with_their_rewards_and_advantages(make_run: MakeRun
             others = [other["reward"] for other in answers if other is not answer]
             assert answer["advantage"] == pytest.approx(answer["reward"] - sum(others) / 3, abs=1e-5)
     assert any(answer["advantage"] for answer in written)
-    assert points(run_dir, "rewards/length/mean").keys() == {1, 2, 3, 4}
-    assert points(run_dir, "eval/rewards/length/mean").keys() == {0, 4}
 
 
 def test_no_more_answers_are_written_than_asked_for(make_run: MakeRun) -> None:
