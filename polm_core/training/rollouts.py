@@ -109,6 +109,7 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig) -
                     logs["completion"][index],
                     **({"reference": row["answer"]} if "answer" in row else {}),
                     group=index // answers,
+                    place=index % answers,
                     rewards=parts,
                     reward=sum(weights[name] * value for name, value in judged.items()) if judged else None,
                     advantage=_number(logs["advantages"][index]),

@@ -66,6 +66,7 @@ def check_rollouts(written: list[dict[str, Any]]) -> None:
     assert [sample["step"] for sample in written] == [step for step in (1, 2, 3, 4) for _ in range(4)]
     for _, group in groupby(written, key=lambda sample: (sample["step"], sample["group"])):
         answers = list(group)
+        assert [answer["place"] for answer in answers] == [0, 1, 2, 3]
         assert len({(answer["prompt"], answer["reference"]) for answer in answers}) == 1
         for answer in answers:
             parts = answer["rewards"]

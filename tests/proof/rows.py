@@ -78,8 +78,8 @@ def _reward(slug: str, gain: float, **settings: Any) -> ProofRow:
     shared = {
         "batch_size": 16,
         "num_generations": 4,
-        "max_completion_length": 48,
-        "eval_rows": 80,
+        "max_completion_length": 32,
+        "eval_rows": 60,
         "rewards": {"math": 1.0, "length": 0.5, "length_max": 40},
     }
     return ProofRow(slug, "eval/reward", "reward", gain=gain, settings={**_LORA, **shared, **settings})
@@ -109,7 +109,7 @@ ROWS: tuple[ProofRow, ...] = (
         gain=0.2,
         settings={**_LORA, "learning_rate": 2e-4, "batch_size": 4},
     ),
-    _reward("rloo", 0.15, learning_rate=3e-4),
+    _reward("rloo", 0.1, learning_rate=3e-4),
     _margin("dpo", 0.2),
     _margin("ipo", 0.2),
     _margin("slic", 0.2),

@@ -1,5 +1,6 @@
 """Answers that a model learned from: one step of them, by prompt, with their rewards."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +60,13 @@ def at_step(run: Run, asked: str, sort: str) -> dict[str, object]:
         "follows": step == newest,
         "sorts": SORTS,
         "sort": sort,
-        "groups": _groups([Rollout(sample) for sample in shown], sort),
+        "groups": _groups([Rollout(sample) for sample in _last(shown)], sort),
     }
+
+
+def _last(samples: Iterable[RunSample]) -> Iterable[RunSample]:
+    """Of answers with one place the newest: a run that went on from a checkpoint before this step wrote them twice."""
+    return {(one.data.get("group"), one.data.get("place", one.pk)): one for one in samples}.values()
 
 
 def _groups(answers: list[Rollout], sort: str) -> list[Group]:

@@ -248,6 +248,19 @@ def test_answers_learned_from_stand_by_prompt_and_by_what_they_got(
         fragment(path(run, "/samples?show=rollouts"))
 
 
+def test_a_step_that_was_done_again_after_a_resume_is_shown_once(fragment: Fragment, run: Run) -> None:
+    for said in ("at first", "again"):
+        for place in range(2):
+            made = rollout(run, 3, 0, f"{said} {place}", 1.0, 0.0)
+            made.data["place"] = place
+            made.is_rollout = True
+            made.save()
+    shown = fragment(path(run, "/samples?show=rollouts"))
+    assert "at first" not in shown
+    assert "again 0" in shown
+    assert "again 1" in shown
+
+
 def test_answers_learned_from_are_no_answers_to_held_out_prompts(fragment: Fragment, run: Run) -> None:
     sample(run, 0, "held out?", "before")
     sample(run, 4, "held out?", "after")
