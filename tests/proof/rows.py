@@ -109,7 +109,7 @@ ROWS: tuple[ProofRow, ...] = (
         gain=0.2,
         settings={**_LORA, "learning_rate": 2e-4, "batch_size": 4},
     ),
-    _reward("rloo", 0.1, learning_rate=3e-4),
+    _reward("rloo", 0.1, learning_rate=5e-4),
     _margin("dpo", 0.2),
     _margin("ipo", 0.2),
     _margin("slic", 0.2),
