@@ -114,6 +114,23 @@ class RewardsConfig(Block):
     """Weight of the score that the run's reward model gives the whole answer. Its scores have no bounds: look at them
     first, and weigh the others accordingly."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_mapping(cls, value: Any) -> Any:
+        """Accept a list of rewards, each with its weight (1 when not given) and options: these and no others."""
+        if not isinstance(value, list):
+            return value
+        found: dict[str, Any] = {}
+        for item in value:
+            options = {"type": item} if isinstance(item, str) else dict(item) if isinstance(item, dict) else {}
+            name = options.pop("type", None)
+            if name not in REWARD_NAMES:
+                raise ValueError(f"must be rewards that each name their type, one of {', '.join(REWARD_NAMES)}")
+            if name in found:
+                raise ValueError(f"must not name {name} twice")
+            found |= {name: options.pop("weight", 1.0), **options}
+        return {"math": 0.0} | found
+
     @field_validator("must_contain", "must_not_contain", mode="before")
     @classmethod
     def _as_texts(cls, value: Any) -> Any:

@@ -1,6 +1,7 @@
 """The one callback: decides when a run is logged, evaluated and saved, and writes all of it into the run directory."""
 
 import logging
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ _NOT_METRICS = {
     "steps_per_second",
     "total_flos",
 }
+# trl's name of a part of the reward; what preference methods call `rewards/chosen` is none.
+_REWARD_PART = re.compile(r"rewards/([^/]+)/(mean|std)")
 # `running.json` is the mean that bco shifts its rewards by.
 _TRAINER_STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json", "running.json", PROMPT_ENCODER)
 _ADAPTER_CONFIG = "adapter_config.json"
@@ -123,6 +126,8 @@ def metric_values(logs: Mapping[str, Any]) -> dict[str, float]:
         prefix, _, rest = key.partition("_")
         name = rest if prefix == "eval" else key
         if prefix != "train" and name not in _NOT_METRICS:
+            if part := _REWARD_PART.fullmatch(name):
+                name = f"reward/{part[1]}" if part[2] == "mean" else f"reward/{part[1]}/std"
             values[f"eval/{name}" if prefix == "eval" else name] = value
     return values
 

@@ -48,8 +48,8 @@ def test_answers_are_written_with_their_rewards_and_advantages(make_run: MakeRun
     run_dir = online_run(make_run, batch_size=8, num_generations=4, logged_prompts=1, beta=0, rewards=rewards)
     assert execute(run_dir.root) == 0
     check_rollouts(rollouts(run_dir))
-    assert points(run_dir, "rewards/length/mean").keys() == {1, 2, 3, 4}
-    assert points(run_dir, "eval/rewards/length/mean").keys() == {0, 4}
+    assert points(run_dir, "reward/length").keys() == {1, 2, 3, 4}
+    assert points(run_dir, "eval/reward/length").keys() == {0, 4}
 
 
 @pytest.mark.timeout(900)

@@ -11,7 +11,7 @@ REWARD = ChartSpec(
 )
 REWARD_PARTS = ChartSpec(
     "Parts of the reward",
-    tuple(f"rewards/{name}/mean" for name in REWARD_NAMES),
+    tuple(f"reward/{name}" for name in REWARD_NAMES),
     "",
     "Each reward on its own, before its weight. One that falls while the sum rises is being traded away.",
 )

@@ -65,6 +65,29 @@ def test_words_and_schemas_may_come_as_a_form_or_a_program_writes_them() -> None
     assert json.loads(config.json_schema) == {"type": "object"}
 
 
+def test_rewards_may_come_as_a_list() -> None:
+    config = RewardsConfig.model_validate(["think_tags", {"type": "length", "weight": 0.5, "length_max": 80}])
+    assert config.weights == {"think_tags": 1.0, "length": 0.5}
+    assert config.length_max == 80
+
+
+@pytest.mark.parametrize(
+    ("rewards", "said"),
+    [
+        (["maths"], "one of math, exact"),
+        ([5], "each name their type"),
+        ([{"weight": 1}], "each name their type"),
+        ([{"type": ["math"]}], "each name their type"),
+        (["math", {"type": "math"}], "must not name math twice"),
+        ([], "at least one reward a weight"),
+        ([{"type": "math", "wight": 2}], "not permitted"),
+    ],
+)
+def test_a_list_that_makes_no_sense_is_refused(rewards: list[Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        RewardsConfig.model_validate(rewards)
+
+
 def test_answers_to_a_prompt_divide_the_answers_of_a_step() -> None:
     where, message = problem(OnlineConfig, batch_size=6, num_generations=4)
     assert where == "num_generations"
