@@ -143,8 +143,12 @@ def test_a_child_that_nobody_attends_to_is_ended(server: psutil.Process, tmp_pat
 
 def test_a_child_tells_where_it_hangs(server: psutil.Process, tmp_path: Path) -> None:
     child = hanging_child(tmp_path)
-    wait_until(lambda: child.dump_stacks() == "")
-    wait_until(lambda: "_read_yaml" in (child.folder / "log.txt").read_text())
+
+    def hangs() -> bool:
+        """Asked as it starts, it tells where it is on the way."""
+        return child.dump_stacks() == "" and "_read_yaml" in (child.folder / "log.txt").read_text()
+
+    wait_until(hangs)
     assert child.alive()
     assert child.keeper is not None
     trainer = psutil.Process(child.keeper.pid).children()[0]
