@@ -11,6 +11,7 @@ import os
 import random
 import sys
 import time
+from dataclasses import replace
 
 import django
 import httpx
@@ -165,7 +166,7 @@ class Soak:
         rows.append(
             Row("refused or failed", len(self.problems), "", "0", not self.problems, "; ".join(self.problems[:3]))
         )
-        return rows
+        return [replace(row, name=f"Soak, {row.name}") for row in rows]
 
     def _points(self) -> Row:
         missing = 0
