@@ -4,14 +4,26 @@ from typing import NamedTuple
 
 from polm_core.errors import ConfigError
 from polm_core.method import Method, Paradigm, near
-from polm_core.methods.alignment import bco, cpo, dpo, dpo_presets, kto, orpo, reward_model, rloo
+from polm_core.methods.alignment import (
+    bco,
+    constitutional_ai,
+    cpo,
+    dpo,
+    dpo_presets,
+    kto,
+    orpo,
+    reward_model,
+    rlaif,
+    rloo,
+)
 from polm_core.methods.efficiency import adapters
-from polm_core.methods.fine_tuning import sft, soft_prompts
+from polm_core.methods.fine_tuning import reft, sft, soft_prompts
 from polm_core.methods.integration import continued_pretraining
 
 METHODS: tuple[Method, ...] = (
     sft.METHOD,
     *soft_prompts.METHODS,
+    reft.METHOD,
     reward_model.METHOD,
     rloo.METHOD,
     dpo.METHOD,
@@ -20,6 +32,8 @@ METHODS: tuple[Method, ...] = (
     bco.METHOD,
     orpo.METHOD,
     *cpo.METHODS,
+    rlaif.METHOD,
+    constitutional_ai.METHOD,
     *adapters.METHODS,
     continued_pretraining.METHOD,
 )

@@ -54,8 +54,8 @@ class ModelShape(NamedTuple):
 class Workload(NamedTuple):
     """What is computed: tokens of a row (mean and near the longest, over all its sequences), rows of an evaluation.
 
-    `answer_tokens` is the longest answer that the model writes to learn from it, 0 where it learns from rows;
-    `scorer_weights` counts the weights of the model that judges these.
+    `answer_tokens` is the longest answer that the model writes to learn from it, 0 where it learns from rows; they
+    are written in `rollouts` turns. `scorer_weights` counts the weights of the model that judges them.
     """
 
     tokens_per_row: float
@@ -65,6 +65,7 @@ class Workload(NamedTuple):
     has_reference: bool
     needs_logits: bool
     answer_tokens: int = 0
+    rollouts: int = 0
     scorer_weights: int = 0
 
 
@@ -262,7 +263,7 @@ def _seconds(shape: ModelShape, config: TrainConfig, work: Workload, flops: floa
     answers = 0
     if isinstance(config, WritingConfig) and config.generation.samples:
         answers = evaluations * config.generation.max_new_tokens
-    batches = work.steps + evaluations * math.ceil(work.held_out_rows / config.batch_size)
+    batches = work.rollouts + evaluations * math.ceil(work.held_out_rows / config.batch_size)
     answers += batches * work.answer_tokens
     return compute + answers * shape.parameters * _FLOAT / _MEMORY_BYTES_PER_SECOND
 

@@ -199,15 +199,13 @@ class RewardsConfig(Block):
         return any(asked) or self.no_commas or bool(self.ends_with) or self.letter_case != "any"
 
 
-class OnlineConfig(WritingConfig):
-    """A method whose model writes answers as it trains, and learns from the rewards they get."""
+class AnsweringConfig(WritingConfig):
+    """A method that is given prompts: its model writes the answers, and they are rewarded."""
 
     # Half a prompt asks something else.
     drops_long_rows: ClassVar[bool] = True
-
-    batch_size: int = setting(8, group=MAIN, unit="answers", source="trl", ge=1, le=4096)
-    """Answers in one forward pass on one device: lower it when memory runs out, and raise
-    gradient_accumulation_steps."""
+    # Answers of the model that stand after the prompt in the longest text that it reads and writes.
+    answers_in_a_text: ClassVar[int] = 1
 
     max_length: int = setting(512, group=DATA, unit="tokens", ge=8, le=1_048_576)
     """Longest prompt; rows with a longer one are left out."""
@@ -218,10 +216,6 @@ class OnlineConfig(WritingConfig):
     chat_template: bool = setting(True, group=DATA)
     """Put plain-text prompts into the model's chat turns; off has the model go on from the bare text."""
 
-    num_generations: int = setting(4, group=MAIN, unit="answers", source="RLOO, arXiv 2402.14740", ge=2, le=1024)
-    """Answers to each prompt, which are compared with each other. It divides the answers of a step: batch_size x
-    gradient_accumulation_steps x processes."""
-
     max_completion_length: int = setting(256, group=MAIN, unit="tokens", ge=1, le=32_768)
     """Longest answer while training; what is not finished by then is cut off."""
 
@@ -231,14 +225,45 @@ class OnlineConfig(WritingConfig):
     top_p: float = setting(1.0, group=ROLLOUTS, source="trl", step=0.05, gt=0, le=1)
     """Draw from the likeliest tokens that together reach this probability."""
 
+    rewards: RewardsConfig = setting(RewardsConfig(), group=REWARDS)
+    """What answers are rewarded for."""
+
+    @property
+    def prompts_needed(self) -> int:
+        """The fewest prompts that a run can start with."""
+        return 1
+
+    @property
+    def steps_before_epochs(self) -> int:
+        """Optimiser steps before those that the epochs count."""
+        return 0
+
+    @property
+    def sequences_per_row(self) -> int:
+        """How many sequences are trained on together: two for a pair."""
+        return 1
+
+    def rollouts(self, steps: int, prompts: int) -> int:
+        """How often a batch of answers is written, in so many steps on so many prompts."""
+        return steps
+
+
+class OnlineConfig(AnsweringConfig):
+    """A method whose model writes answers at each step, and learns from the rewards they get."""
+
+    batch_size: int = setting(8, group=MAIN, unit="answers", source="trl", ge=1, le=4096)
+    """Answers in one forward pass on one device: lower it when memory runs out, and raise
+    gradient_accumulation_steps."""
+
+    num_generations: int = setting(4, group=MAIN, unit="answers", source="RLOO, arXiv 2402.14740", ge=2, le=1024)
+    """Answers to each prompt, which are compared with each other. It divides the answers of a step: batch_size x
+    gradient_accumulation_steps x processes."""
+
     skip_cut_answers: bool = setting(False, group=ROLLOUTS, source="DAPO, arXiv 2503.14476, which does")
     """Do not learn from answers that were cut off, whatever their reward."""
 
     logged_prompts: int = setting(2, group=ROLLOUTS, unit="prompts", ge=0, le=256)
     """Prompts of each step whose answers are kept to read, with their rewards; 0 keeps none."""
-
-    rewards: RewardsConfig = setting(RewardsConfig(), group=REWARDS)
-    """What answers are rewarded for."""
 
     @field_validator("num_generations")
     @classmethod
@@ -258,3 +283,7 @@ class OnlineConfig(WritingConfig):
     @property
     def prompts_per_step(self) -> int:
         return self.batch_size * self.gradient_accumulation_steps * self.processes // self.num_generations
+
+    @property
+    def prompts_needed(self) -> int:
+        return self.prompts_per_step
