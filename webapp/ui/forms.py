@@ -26,8 +26,8 @@ class Setting:
     """One field of the form.
 
     `kind` is integer, number, text, switch, choice (one of `options`), choices (several of them), list (values with
-    commas between them) or json. `value` is the default where nothing else was said (`changed` is False). `needs` names
-    the field without which this one has no meaning.
+    commas between them), lines (one on each line) or json. `value` is the default where nothing else was said
+    (`changed` is False). `needs` names the field without which this one has no meaning.
     """
 
     path: str
@@ -55,12 +55,15 @@ class Setting:
 
     @property
     def default_text(self) -> str:
-        return as_text(self.default)
+        return self._as_text(self.default)
 
     @property
     def text(self) -> str:
         """What stands in the input: nothing for the default."""
-        return as_text(self.value) if self.changed else ""
+        return self._as_text(self.value) if self.changed else ""
+
+    def _as_text(self, value: Any) -> str:
+        return "\n".join(map(str, value)) if self.kind == "lines" and isinstance(value, list) else as_text(value)
 
 
 @dataclass(frozen=True)
@@ -206,6 +209,8 @@ def _kind(entry: Mapping[str, Any]) -> dict[str, Any]:
         items = entry.get("items", {})
         if "enum" in items:
             return {"kind": "choices", "options": tuple(items["enum"])}
+        if entry.get("contentMediaType") == "text/plain":
+            return {"kind": "lines"}
         return {"kind": "json" if items.get("type") in {"object", "array"} else "list"}
     if kind == "boolean":
         return {"kind": "switch"}
@@ -258,6 +263,8 @@ def _posted(setting: Setting, posted: QueryDict) -> Any:
     text = texts[-1]
     if setting.kind == "switch":
         return text == "on"
+    if setting.kind == "lines":
+        return [line.strip() for line in text.splitlines() if line.strip()]
     if setting.kind == "list":
         return [_typed(item.strip()) for item in text.split(",") if item.strip()]
     if setting.kind in {"integer", "number", "json"}:

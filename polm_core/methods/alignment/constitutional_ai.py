@@ -59,7 +59,7 @@ class ConstitutionalConfig(FeedbackConfig):
     learning_rate: float = setting(1e-5, group=MAIN, source="sft of small models; DPO takes a tenth", gt=0, le=1)
     """Peak step size of the optimiser. Adapters take about ten times what full training takes."""
 
-    principles: list[str] = setting(PRINCIPLES, group=CONSTITUTION, min_length=1, max_length=50)
+    principles: list[str] = setting(PRINCIPLES, group=CONSTITUTION, media="text/plain", min_length=1, max_length=50)
     """The constitution: what answers are to be, one principle a line. Each round of a prompt takes one of them by
     chance."""
 

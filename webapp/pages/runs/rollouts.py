@@ -27,6 +27,11 @@ class Rollout:
         return _number(self.sample.data.get("reward"))
 
     @property
+    def note(self) -> str:
+        """What is to be known of the answer, such as the critique that it was written after."""
+        return str(self.sample.data.get("note") or "")
+
+    @property
     def advantage(self) -> float | None:
         return _number(self.sample.data.get("advantage"))
 
