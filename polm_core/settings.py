@@ -129,7 +129,7 @@ def _bounds(entry: Mapping[str, Any]) -> str:
         ("exclusiveMaximum", "below"),
     ):
         if key in entry:
-            words.append(f"{word} {as_text(entry[key])}")
+            words.append(f"{word} {entry[key]:,}" if isinstance(entry[key], int) else f"{word} {as_text(entry[key])}")
     return " ".join(words)
 
 
