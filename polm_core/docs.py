@@ -86,7 +86,7 @@ def method_page(method: Method) -> str:
         "\n".join(f"- {text}" for text in method.watch),
         _table(
             ("Chart", "Unit", "How to read it", "Metrics"),
-            ((c.title, c.unit, c.how_to_read, " ".join(f"`{key}`" for key in c.keys)) for c in method.charts),
+            ((c.title, c.unit, c.reading, " ".join(f"`{key}`" for key in c.keys)) for c in method.charts),
         ),
         "## The paper",
         f"[{method.paper.title}]({method.paper.url}), arXiv {method.paper.arxiv}.",

@@ -67,6 +67,11 @@ class ChartSpec:
     how_to_read: str
     bound: float | None = None
 
+    @property
+    def reading(self) -> str:
+        """How to read it, bound included."""
+        return self.how_to_read if self.bound is None else f"{self.how_to_read} Keep it below {self.bound:g}."
+
 
 @dataclass(frozen=True)
 class Method:

@@ -32,9 +32,6 @@ CLIPPED = 0.5
 COLLAPSED = 0.2
 DISK_FREE = 0.1
 
-# What trainers call the reward of the answers they drew, and how varied these were; the first that is logged counts.
-REWARDS = ("reward", "objective/rlhf_reward", "objective/scores")
-ENTROPIES = ("entropy", "objective/entropy")
 REWARD_PARTS = tuple(f"reward/{name}" for name in REWARD_NAMES)
 WATCHED = (
     "loss",
@@ -42,14 +39,15 @@ WATCHED = (
     "grad_norm",
     "logps/chosen",
     "rewards/margins",
+    "reward",
+    "eval/reward",
+    *REWARD_PARTS,
     "reward_std",
     "frac_reward_zero_std",
+    "pairs/tied",
+    "entropy",
     "completions/mean_length",
     "completions/clipped_ratio",
-    *REWARDS,
-    *(f"eval/{key}" for key in REWARDS),
-    *ENTROPIES,
-    *REWARD_PARTS,
 )
 
 
@@ -109,12 +107,12 @@ class Signs:
     @property
     def draws_answers(self) -> bool:
         """Whether the run learns from answers that it writes: the loss of such a run says little about its progress."""
-        return any(key in self.totals for key in (*REWARDS, "objective/entropy"))
+        return "reward" in self.totals
 
-    def trend(self, *keys: str) -> Curve | None:
-        """The curve of the first of the metrics that has enough points for a trend."""
-        curves = (self.curves[key] for key in keys if key in self.curves)
-        return next((curve for curve in curves if curve.points >= ENOUGH), None)
+    def trend(self, key: str) -> Curve | None:
+        """The curve of a metric that has enough points for a trend."""
+        curve = self.curves.get(key)
+        return curve if curve is not None and curve.points >= ENOUGH else None
 
 
 Rule = Callable[[Signs], Advice | None]
@@ -239,7 +237,8 @@ def _far_from_reference(signs: Signs) -> Advice | None:
 
 
 def _no_signal(signs: Signs) -> Advice | None:
-    same, spread = signs.trend("frac_reward_zero_std"), signs.trend("reward_std")
+    same = signs.trend("frac_reward_zero_std") or signs.trend("pairs/tied")
+    spread = signs.trend("reward_std")
     if same is not None and same.now >= SAME:
         evidence = f"at {same.now:.0%} of the prompts all answers get the same reward, so none is preferred"
     elif spread is not None and spread.now == 0:
@@ -256,7 +255,7 @@ def _no_signal(signs: Signs) -> Advice | None:
 def _length_hacking(signs: Signs) -> Advice | None:
     length = signs.trend("completions/mean_length")
     parts = {key: part for key in REWARD_PARTS if (part := signs.trend(key))}
-    if not parts and (whole := signs.trend(*REWARDS)):
+    if not parts and (whole := signs.trend("reward")):
         parts = {"reward": whole}
     if length is None or not parts or length.now < LONGER * length.start:
         return None
@@ -282,7 +281,7 @@ def _clipped(signs: Signs) -> Advice | None:
 
 
 def _entropy_collapse(signs: Signs) -> Advice | None:
-    entropy = signs.trend(*ENTROPIES)
+    entropy = signs.trend("entropy")
     if entropy is None or not signs.draws_answers or entropy.now > COLLAPSED * entropy.start:
         return None
     return Advice(
@@ -311,7 +310,7 @@ def _held_out_worse(signs: Signs) -> Advice | None:
 
 
 def _held_out_reward_worse(signs: Signs) -> Advice | None:
-    reward = next((signs.curves[f"eval/{key}"] for key in REWARDS if f"eval/{key}" in signs.curves), None)
+    reward = signs.curves.get("eval/reward")
     if reward is None or len(reward.means) < 3:
         return None
     first, last = reward.means[0], reward.means[-1]

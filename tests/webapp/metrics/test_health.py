@@ -75,6 +75,7 @@ FAULTS: list[tuple[str, str, Series, str, str]] = [
         "no signal",
         "100% of the",
     ),
+    ("no_signal", "rloo", {"pairs/tied": [0.95] * 40}, "no signal", "at 95% of the prompts"),
     (
         "length_hacking",
         "rloo",
@@ -91,7 +92,6 @@ FAULTS: list[tuple[str, str, Series, str, str]] = [
     ),
     ("clipped", "rloo", {"completions/clipped_ratio": line(0, 0.9)}, "cut off", "82% of them"),
     ("entropy_collapse", "rloo", {"entropy": line(2, 0.01), "reward": UP}, "has collapsed", "to 0.18"),
-    ("entropy_collapse", "rloo", {"objective/entropy": line(20, 0.1)}, "has collapsed", "hardly tries"),
 ]
 
 # Rule, method, what was logged, why that is no fault.

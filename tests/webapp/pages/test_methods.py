@@ -45,7 +45,7 @@ def test_a_method_s_page_tells_what_when_data_settings_charts_and_paper(pages: C
     said += [meaning for _, meaning in symbols(method.formula)]
     said += [SPECS[format_].summary for format_ in method.formats]
     said += [kind for format_ in method.formats for kind in SPECS[format_].columns.values()]
-    said += [text for chart in method.charts for text in (chart.title, chart.how_to_read, *chart.keys)]
+    said += [text for chart in method.charts for text in (chart.title, chart.reading, *chart.keys)]
     said += [chart.unit for chart in method.charts]
     for text in said:
         assert text in page
