@@ -129,7 +129,7 @@ class RewardsConfig(Block):
             if name in found:
                 raise ValueError(f"must not name {name} twice")
             found |= {name: options.pop("weight", 1.0), **options}
-        return {"math": 0.0} | found
+        return dict.fromkeys(REWARD_NAMES, 0.0) | found
 
     @field_validator("must_contain", "must_not_contain", mode="before")
     @classmethod
@@ -197,6 +197,18 @@ class RewardsConfig(Block):
     def has_instructions(self) -> bool:
         asked = (self.must_contain, self.must_not_contain, self.min_words, self.max_words, self.bullet_points)
         return any(asked) or self.no_commas or bool(self.ends_with) or self.letter_case != "any"
+
+
+class PromptRewardsConfig(RewardsConfig):
+    """What answers to prompts alone are rewarded for, which have no answer to be compared with."""
+
+    math: float = _weight()
+    """Weight of being right in mathematics, where rows have an answer: 1 when the last number or formula of the text
+    equals it, however it is written, 0 when not. Rows whose answer is no mathematics are not judged."""
+
+    no_repeats: float = _weight(1.0)
+    """Weight of not repeating oneself: the share of runs of three words that are said for the first time, thoughts
+    included; 1 when nothing is said twice. It stands for rewards that you have yet to choose."""
 
 
 class AnsweringConfig(WritingConfig):

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -34,25 +36,34 @@ def outcome(run_dir: RunDir) -> Outcome:
     return result.outcome
 
 
-def test_both_stages_are_told_apart_and_evaluated(make_run: MakeRun) -> None:
-    run_dir = reft_run(make_run, sft_learning_rate=2e-3, logged_prompts=1)
-    phases: list[str] = []
+@contextmanager
+def watching(run_dir: RunDir, on_phase: Callable[[str], None]) -> Iterator[None]:
+    """Call `on_phase` with each phase that the run comes to, once."""
     done = threading.Event()
 
     def watch() -> None:
+        seen: set[str] = set()
         while not done.is_set():
             progress = run_dir.read_progress()
-            if progress is not None and progress.phase not in phases:
-                phases.append(progress.phase)
+            if progress is not None and progress.phase not in seen:
+                seen.add(progress.phase)
+                on_phase(progress.phase)
             time.sleep(0.002)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        assert execute(run_dir.root) == 0
+        yield
     finally:
         done.set()
         watcher.join()
+
+
+def test_both_stages_are_told_apart_and_evaluated(make_run: MakeRun) -> None:
+    run_dir = reft_run(make_run, sft_learning_rate=2e-3, logged_prompts=1)
+    phases: list[str] = []
+    with watching(run_dir, phases.append):
+        assert execute(run_dir.root) == 0
     assert phases.index("warming up") < phases.index("training")
     assert sorted(points(run_dir, "eval/reward")) == [0, 2, 4], "before, after the warm-up, at the end"
     assert sorted(points(run_dir, "loss")) == [1, 2, 3, 4]
@@ -88,18 +99,19 @@ def test_it_is_held_to_where_the_warm_up_ended_and_goes_on_exactly(make_run: Mak
 
 
 def test_a_pause_in_the_warm_up_ends_the_run_there(make_run: MakeRun) -> None:
-    run_dir = reft_run(make_run)
-    run_dir.ask(Wish.PAUSE)
-    assert execute(run_dir.root) == 0
+    stages = {"sft_steps": 8, "max_steps": 10}
+    run_dir = reft_run(make_run, **stages)
+    with watching(run_dir, lambda phase: run_dir.ask(Wish.PAUSE) if phase == "warming up" else None):
+        assert execute(run_dir.root) == 0
     assert outcome(run_dir) is Outcome.PAUSED
-    assert sorted(points(run_dir, "loss")) == [1]
     progress = run_dir.read_progress()
     assert progress is not None
-    assert (progress.step, progress.total_steps, progress.phase) == (1, 4, "done")
-    run_dir.ask(Wish.RUN)
-    onward = reft_run(make_run, name="onward", spec={"resume": str(run_dir.last_checkpoint())})
+    assert progress.step < 8
+    assert (progress.total_steps, progress.phase) == (10, "done")
+    assert sorted(points(run_dir, "loss"))[-1] == progress.step
+    onward = reft_run(make_run, name="onward", spec={"resume": str(run_dir.last_checkpoint())}, **stages)
     assert execute(onward.root) == 0
-    assert sorted(points(onward, "loss")) == [2, 3, 4]
+    assert sorted(points(onward, "loss")) == list(range(progress.step + 1, 11))
 
 
 def test_the_epochs_count_what_follows_the_warm_up(make_run: MakeRun) -> None:

@@ -16,9 +16,10 @@ from polm_core.methods.alignment.feedback import (
     EVALUATED_PARTS,
     EVALUATED_REWARD,
     FORMATS,
+    KEPT,
     NO_ROOM,
+    OWN_JUDGEMENT,
     UNCHANGED,
-    UNCHECKED,
     WORSE,
     FeedbackConfig,
     Start,
@@ -56,8 +57,9 @@ class ConstitutionalConfig(FeedbackConfig):
     # The answer, its critique and the revision.
     answers_in_a_text: ClassVar[int] = 3
 
-    learning_rate: float = setting(1e-5, group=MAIN, source="sft of small models; DPO takes a tenth", gt=0, le=1)
-    """Peak step size of the optimiser. Adapters take about ten times what full training takes."""
+    learning_rate: float = setting(1e-5, group=MAIN, gt=0, le=1)
+    """Peak step size of the optimiser. Adapters take about ten times what full training takes, pairs a tenth of what
+    revisions take."""
 
     principles: list[str] = setting(PRINCIPLES, group=CONSTITUTION, media="text/plain", min_length=1, max_length=50)
     """The constitution: what answers are to be, one principle a line. Each round of a prompt takes one of them by
@@ -239,21 +241,36 @@ METHOD = Method(
     when="You can write down what good answers are like, have prompts and no answers, and the model follows "
     "instructions well enough to revise.",
     paper=Paper("Constitutional AI: Harmlessness from AI Feedback", "2212.08073"),
+    objective="Minimises the negative log-likelihood of revisions that the model itself wrote, after it had criticised "
+    "its first answer by a principle; or, trained on pairs, DPO's loss of each revision over its first answer.",
+    formula="L = -Σ_t log π(y_t|x, y_<t)\ny = the revision of the answer to x, after as many critiques as rounds",
+    watch=(
+        OWN_JUDGEMENT,
+        "Revisions that earn no more than first answers: the model cannot revise. Set keep to better, or take a "
+        "stronger one.",
+        "Answers that turn preachy or evasive: a constitution of prohibitions alone teaches to refuse. Ask for help "
+        "as well.",
+    ),
     formats=FORMATS,
     config=ConstitutionalConfig,
     run=run,
-    defaults=UNCHECKED,
     charts=(
         EVALUATED_REWARD,
         EVALUATED_PARTS,
+        KEPT,
         ChartSpec(
             "Revisions",
-            ("made/reward/first", "made/reward/revision", "made/kept"),
-            "",
-            "The mean reward of first answers and of their revisions, and the share that is trained on. Revisions that "
-            "earn no more than first answers have nothing to teach: write other principles, or keep the better ones.",
+            ("made/reward/first", "made/reward/revision"),
+            "reward",
+            "The mean reward of first answers and of their revisions. Revisions that earn no more have nothing to "
+            "teach: write other principles, or keep the better ones.",
         ),
-        ChartSpec("Loss", ("loss",), "", "Falls as the revisions are learned; for pairs it starts at 0.69, chance."),
+        ChartSpec(
+            "Loss",
+            ("loss",),
+            "nats per token or pair",
+            "Falls as the revisions are learned; for pairs it starts at 0.69, which is chance.",
+        ),
         ChartSpec(
             "Reward margin",
             ("rewards/margins",),

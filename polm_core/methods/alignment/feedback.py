@@ -15,7 +15,7 @@ from polm_core.context import RunContext
 from polm_core.errors import DataError
 from polm_core.formats import Format
 from polm_core.method import ChartSpec
-from polm_core.rewards.config import REWARD_NAMES, AnsweringConfig
+from polm_core.rewards.config import REWARD_NAMES, REWARDS, AnsweringConfig, PromptRewardsConfig
 from polm_core.training.encoding import as_pairs, plain_text
 from polm_core.training.held_out import evaluating_answers
 from polm_core.training.rewards import RewardFunction, check_rewards, reward_functions, weighted
@@ -26,8 +26,6 @@ from polm_core.training.setup import bring_model, read_data
 logger = logging.getLogger(__name__)
 
 FORMATS = (Format.PROMPT, Format.PROMPT_ANSWER)
-# The usual reward compares with an answer, and prompts have none: until others are chosen, this at least can be told.
-UNCHECKED: dict[str, Any] = {"rewards": {"math": 0.0, "no_repeats": 1.0}}
 EMPTY_ANSWER = "an empty answer"
 
 # So many of the prompts have their answers kept among the run's samples; all of them are in its rows.
@@ -41,6 +39,9 @@ class FeedbackConfig(AnsweringConfig):
 
     beta: float = setting(0.1, group=MAIN, source="DPO, arXiv 2305.18290, appendix B", step=0.01, gt=0, le=100)
     """How strongly training on pairs holds the model to where it started: higher stays closer."""
+
+    rewards: PromptRewardsConfig = setting(PromptRewardsConfig(), group=REWARDS)
+    """What answers are rewarded for."""
 
     processes: int = setting(1, group=HARDWARE, unit="processes", ge=1, le=512)
     """Training processes. One, for the rows are written by one."""
@@ -215,6 +216,16 @@ EVALUATED_REWARD = ChartSpec(
 EVALUATED_PARTS = ChartSpec(
     "Parts of the reward",
     tuple(f"eval/reward/{name}" for name in REWARD_NAMES),
-    "",
+    "reward",
     "Each reward on its own, before its weight. One that falls while the sum rises is being traded away.",
+)
+KEPT = ChartSpec(
+    "Rows that are trained on",
+    ("made/kept",),
+    "share of prompts",
+    "The prompts that gave a row to train on; the log says why others did not.",
+)
+OWN_JUDGEMENT = (
+    "What the judge, the principles or the rewards overlook: the model learns their blind spots with the rest. Read "
+    "the rows in the run's samples before you trust the curve."
 )

@@ -12,8 +12,9 @@ from polm_core.methods.alignment.feedback import (
     EVALUATED_PARTS,
     EVALUATED_REWARD,
     FORMATS,
+    KEPT,
     NO_JUDGEMENT,
-    UNCHECKED,
+    OWN_JUDGEMENT,
     FeedbackConfig,
     Start,
     left,
@@ -114,19 +115,29 @@ METHOD = Method(
     summary="Writes answers, has a judge say which is better, and learns to prefer those, with no person in between.",
     when="You have prompts, nobody to compare answers, and a judge or a reward model that can.",
     paper=Paper("RLAIF vs. RLHF: Scaling Reinforcement Learning from Human Feedback with AI Feedback", "2309.00267"),
+    objective="Maximises, by DPO, the preference for the answer that its judge ranks highest over the one it ranks "
+    "lowest, of several that the model itself wrote to each prompt before training.",
+    formula="L = -log σ(beta · log(π(y_w|x) / π_ref(y_w|x)) - beta · log(π(y_l|x) / π_ref(y_l|x)))\n"
+    "y_w, y_l = the best and the worst of num_generations answers by R\n"
+    "R = Σ_m weight_m · r_m(x, y)",
+    watch=(
+        OWN_JUDGEMENT,
+        "Few rows to train on: the judge cannot tell the answers apart. Raise num_generations or temperature.",
+        "A judge that likes long answers: watch their length in the samples, and add the length reward.",
+    ),
     formats=FORMATS,
     config=RlaifConfig,
     run=run,
-    defaults=UNCHECKED,
     charts=(
         EVALUATED_REWARD,
         EVALUATED_PARTS,
+        KEPT,
         ChartSpec(
-            "Pairs",
-            ("made/kept", "made/margin"),
-            "",
-            "The share of prompts whose answers could be told apart, and by how much reward. Few pairs mean answers "
-            "too much alike: raise num_generations or temperature.",
+            "Margin of the pairs",
+            ("made/margin",),
+            "reward",
+            "How much more the better answers earn than the worse. Small margins are labels of little worth: raise "
+            "num_generations, temperature or min_margin.",
         ),
         ChartSpec(
             "Reward margin",
@@ -140,7 +151,7 @@ METHOD = Method(
             "share of pairs",
             "Share of pairs whose better answer is preferred. 0.5 is chance.",
         ),
-        ChartSpec("Loss", ("loss",), "", "Starts at 0.69, which is chance, and falls."),
+        ChartSpec("Loss", ("loss",), "nats per pair", "Starts at 0.69, which is chance, and falls."),
         GRADIENT_NORM,
     ),
     main_fields=(

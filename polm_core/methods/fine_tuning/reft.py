@@ -10,7 +10,15 @@ from polm_core.context import RunContext
 from polm_core.data.convert import convert_rows
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
-from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, REWARD_PARTS, REWARD_SPREAD
+from polm_core.methods.alignment.online import (
+    COMPLETIONS,
+    ENTROPY,
+    HACKED,
+    NO_PROGRESS,
+    NO_SIGNAL,
+    REWARD_PARTS,
+    REWARD_SPREAD,
+)
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.rewards.config import OnlineConfig
 from polm_core.training.rewards import RewardFunction
@@ -175,6 +183,20 @@ METHOD = Method(
     summary="Imitates worked solutions for a few steps, then writes its own and learns from those that end right.",
     when="Answers can be checked, and the model gets too few of them right to learn from rewards alone.",
     paper=Paper("ReFT: Reasoning with Reinforced Fine-Tuning", "2401.08967"),
+    objective="In sft_steps steps minimises the negative log-likelihood of the worked solutions. Then maximises, by "
+    "REINFORCE with a leave-one-out baseline, the expected reward of answers of its own, less beta times the KL "
+    "divergence from where the warm-up ended.",
+    formula="first: L = -Σ_t log π(y_t|x, y_<t)\n"
+    "then: L = -A_i · log π(y_i|x)\nA_i = R_i - 1/(k-1) Σ_{j ≠ i} R_j\n"
+    "R = Σ_m weight_m · r_m(x, y) - beta · log(π(y|x) / π_warm(y|x))\n"
+    "k = num_generations, π_warm = the model at the end of the warm-up",
+    watch=(
+        "The reward on held-out prompts at the end of the warm-up: if it is still near 0, give the warm-up more "
+        "steps; if it is near its best, there is little left to reinforce.",
+        HACKED,
+        NO_PROGRESS,
+        "Answers that are cut off at max_completion_length: what comes after is never rewarded.",
+    ),
     formats=FORMATS,
     config=ReftConfig,
     run=run,
@@ -188,23 +210,28 @@ METHOD = Method(
         ),
         REWARD_PARTS,
         REWARD_SPREAD,
+        NO_SIGNAL,
         ChartSpec(
             "Divergence",
             ("kl",),
             "nats per token",
             "How far the model is from where the warm-up ended. Steep growth means it games the reward: raise beta.",
+            bound=1.0,
         ),
         COMPLETIONS,
         ENTROPY,
         ChartSpec(
             "Loss",
             ("loss",),
-            "",
+            "nats per token, then reward",
             "Nats per token in the warm-up, where it falls. After it the loss swings around 0 and says nothing about "
             "progress: read the reward.",
         ),
         ChartSpec(
-            "Learning rate", ("learning_rate",), "", "Each stage has its own schedule: up in its warm-up, then down."
+            "Learning rate",
+            ("learning_rate",),
+            "step size",
+            "Each of the two stages has its own schedule.",
         ),
         GRADIENT_NORM,
     ),
