@@ -26,7 +26,8 @@ def evaluating_answers(
             asked = [row["prompt"] for row in prompts]
             answers = answers_to(self.model, self.processing_class, asked, config, sampled=False, seed=config.seed)
             metrics = reward_means(judged(functions, prompts, answers), config.rewards.weights)
-            self.log(dict(metrics))
+            if metrics:
+                self.log(dict(metrics))
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics
 
