@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from ninja import File, Form, Query, Router, Schema, Status
 from ninja.files import UploadedFile
 from pydantic import ConfigDict, Field
@@ -21,6 +22,7 @@ from polm_core.data.report import Problem, Stats
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.datasets import selectors, services
+from webapp.datasets.downloads import rows_response
 from webapp.datasets.mappings import parse_mapping
 from webapp.datasets.models import Dataset, Origin
 from webapp.errors import Invalid
@@ -201,6 +203,15 @@ def dataset_rows(
     """Rows as methods get them, of the latest version that is ready or of the one asked for."""
     dataset = selectors.dataset_get(request.actor, dataset_id)
     return selectors.rows_page(selectors.version_with_rows(dataset, version), offset=offset, limit=limit)
+
+
+@router.api_operation(["GET", "HEAD"], "/datasets/{dataset_id}/rows.jsonl")
+def dataset_download(
+    request: ApiRequest, dataset_id: str, version: Annotated[int | None, Field(ge=1, lt=2**31)] = None
+) -> HttpResponseBase:
+    """All rows as methods get them in one file, of the latest version that is ready or of the one asked for."""
+    dataset = selectors.dataset_get(request.actor, dataset_id)
+    return rows_response(request, selectors.version_with_rows(dataset, version))
 
 
 @router.get("/datasets/{dataset_id}/preview", response=Preview)
