@@ -18,7 +18,7 @@ from polm_core.data.identify import FileFacts
 from polm_core.data.mapping import Mapping
 from polm_core.data.observe import Column
 from polm_core.data.preview import Preview
-from polm_core.data.report import Problem, Stats
+from polm_core.data.report import PrepareReport, Problem, Stats
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.datasets import selectors, services
@@ -77,7 +77,10 @@ class VersionOut(Schema):
 
 
 class DatasetDetail(DatasetOut):
-    """As in the list, with what preparation found. `problem_counts` counts by rule what `problems` lists up to 200."""
+    """As in the list, with what preparation found. `problem_counts` counts by rule what `problems` lists up to 200.
+
+    A fault of the whole file (`error`) is among `problems` too where no row is at fault; it has no row.
+    """
 
     progress: dict[str, Any] = {}
     error: Failure | None = None
@@ -288,6 +291,14 @@ def _summary(entry: selectors.DatasetEntry) -> dict[str, Any]:
     }
 
 
+def _fault_of_the_file(report: PrepareReport) -> list[Problem]:
+    """What is wrong with a file as a whole, where no row is at fault: an invalid dataset has a problem to show."""
+    if report.error is None:
+        return []
+    error = Failure.model_validate(report.error)
+    return [Problem(rule=error.code, message=error.message, remedy=error.advice)]
+
+
 def _detail(dataset: Dataset) -> dict[str, Any]:
     entry = selectors.dataset_entry(dataset)
     # The status and what was found belong together: a worker may finish between two looks.
@@ -297,6 +308,7 @@ def _detail(dataset: Dataset) -> dict[str, Any]:
     found = {}
     if report is not None:
         found = report.model_dump(exclude={"status", "format", "rows_used", "bytes", "sha256"})
+        found["problems"] = found["problems"] or _fault_of_the_file(report)
     return {
         **_summary(entry),
         **found,
