@@ -200,6 +200,7 @@ document.addEventListener("keydown", (event) => {
   const tab = event.target.closest?.("[role='tab']");
   const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (!tab || !move) return;
+  event.preventDefault(); // or the strip scrolls as well
   const tabs = [...tab.closest("[role='tablist']").querySelectorAll("[role='tab']")];
   openTab(tabs[(tabs.indexOf(tab) + move + tabs.length) % tabs.length], true);
 });

@@ -123,7 +123,7 @@ def test_values_that_are_no_numbers_are_counted_and_marked(visit: Visit, run: Ru
 
 
 def test_sizes_are_said_in_their_units(visit: Visit, run: Run) -> None:
-    log(run, 101, 110, system__rss_bytes=1_647_400_000.0)
+    log(run, 101, 110, **{"system/rss_bytes": 1_647_400_000.0})
     page = visit(f"/runs/{run.pk}#system")
     memory = chart(page, "RSS bytes")
     expect(memory.locator(".legend")).to_contain_text("1.65 GB")
