@@ -10,7 +10,7 @@ from polm_core import catalogue
 from polm_core.context import load_spec
 from polm_core.errors import ConfigError
 from polm_core.formats import Format
-from polm_core.methods.alignment.constitutional_ai import continued
+from polm_core.methods.alignment.constitutional_ai import continued, question_of
 from polm_core.preflight import preflight
 from polm_core.run import EXIT_FAILED, execute
 from polm_core.run_dir import RunDir
@@ -199,5 +199,6 @@ def test_a_constitution_has_principles() -> None:
 def test_what_is_said_after_a_prompt_is_turns_or_text() -> None:
     said = ["4", "Criticise it."]
     assert continued("2 + 2", said) == "2 + 2\n\n4\n\nCriticise it.\n\n"
+    assert question_of([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "2 + 2"}]) == "2 + 2"
     turns = continued([{"role": "user", "content": "2 + 2"}], said)
     assert [turn["role"] for turn in turns if isinstance(turn, dict)] == ["user", "assistant", "user"]

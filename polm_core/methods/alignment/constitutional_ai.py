@@ -46,8 +46,9 @@ PRINCIPLES = [
     "Be clear: use plain words, and leave out what the answer does not need.",
 ]
 
-_CRITIQUE = "Criticise your last answer. Say where it does not keep to this principle: {principle}"
-_REVISE = "Now write your answer again so that it keeps to this principle: {principle} Write the new answer alone."
+_CRITIQUE = "Criticise your last answer. Say in a sentence where it does not keep to this principle: {principle}"
+# Small models answer what was said last, so the question is said again.
+_REVISE = "{principle} Keep to that and answer again, with the new answer alone: {question}"
 
 
 class ConstitutionalConfig(FeedbackConfig):
@@ -157,7 +158,8 @@ class Reviser:
         for row in rows:
             if "problem" not in row:
                 row["critiques"].append(row.pop("critique"))
-                row["asked"] += [row["critiques"][-1], _REVISE.format(principle=row["principles"][-1])]
+                request = _REVISE.format(principle=row["principles"][-1], question=question_of(row["prompt"]))
+                row["asked"] += [row["critiques"][-1], request]
         self._write(rows, "revision", [continued(row["prompt"], row["asked"]) for row in rows], place, 2 * number + 2)
         for row in rows:
             del row["asked"]
@@ -224,6 +226,11 @@ def continued(prompt: str | Messages, said: Sequence[str]) -> str | Messages:
         return "\n\n".join([prompt, *said, ""])
     roles = ("assistant", "user")
     return [*prompt, *({"role": roles[index % 2], "content": text} for index, text in enumerate(said))]
+
+
+def question_of(prompt: str | Messages) -> str:
+    """What the prompt asks at its end."""
+    return prompt if isinstance(prompt, str) else str(prompt[-1].get("content") or "")
 
 
 def _room(model: Any, config: ConstitutionalConfig) -> float:
