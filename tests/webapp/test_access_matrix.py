@@ -60,6 +60,7 @@ API_OBJECTS: dict[str, Given] = {
     "generation_id": lambda world: world.generation.pk,
     "key": lambda world: "loss",
     "model_id": lambda world: world.model.pk,
+    "pipeline_id": lambda world: world.pipeline.pk,
     "project_id": lambda world: world.project.pk,
     "run_id": lambda world: world.run.pk,
     "share_id": lambda world: world.share.pk,
@@ -135,6 +136,8 @@ BODIES: dict[str, Given] = {
     "PATCH /models/{model_id}": lambda world: {"name": "another"},
     "POST /checkpoints/{checkpoint_id}/register": lambda world: {},
     "POST /checkpoints/{checkpoint_id}/share": lambda world: {"link": True},
+    "POST /pipelines": lambda world: {"recipe": "instructgpt", "datasets": _slots(world), "models": _base(world)},
+    "POST /pipelines/{pipeline_id}/restart": lambda world: {"stage": "sft"},
     "POST /generations": lambda world: {"models": [str(world.checkpoint.pk)], "prompt": "1 + 1 ="},
 }
 FILES: dict[str, Given] = {"POST /datasets": lambda world: {"file": SimpleUploadedFile("rows.jsonl", UPLOAD)}}
@@ -168,6 +171,8 @@ REFUSALS = {
     "POST /runs/{run_id}/resume": 409,
     "DELETE /datasets/{dataset_id}": 409,
     "DELETE /models/{model_id}": 409,
+    "DELETE /pipelines/{pipeline_id}": 409,
+    "POST /pipelines/{pipeline_id}/restart": 409,
 }
 # A look that takes a POST.
 READS = {"POST /runs/preflight"}
@@ -179,6 +184,16 @@ def _pk(world: World, person: str) -> Any:
 
 def _sources(world: World) -> dict[str, str]:
     return {"model": str(world.model.pk), "dataset": str(world.dataset.pk)}
+
+
+def _slots(world: World) -> dict[str, str]:
+    """The datasets of the pipeline, by slot."""
+    stages = zip(("demonstrations", "comparisons", "prompts"), world.pipeline.stages.order_by("place"), strict=True)
+    return {slot: str(stage.dataset_version.dataset_id) for slot, stage in stages}
+
+
+def _base(world: World) -> dict[str, str]:
+    return {"base": str(world.model.pk)}
 
 
 @pytest.fixture
