@@ -1,6 +1,5 @@
 """Pipelines whose runs end as a test says, through what workers call."""
 
-import json
 from typing import Any
 
 from polm_core.run_dir import Outcome, Result
@@ -52,7 +51,7 @@ def finish(run: Run, outcome: Outcome = Outcome.SUCCEEDED, **error: Any) -> None
     Run.objects.filter(pk=run.pk).update(lease_epoch=run.lease_epoch + 1)
     if outcome == Outcome.SUCCEEDED:
         leave_checkpoint(run)
-    run_finish(Claim(run.pk, run.lease_epoch + 1), Result(outcome=outcome, error=json.loads(json.dumps(error)) or None))
+    run_finish(Claim(run.pk, run.lease_epoch + 1), Result(outcome=outcome, error=error or None))
 
 
 def leave_checkpoint(run: Run, step: int = 20) -> Checkpoint:

@@ -150,7 +150,7 @@ def pipeline_restart(
                     fields={"stage": [f"must be {name} or an earlier one"]},
                 )
         first.config = _settings(pipeline, first, method, config or {})
-        anew = _built_on(first, stages.values()) | {name for name, one in stages.items() if not one.succeeded}
+        anew = stages_anew(first, stages.values())
         StageRun.objects.filter(stage__pipeline=pipeline, stage__name__in=anew).update(is_current=False)
         for one in stages.values():
             if one.name in anew:
@@ -161,6 +161,15 @@ def pipeline_restart(
         pipeline.save(update_fields=["stopped_at", "carried_by"])
         audit(actor=actor, team_id=pipeline.team_id, verb="pipeline.restart", target=pipeline, detail={"stage": stage})
         _begin_due(pipeline, actor)
+
+
+def stages_anew(first: PipelineStage, stages: Iterable[PipelineStage]) -> set[str]:
+    """The stages that are begun anew with `first`: those that build on it, directly or not, or have not succeeded."""
+    built_on = {first.name}
+    for stage in sorted(stages, key=lambda stage: stage.place):
+        if stage.needs & built_on:
+            built_on.add(stage.name)
+    return built_on | {stage.name for stage in stages if not stage.succeeded}
 
 
 def pipeline_delete(*, actor: Actor, pipeline: Pipeline) -> None:
@@ -269,15 +278,6 @@ def _carrier(pipeline: Pipeline) -> Actor:
 # --- helpers ----------------------------------------------------------------------------------------------------------
 def _stages(pipeline: Pipeline) -> list[PipelineStage]:
     return list(stages_with_runs().filter(pipeline=pipeline))
-
-
-def _built_on(first: PipelineStage, stages: Iterable[PipelineStage]) -> set[str]:
-    """The stage and those that build on it, directly or not."""
-    found = {first.name}
-    for stage in sorted(stages, key=lambda stage: stage.place):
-        if stage.needs & found:
-            found.add(stage.name)
-    return found
 
 
 def _settings(pipeline: Pipeline, stage: PipelineStage, method: str, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Setting:
 
     `kind` is integer, number, text, switch, choice (one of `options`), choices (several of them), list (values with
     commas between them) or json. `value` is the default where nothing else was said (`changed` is False). `needs` names
-    the field without which this one has no meaning.
+    the field without which this one has no meaning. `prefix` sets it apart from other methods' on the same page.
     """
 
     path: str
@@ -43,11 +43,12 @@ class Setting:
     bounds: str = ""
     step: float | None = None
     needs: str = ""
+    prefix: str = PREFIX
     problems: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        return f"{PREFIX}.{self.path}"
+        return f"{self.prefix}.{self.path}"
 
     @property
     def changed(self) -> bool:
@@ -80,10 +81,16 @@ class MethodForm:
     """The settings of `method`: with what was posted, with the values of another run, or with the defaults."""
 
     def __init__(
-        self, method: Method, *, posted: QueryDict | None = None, values: Mapping[str, Any] | None = None
+        self,
+        method: Method,
+        *,
+        posted: QueryDict | None = None,
+        values: Mapping[str, Any] | None = None,
+        prefix: str = PREFIX,
     ) -> None:
         self.method = method
-        self.settings = {setting.path: setting for setting in settings_of(method)}
+        self.prefix = prefix
+        self.settings = {setting.path: setting for setting in settings_of(method, prefix)}
         self.problems: list[str] = []
         self.config: dict[str, Any] | None = None
         for setting in self.settings.values():
@@ -123,7 +130,7 @@ class MethodForm:
     def add_problems(self, fields: Mapping[str, list[str]]) -> None:
         """Put problems beside their fields (`config.adapter.r`); those of no field stand above the form."""
         for name, problems in fields.items():
-            setting = self._setting_at(name.removeprefix(f"{PREFIX}."))
+            setting = self._setting_at(name.removeprefix(f"{self.prefix}.").removeprefix(f"{PREFIX}."))
             if setting is None:
                 self.problems += [f"{name} {problem}" for problem in problems]
             else:
@@ -144,9 +151,9 @@ class MethodForm:
         return self.settings.get(path)
 
 
-def settings_of(method: Method) -> list[Setting]:
+def settings_of(method: Method, prefix: str = PREFIX) -> list[Setting]:
     """Every setting of a method with its default, in the order of its schema."""
-    return list(_flatten(method.config_schema(), "", "", method.main_fields))
+    return list(_flatten(method.config_schema(), "", "", method.main_fields, prefix))
 
 
 def as_text(value: Any) -> str:
@@ -164,12 +171,14 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def _flatten(schema: Mapping[str, Any], above: str, group: str, main: tuple[str, ...]) -> Iterator[Setting]:
+def _flatten(
+    schema: Mapping[str, Any], above: str, group: str, main: tuple[str, ...], prefix: str
+) -> Iterator[Setting]:
     chooser = schema["properties"].get("type", {})
     for name, entry in schema["properties"].items():
         path = f"{above}.{name}" if above else name
         if "properties" in entry:
-            yield from _flatten(entry, path, entry.get("group", group), main)
+            yield from _flatten(entry, path, entry.get("group", group), main, prefix)
             continue
         own_group = entry.get("group", MAIN)
         yield Setting(
@@ -183,7 +192,8 @@ def _flatten(schema: Mapping[str, Any], above: str, group: str, main: tuple[str,
             default=entry["default"],
             value=entry["default"],
             bounds=_bounds(entry),
-            needs=_needs(name, above, entry, chooser),
+            needs=_needs(name, f"{prefix}.{above}", entry, chooser),
+            prefix=prefix,
             **_kind(entry),
         )
 
@@ -191,8 +201,8 @@ def _flatten(schema: Mapping[str, Any], above: str, group: str, main: tuple[str,
 def _needs(name: str, above: str, entry: Mapping[str, Any], chooser: Mapping[str, Any]) -> str:
     """The field that has to be set before this one matters: what its schema names, or the type of its block."""
     if "needs" in entry:
-        return f"{PREFIX}.{above}.{entry['needs']}"
-    return f"{PREFIX}.{above}.type" if name != "type" and "none" in chooser.get("enum", ()) else ""
+        return f"{above}.{entry['needs']}"
+    return f"{above}.type" if name != "type" and "none" in chooser.get("enum", ()) else ""
 
 
 def _kind(entry: Mapping[str, Any]) -> dict[str, Any]:

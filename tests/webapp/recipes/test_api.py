@@ -108,6 +108,7 @@ def test_restarting_names_what_is_not_accepted(api: ApiClient, actor: Actor) -> 
 def test_the_list_pages_filters_and_costs_the_same_however_long_it_is(api: ApiClient, actor: Actor) -> None:
     datasets = make_slots(actor)
     made = [str(make_pipeline(actor, datasets=datasets).pk)]
+    api.get("/pipelines")  # the first call notes that its token is in use
     with CaptureQueriesContext(
         connection,
     ) as one:
