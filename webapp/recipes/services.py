@@ -47,14 +47,14 @@ def pipeline_create(
 
     `stages` holds the choices for stages by name: `{"policy": {"method": "rloo", "config": {"max_steps": 20}}}`.
     """
+    request = PipelineRequest(
+        actor, recipe=recipe, datasets=datasets, models=models or {}, stages=as_choices(stages or {})
+    )
+    team = request.team
+    if request_id and (known := Pipeline.objects.filter(team=team, request_id=request_id).first()):
+        return known
     try:
         with transaction.atomic():
-            request = PipelineRequest(
-                actor, recipe=recipe, datasets=datasets, models=models or {}, stages=as_choices(stages or {})
-            )
-            team = request.team
-            if request_id and (known := Pipeline.objects.filter(team=team, request_id=request_id).first()):
-                return known
             versions_hold(*request.versions.values())
             placing = {
                 "priority": priority,
@@ -92,7 +92,7 @@ def pipeline_create(
     except IntegrityError:
         if not request_id:
             raise
-        return Pipeline.objects.get(team__in=actor.team_ids(Role.MEMBER), request_id=request_id)
+        return Pipeline.objects.get(team=team, request_id=request_id)
     return pipeline
 
 

@@ -26,8 +26,8 @@ class Setting:
     """One field of the form.
 
     `kind` is integer, number, text, switch, choice (one of `options`), choices (several of them), list (values with
-    commas between them) or json. `value` is the default where nothing else was said (`changed` is False). `needs` names
-    the field without which this one has no meaning. `prefix` sets it apart from other methods' on the same page.
+    commas between them) or json. `value` is the default where nothing else was said (`changed` is False). `needs` is
+    the path of the setting without which this one has no meaning. `prefix` sets it apart from other methods' on a page.
     """
 
     path: str
@@ -49,6 +49,11 @@ class Setting:
     @property
     def name(self) -> str:
         return f"{self.prefix}.{self.path}"
+
+    @property
+    def chooser(self) -> str:
+        """The name of the field that has to be set before this one matters."""
+        return f"{self.prefix}.{self.needs}" if self.needs else ""
 
     @property
     def changed(self) -> bool:
@@ -90,10 +95,11 @@ class MethodForm:
     ) -> None:
         self.method = method
         self.prefix = prefix
-        self.settings = {setting.path: setting for setting in settings_of(method, prefix)}
+        self.settings = {setting.path: setting for setting in settings_of(method)}
         self.problems: list[str] = []
         self.config: dict[str, Any] | None = None
         for setting in self.settings.values():
+            setting.prefix = prefix
             if posted is not None:
                 setting.value = _posted(setting, posted)
             elif values is not None:
@@ -130,7 +136,7 @@ class MethodForm:
     def add_problems(self, fields: Mapping[str, list[str]]) -> None:
         """Put problems beside their fields (`config.adapter.r`); those of no field stand above the form."""
         for name, problems in fields.items():
-            setting = self._setting_at(name.removeprefix(f"{self.prefix}.").removeprefix(f"{PREFIX}."))
+            setting = self._setting_at(name.removeprefix(f"{self.prefix}."))
             if setting is None:
                 self.problems += [f"{name} {problem}" for problem in problems]
             else:
@@ -140,7 +146,7 @@ class MethodForm:
         try:
             parsed: BaseModel = self.method.parse(self.changes)
         except ConfigError as error:
-            self.add_problems(error.fields)
+            self.add_problems({name.replace(PREFIX, self.prefix, 1): said for name, said in error.fields.items()})
         else:
             self.config = parsed.model_dump(mode="json")
 
@@ -151,9 +157,9 @@ class MethodForm:
         return self.settings.get(path)
 
 
-def settings_of(method: Method, prefix: str = PREFIX) -> list[Setting]:
+def settings_of(method: Method) -> list[Setting]:
     """Every setting of a method with its default, in the order of its schema."""
-    return list(_flatten(method.config_schema(), "", "", method.main_fields, prefix))
+    return list(_flatten(method.config_schema(), "", "", method.main_fields))
 
 
 def as_text(value: Any) -> str:
@@ -171,14 +177,12 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def _flatten(
-    schema: Mapping[str, Any], above: str, group: str, main: tuple[str, ...], prefix: str
-) -> Iterator[Setting]:
+def _flatten(schema: Mapping[str, Any], above: str, group: str, main: tuple[str, ...]) -> Iterator[Setting]:
     chooser = schema["properties"].get("type", {})
     for name, entry in schema["properties"].items():
         path = f"{above}.{name}" if above else name
         if "properties" in entry:
-            yield from _flatten(entry, path, entry.get("group", group), main, prefix)
+            yield from _flatten(entry, path, entry.get("group", group), main)
             continue
         own_group = entry.get("group", MAIN)
         yield Setting(
@@ -192,8 +196,7 @@ def _flatten(
             default=entry["default"],
             value=entry["default"],
             bounds=_bounds(entry),
-            needs=_needs(name, f"{prefix}.{above}", entry, chooser),
-            prefix=prefix,
+            needs=_needs(name, above, entry, chooser),
             **_kind(entry),
         )
 
