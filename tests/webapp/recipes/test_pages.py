@@ -16,7 +16,9 @@ from webapp.accounts.access import Actor
 from webapp.accounts.models import User
 from webapp.recipes.models import Pipeline
 from webapp.recipes.services import pipeline_restart, pipeline_stop
+from webapp.registry.models import BaseModel, ModelSource
 from webapp.runs.models import Run, Status
+from webapp.runs.services import run_delete
 
 pytestmark = pytest.mark.django_db
 
@@ -31,7 +33,8 @@ def _queries(client: Client, path: str) -> int:
     return len(queries)
 
 
-def test_datasets_that_fit_best_are_chosen_already(pages: Client, actor: Actor) -> None:
+def test_where_there_is_something_for_every_slot_one_click_will_do(pages: Client, actor: Actor) -> None:
+    BaseModel.objects.create(name="starter", source=ModelSource.STARTER)
     factories.make_version(actor, "dialogues")
     pairs = factories.make_version(actor, "pairs", COMPARISONS)
     answers = factories.make_version(actor, "answers", ANSWERS)
@@ -46,9 +49,13 @@ def test_datasets_that_fit_best_are_chosen_already(pages: Client, actor: Actor) 
     assert [choice.version for choice in fields["comparisons"].choices] == [pairs]
     assert fields["comparisons"].unfit == 2
     assert answers in [choice.version for choice in fields["demonstrations"].choices]
+    assert answer.context["form"].missing == ""
+    untouched = {f"datasets.{name}": field.chosen.dataset.pk for name, field in fields.items()}
+    assert pages.post(PLACE, {**untouched, "models.base": "starter", "launch": "yes"}).status_code == 302
+    assert run_of(actor, Pipeline.objects.get(), "sft").model.source == ModelSource.STARTER
 
 
-def test_one_click_starts_it(pages: Client, actor: Actor) -> None:
+def test_what_was_chosen_is_what_is_started(pages: Client, actor: Actor) -> None:
     base = make_base_model(actor.current_team)
     slots = make_slots(actor)
     form = {f"datasets.{slot}": pk for slot, pk in slots.items()} | {"models.base": str(base.pk)}
@@ -193,3 +200,12 @@ def test_stopping_and_deleting(pages: Client, actor: Actor) -> None:
     assert "The runs stay" in pages.get(place).content.decode()
     assert pages.post(f"{place}/delete").url == "/runs/recipes/"  # type: ignore[attr-defined]
     assert (Pipeline.objects.count(), Run.objects.count()) == (0, 1)
+
+
+def test_a_stage_whose_run_was_deleted_can_be_started_again(pages: Client, actor: Actor) -> None:
+    pipeline = make_pipeline(actor)
+    run_delete(actor=actor, run=run_of(actor, pipeline, "sft"))
+    text = pages.get(f"/runs/pipelines/{pipeline.pk}").content.decode()
+    assert "Start again from here to go on." in text
+    pipeline_restart(actor=actor, pipeline=pipeline, stage="sft")
+    assert run_of(actor, pipeline, "sft").status == Status.QUEUED

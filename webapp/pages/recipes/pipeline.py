@@ -29,7 +29,10 @@ PIPELINES = 25
 
 @dataclass(frozen=True)
 class StageEntry:
-    """A stage as its pipeline's page shows it. `sources` says in words what it is made from."""
+    """A stage as its pipeline's page shows it.
+
+    `sources` says in words what it is made from, `ready` that all of that is there.
+    """
 
     stage: PipelineStage
     run: Run | None
@@ -40,6 +43,7 @@ class StageEntry:
     headline: Headline | None
     final: RunCheckpoint | None
     waiting: Waiting | None
+    ready: bool
     may_restart: bool
 
     @property
@@ -127,6 +131,7 @@ def _entries(pipeline: Pipeline, may_act: bool) -> list[StageEntry]:
                 headline=told[0] if told else None,
                 final=finals.get(run.pk) if run else None,
                 waiting=waiting_of(run) if run and run.status == Status.QUEUED else None,
+                ready=stage.needs <= done,
                 may_restart=may_act and at_rest and stage.needs <= done,
             )
         )
