@@ -9,6 +9,7 @@ from pathlib import Path
 
 from polm_core import catalogue
 from polm_core.context import dump_spec, load_spec
+from polm_core.docs import FOLDER, write_pages
 from polm_core.errors import ConfigError, PolmError
 from polm_core.method import PARADIGMS
 from polm_core.run_dir import RunDir, write_atomic
@@ -42,6 +43,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("data", type=Path)
     check.add_argument("--method", required=True)
     check.set_defaults(command=_check)
+
+    docs = commands.add_parser("docs", help="write the methods' pages from the catalogue")
+    docs.add_argument("folder", type=Path, nargs="?", default=FOLDER, help=f"default: {FOLDER}")
+    docs.set_defaults(command=_docs)
 
     starter = commands.add_parser("starter", help="write the starter model into a folder")
     starter.add_argument("folder", type=Path)
@@ -99,6 +104,12 @@ def _check(options: argparse.Namespace) -> int:
     result = check_file(options.data, catalogue.get(options.method).formats)
     print(describe(result))
     return 0 if result["ok"] else 2
+
+
+def _docs(options: argparse.Namespace) -> int:
+    changed = write_pages(options.folder)
+    print("\n".join(str(options.folder / name) for name in changed) or f"{options.folder} is up to date.")
+    return 0
 
 
 def _starter(options: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ from django.template.loader import render_to_string
 
 from polm_core import catalogue
 from polm_core.method import Method
-from webapp.ui.forms import MethodForm, Setting, as_text, settings_of
+from polm_core.settings import as_text
+from webapp.ui.forms import MethodForm, Setting, settings_of
 
 every_method = pytest.mark.parametrize("method", catalogue.METHODS, ids=lambda method: method.slug)
 

@@ -16,10 +16,10 @@ from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.errors import Invalid, NotFound
+from webapp.metrics.health import advice_for
 from webapp.metrics.selectors import config_diff
 from webapp.pages.lists import back_to
 from webapp.pages.runs.figures import Headline, headline_charts, headlines, method_of
-from webapp.pages.runs.health import advice_for
 from webapp.pages.runs.inputs import storable
 from webapp.recipes.selectors import stages_of_runs
 from webapp.runs import selectors, services

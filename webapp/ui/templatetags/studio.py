@@ -13,7 +13,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from lucide.templatetags.lucide import lucide
 
-from webapp.ui.forms import as_text
+from polm_core.settings import as_text
 
 register = template.Library()
 
