@@ -107,7 +107,9 @@ def _stopped(actor: Actor, pipeline: Pipeline) -> bool:
     """Stop it; False when a run has come that is not held, so that all has to be held anew."""
     with transaction.atomic():
         current = StageRun.objects.filter(stage__pipeline=pipeline, is_current=True).values("run")
-        held = set(Run.objects.select_for_update().filter(pk__in=current).order_by("pk").values_list("pk", flat=True))
+        # Not those that have ended: a stage that begins meanwhile takes one of them for its parent.
+        working = Run.objects.select_for_update(no_key=True).filter(pk__in=current).exclude(status__in=FINISHED)
+        held = set(working.order_by("pk").values_list("pk", flat=True))
         pipeline = Pipeline.objects.select_for_update().get(pk=pipeline.pk)
         runs = [stage.run for stage in _stages(pipeline) if stage.run and stage.run.status not in FINISHED]
         if any(run.pk not in held for run in runs):

@@ -305,28 +305,40 @@ def test_stopping_a_stage_s_run_stops_the_pipeline(actor: Actor, pipeline: Pipel
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_stage_that_begins_while_the_pipeline_is_stopped_is_stopped_too(actor: Actor) -> None:
+@pytest.mark.parametrize(
+    ("before", "ends", "states"),
+    [((), "sft", ["succeeded", "stopped", "waiting"]), (("sft",), "reward", ["succeeded", "succeeded", "stopped"])],
+)
+def test_a_stage_that_begins_while_the_pipeline_is_stopped_is_stopped_too(
+    actor: Actor, before: tuple[str, ...], ends: str, states: list[str]
+) -> None:
     pipeline = make_pipeline(actor)
-    sft = run_of(actor, pipeline, "sft")
-    ended, stopping = threading.Event(), threading.Event()
+    _carried_on(actor, pipeline, *before)
+    run = run_of(actor, pipeline, ends)
+    failed: list[BaseException] = []
+    held, stopping = threading.Event(), threading.Event()
 
     def worker() -> None:
         try:
             with transaction.atomic():
-                finish(sft)
-                ended.set()
-                stopping.wait(10)
+                Run.objects.select_for_update().get(pk=run.pk)
+                held.set()
+                stopping.wait(30)
                 _wait_until_somebody_waits_for_a_row()
+                finish(run)
+        except BaseException as error:  # noqa: BLE001 (told by the test itself)
+            failed.append(error)
         finally:
             connection.close()
 
     thread = threading.Thread(target=worker)
     thread.start()
-    assert ended.wait(30)
+    assert held.wait(30)
     stopping.set()
     services.pipeline_stop(actor=actor, pipeline=pipeline)
     thread.join()
-    assert _states(actor, pipeline) == ["succeeded", "stopped", "waiting"]
+    assert failed == []
+    assert _states(actor, pipeline) == states
     assert _state(actor, pipeline) == "stopped"
 
 
