@@ -10,14 +10,14 @@ const KEYS_MS = 5_000;
 
 /** The chart of the run that carries out a stage. Steps of different stages have nothing in common: each zooms alone. */
 class StageChart {
-  constructor(place, { run, keys, title }) {
+  constructor(place, run, template) {
     this.run = run;
     this.keysAt = 0;
     this.board = new Board();
-    this.card = document.getElementById("stage-chart").content.firstElementChild.cloneNode(true);
-    this.card.querySelector("[data-chart-title]").textContent = title;
+    this.card = template.content.firstElementChild.cloneNode(true);
     place.replaceChildren(this.card);
-    this.board.add(this.card, { title, load: metricsOfRun(run, keys.split(" "), () => this.logged()) });
+    const title = this.card.querySelector("[data-chart-title]").textContent.trim();
+    this.board.add(this.card, { title, load: metricsOfRun(run, this.card.dataset.keys.split(" "), () => this.logged()) });
   }
 
   /** What the run has logged, as of a few seconds ago at most. */
@@ -42,9 +42,10 @@ const charts = new Map();
 /** Charts for the runs that stages have now; a stage that was begun anew gets a new one. */
 function show() {
   for (const stage of document.querySelectorAll("[data-stage]")) {
-    const { stage: name, run, keys, title } = stage.dataset;
+    const { stage: name, run } = stage.dataset;
     const place = document.querySelector(`[data-stage-chart="${name}"]`);
-    if (run && keys && place && charts.get(name)?.run !== run) charts.set(name, new StageChart(place, { run, keys, title }));
+    const template = stage.querySelector("template");
+    if (run && template && charts.get(name)?.run !== run) charts.set(name, new StageChart(place, run, template));
     if (!run && charts.delete(name)) place.replaceChildren();
   }
 }

@@ -55,6 +55,10 @@ class StageEntry:
         """What the method is there to move."""
         return next(iter(headline_charts(self.method)), None)
 
+    @property
+    def chart_title(self) -> str:
+        return f"{self.stage.title}: {self.chart.title.lower()}" if self.chart else ""
+
 
 @requires(Role.VIEWER)
 @require_safe
