@@ -23,6 +23,7 @@ from webapp.pages.runs.figures import Headline, headline_charts, headlines, meth
 from webapp.pages.runs.inputs import storable
 from webapp.recipes.selectors import stages_of_runs
 from webapp.runs import selectors, services
+from webapp.runs.config_files import settings_in_order
 from webapp.runs.models import ACTIVE, FINISHED, Run, Status
 from webapp.runs.waiting import waiting_of
 
@@ -48,7 +49,9 @@ def run(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     context |= {
         "charts": method.charts if method else (),
         "has_metrics": found.series.exists(),
-        "config_yaml": yaml.safe_dump(found.config, sort_keys=False, allow_unicode=True),
+        "config_yaml": yaml.safe_dump(
+            settings_in_order(found.method, found.config), sort_keys=False, allow_unicode=True
+        ),
         "changed_from": "parent" if cloned_from else "defaults",
         "differences": _differences(found, cloned_from, method),
         "children": found.children.filter(stage_run=None).order_by("-id")[:RELATIVES],
