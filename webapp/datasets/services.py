@@ -176,7 +176,7 @@ def dataset_update(
 
 
 def dataset_delete(*, actor: Actor, dataset: Dataset) -> None:
-    """Delete a dataset with its versions and files. Raises Conflict naming the runs that used one of them."""
+    """Delete a dataset with its versions and files. Raises Conflict naming what used one of them."""
     actor.require(dataset.team_id, Role.MEMBER, "dataset")
     with transaction.atomic():
         versions = list(dataset.versions.select_for_update())
@@ -226,12 +226,21 @@ def _delete_files(folders: list[str]) -> None:
 
 
 def _in_use(error: ProtectedError) -> Conflict:
-    runs = sorted(str(run.pk) for run in error.protected_objects)
-    many = len(runs) > 1
+    """The refusal to delete what runs used, or stages of pipelines will."""
+    used_by: dict[str, list[str]] = {}
+    for user in error.protected_objects:
+        used_by.setdefault(str(user._meta.verbose_name), []).append(str(user.pk))
+    if runs := sorted(used_by.pop("run", [])):
+        many = len(runs) > 1
+        return Conflict(
+            f"{len(runs)} runs used this dataset, so it is kept."
+            if many
+            else "A run used this dataset, so it is kept.",
+            advice=f"Delete the run{'s' if many else ''} first: {', '.join(runs[:20])}{' …' if len(runs) > 20 else ''}",
+            fields={"runs": runs},
+        )
     return Conflict(
-        f"{len(runs)} runs used this dataset, so it is kept." if many else "A run used this dataset, so it is kept.",
-        advice=f"Delete the run{'s' if many else ''} first: {', '.join(runs[:20])}{' …' if len(runs) > 20 else ''}",
-        fields={"runs": runs},
+        f"A {' or '.join(used_by)} is to train on this dataset, so it is kept.", advice="Delete the pipeline first."
     )
 
 
