@@ -301,6 +301,13 @@ def prompt_of(row: Row, format_: Format) -> tuple[str | Messages, str]:
     return row["prompt"], plain_text(answer)
 
 
+def as_asked(prompt: str | Messages) -> dict[str, Any]:
+    """What a sample says of its prompt beside the text of it: the turns of more than a question, or that it is raw."""
+    if isinstance(prompt, str):
+        return {"raw": True}
+    return {"turns": prompt} if len(prompt) > 1 else {}
+
+
 def plain_text(value: str | Messages) -> str:
     """Messages as readable text: one turn by its content alone, several with their roles."""
     if isinstance(value, str):

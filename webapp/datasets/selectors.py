@@ -8,16 +8,18 @@ from typing import Any
 from django.db.models import Count, F, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
+from polm_core.data.convert import conversions_of
 from polm_core.data.mapping import Mapping
 from polm_core.data.preview import Preview, preview_head
 from polm_core.data.report import PrepareReport
 from polm_core.data.rows import read_rows
+from polm_core.formats import SPECS, Format
 from webapp import artifacts
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.datasets.mappings import clean_mapping
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
-from webapp.datasets.services import head_folder
+from webapp.datasets.services import head_folder, most_rows
 from webapp.datasets.texts import is_storable
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.pagination import DEFAULT_LIMIT, page
@@ -92,7 +94,7 @@ def versions(dataset: Dataset) -> list[DatasetVersion]:
 def version_get(dataset: Dataset, number: int | None = None) -> DatasetVersion:
     """The version with that number, or the latest. Raises NotFound."""
     found = dataset.versions.all() if number is None else dataset.versions.filter(number=number)
-    version = found.order_by("-number").first()
+    version = found.select_related("made_from__dataset").defer("made_from__report").order_by("-number").first()
     if version is None:
         raise NotFound(f"The dataset has no version {number}.")
     version.dataset = dataset
@@ -111,6 +113,43 @@ def version_with_rows(dataset: Dataset, number: int | None = None) -> DatasetVer
     if version.status == VersionStatus.INVALID:
         raise Conflict("The file could not be used, so there are no rows.", advice="See the problems of the dataset.")
     return version
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A format that the rows of a version can become. It gives `rows` rows, or, unless `exact`, at most so many."""
+
+    to: Format
+    says: str
+    rows: int
+    exact: bool
+
+    @property
+    def title(self) -> str:
+        return SPECS[self.to].title
+
+
+def conversions(version: DatasetVersion) -> list[Conversion]:
+    """What the rows of a version can become; nothing until it is ready."""
+    if version.status != VersionStatus.READY:
+        return []
+    return [
+        Conversion(target, found.says, most_rows(version, target), found.exact)
+        for target, found in conversions_of(Format(version.format)).items()
+    ]
+
+
+def source_run(version: DatasetVersion) -> uuid.UUID | None:
+    """The run whose answers the rows are, while it is there."""
+    return DatasetVersion.objects.filter(pk=version.pk).values_list("run_dataset__run", flat=True).first()
+
+
+def made_into(dataset: Dataset) -> list[DatasetVersion]:
+    """The newest versions of other datasets that were made of this one's rows."""
+    found = DatasetVersion.objects.filter(made_from__dataset=dataset).exclude(dataset=dataset)
+    return list(
+        found.select_related("dataset", "made_from").defer("report", "made_from__report").order_by("-pk")[:MAX_USES]
+    )
 
 
 def report_of(version: DatasetVersion) -> PrepareReport | None:
