@@ -6,7 +6,6 @@ from pathlib import Path
 import orjson
 
 from polm_core.data.rows import ROWS_NAME
-from polm_core.formats import Format
 from webapp import artifacts
 from webapp.datasets.leases import Claim, version_progress
 from webapp.datasets.recipes import ConversionRecipe, Recipe
@@ -16,11 +15,11 @@ from webapp.runs.answers import answer_rows
 PROGRESS_SECONDS = 1.0
 
 
-def convert_from(recipe: Recipe | None) -> Format | None:
+def convert_from(recipe: Recipe | None) -> str | None:
     """The format of the rows that `derived_source` writes; None for an upload, whose rows have yet to be read."""
     if recipe is None:
         return None
-    return recipe.source if isinstance(recipe, ConversionRecipe) else recipe.format
+    return (recipe.source if isinstance(recipe, ConversionRecipe) else recipe.format).value
 
 
 def derived_source(claim: Claim, folder: Path) -> Path:

@@ -1,7 +1,7 @@
 """Reading datasets: lists, one with all its page shows, its rows."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ MAX_ROWS = 200
 MAX_ROWS_BYTES = 4 * 1024**2
 MAX_VERSIONS = 100
 MAX_USES = 50
+MAX_OFFERED = 500
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,18 @@ def datasets_page(
         queryset = queryset.filter(name__icontains=q.strip()) if is_storable(q) else queryset.none()
     items, next_cursor = page(_with_uses(queryset), limit, cursor)
     return _entries(items), next_cursor
+
+
+def datasets_of_formats(team_id: uuid.UUID, formats: Collection[str]) -> list[DatasetVersion]:
+    """The newest ready version of each of a team's newest datasets, where it has one of these formats."""
+    newest = (
+        DatasetVersion.objects.filter(dataset__team=team_id, status=VersionStatus.READY)
+        .select_related("dataset")
+        .defer("report")
+        .order_by("-dataset", "-number")
+        .distinct("dataset")
+    )
+    return [version for version in newest[:MAX_OFFERED] if version.format in formats]
 
 
 def dataset_entry(dataset: Dataset) -> DatasetEntry:
