@@ -59,7 +59,9 @@ document.body.addEventListener("htmx:afterRequest", ({ detail: { target } }) => 
   if (follows(target) && asked.delete(target.id)) release();
 });
 document.body.addEventListener("htmx:beforeSwap", ({ detail }) => {
-  if (detail.requestConfig.verb !== "get" || !follows(detail.target) || !isBusy()) return;
+  const { verb, elt } = detail.requestConfig;
+  // What somebody asked for is put in place: it is not the fragment itself that asks then.
+  if (verb !== "get" || elt !== detail.target || !follows(detail.target) || !isBusy()) return;
   detail.shouldSwap = false;
   held.add(detail.target.id);
 });

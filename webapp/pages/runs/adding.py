@@ -1,4 +1,4 @@
-"""Making a dataset of a run's answers: those that were ticked, or the best by rule."""
+"""Making a dataset of a run's answers: those that were chosen, or the best by rule."""
 
 import uuid
 from typing import Any
@@ -27,7 +27,7 @@ CHOSEN, BEST = "chosen", "best"
 class AnswersForm(StudioForm):
     """Which answers become which rows, and where they go."""
 
-    take = forms.ChoiceField(label="Take", choices=[(CHOSEN, "the answers I ticked"), (BEST, "the best by a rule")])
+    take = forms.ChoiceField(label="Take", choices=[(CHOSEN, "the chosen answers"), (BEST, "the best by a rule")])
     format = forms.ChoiceField(
         label="As",
         choices=[(format.value, SPECS[format].title) for format in FORMATS],
@@ -80,7 +80,7 @@ def dataset(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 def _samples(values: QueryDict) -> list[int]:
-    """The answers that are ticked; one more than is allowed, so that too many are refused and not cut off."""
+    """The answers that are chosen; one more than is allowed, so that too many are refused and not cut off."""
     found = [int(value) for value in values.getlist("sample") if value.isdecimal() and len(value) < 19]
     return sorted(set(found))[: MAX_CHOSEN + 1]
 

@@ -49,4 +49,18 @@ def _pieces(matcher: "SequenceMatcher[str]", words: list[str], *, second: bool) 
         (kind, *((after, after_end) if second else (before, before_end)))
         for kind, before, before_end, after, after_end in matcher.get_opcodes()
     ]
-    return [Piece("".join(words[start:end]), kind != "equal") for kind, start, end in spans if end > start]
+    pieces = [Piece("".join(words[start:end]), kind != "equal") for kind, start, end in spans if end > start]
+    return _joined(pieces)
+
+
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    """A blank between two words that are new is marked with them: one mark reads better than many."""
+    joined: list[Piece] = []
+    for place, piece in enumerate(pieces):
+        between = 0 < place < len(pieces) - 1 and pieces[place - 1].is_new and pieces[place + 1].is_new
+        piece = Piece(piece.text, piece.is_new or (between and piece.text.isspace()))
+        if joined and joined[-1].is_new == piece.is_new:
+            joined[-1] = Piece(joined[-1].text + piece.text, piece.is_new)
+        else:
+            joined.append(piece)
+    return joined

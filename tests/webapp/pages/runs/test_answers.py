@@ -129,6 +129,7 @@ def test_words_are_compared_and_very_long_answers_are_not() -> None:
         (" c", False),
         (" d", True),
     ]
+    assert [piece.text for piece in both_sides("one two", "one 2 and 3")[1] if piece.is_new] == ["2 and 3"]
     assert [len(pieces) for pieces in both_sides("a " * 5000, "b " * 5000)] == [1, 1]
 
 
