@@ -161,7 +161,7 @@ class _Preparation:
             code="data.format",
             advice="Say which column plays which role in the mapping, or name the columns as the format does: "
             "messages; prompt and completion; prompt, chosen and rejected; prompt, completion and label; "
-            "prompt and answer; prompt; text.",
+            "prompt and answer; prompt, completions and labels; prompt; text.",
         )
 
     def _write_rows(self, source: ByteSource) -> None:

@@ -10,6 +10,7 @@ from polm_core.formats import Format
 from polm_core.training.encoding import (
     CHAT_TEMPLATE,
     Encoded,
+    as_asked,
     as_pairs,
     encode_pairs,
     encode_rows,
@@ -203,3 +204,12 @@ def test_what_is_asked_and_what_the_row_answers(
     row: dict[str, Any], format: Format, prompt: Any, reference: str
 ) -> None:
     assert prompt_of(row, format) == (prompt, reference)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "noted"),
+    [(TALK[:1], {}), (TALK[:3], {"turns": TALK[:3]}), ("1 + 1 =", {"raw": True})],
+    ids=["a question", "a conversation", "raw text"],
+)
+def test_a_sample_tells_what_the_text_of_its_prompt_does_not(prompt: Any, noted: dict[str, Any]) -> None:
+    assert as_asked(prompt) == noted

@@ -173,11 +173,13 @@ def report_of(version: DatasetVersion) -> PrepareReport | None:
 def version_preview(version: DatasetVersion, mapping: dict[str, Any] | None = None, *, limit: int = 20) -> Preview:
     """The first rows of the uploaded file under `mapping`, or under the detected one.
 
-    Raises Conflict before the file was looked at, Invalid when no row could be read or for a mapping that makes no
-    sense, and DataError for one whose columns the file does not have.
+    Raises Conflict before the file was looked at and where there is none, Invalid when no row could be read or for a
+    mapping that makes no sense, and DataError for one whose columns the file does not have.
     """
     if version.status == VersionStatus.PROCESSING:
         raise Conflict("The dataset is still being processed.", advice="Its columns are known when it is done.")
+    if version.recipe:
+        raise Conflict("The rows were not read from a file, so there is nothing to map.", advice="Read them as rows.")
     cleaned = clean_mapping(mapping)
     folder = head_folder(version.pk)
     if not artifacts.exists(folder):

@@ -115,11 +115,14 @@ def test_a_source_that_is_deleted_before_its_turn(make_prepared: MakePrepared, a
     assert "whose rows were to be converted is deleted" in made.report["error"]["message"]
 
 
-def test_converted_rows_have_no_mapping_to_change(make_prepared: MakePrepared, actor: Actor) -> None:
+def test_converted_rows_have_no_mapping_to_change(make_prepared: MakePrepared, actor: Actor, pages: Client) -> None:
     source = make_prepared(files.preferences(3))
     made = finished(services.dataset_convert(actor=actor, version=source, to="rating"))
     with pytest.raises(Conflict, match="no mapping to change"):
         services.dataset_remap(actor=actor, dataset=made.dataset, format="prompt")
+    with pytest.raises(Conflict, match="nothing to map"):
+        selectors.version_preview(made)
+    assert pages.get(f"/datasets/{made.dataset_id}/mapping").status_code == 200
 
 
 def test_viewers_convert_and_extend_nothing(make_prepared: MakePrepared, viewer: User) -> None:
