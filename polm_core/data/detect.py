@@ -353,7 +353,7 @@ def _judged(label: ColumnFacts) -> tuple[float, MappingOptions, str] | None:
     middle = label.smallest / 2 + label.largest / 2
     rated = bool({"rating", "label", "thumbs", "feedback", "vote"} & set(words_of(label.path)))
     how = f"{label.smallest:g} to {label.largest:g} in the sample, taken as good from {middle:g} on"
-    return 0.84 if rated else 0.6, MappingOptions(label_threshold=middle), how
+    return 0.93 if rated else 0.6, MappingOptions(label_threshold=middle), how
 
 
 def _verifiable(sample: Sample) -> Iterator[Candidate]:

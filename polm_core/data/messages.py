@@ -44,6 +44,9 @@ ROLE_TAGS: dict[str, str] = {
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "parts")
 
+TEXT_TYPES = ("text", "input_text", "output_text")
+"""The types of a content's parts that are text."""
+
 PAIR_KEYS = (
     ("input", "output"),
     ("instruction", "output"),
@@ -229,7 +232,7 @@ def _content(item: dict[str, Any], place: int, column: str) -> str:
 def _part(part: Any, place: int, column: str) -> str:
     if isinstance(part, str):
         return part
-    if isinstance(part, dict) and isinstance(part.get("text"), str) and part.get("type", "text") == "text":
+    if isinstance(part, dict) and isinstance(part.get("text"), str) and part.get("type", "text") in TEXT_TYPES:
         return str(part["text"])
     what = f"a part of type '{part.get('type')}'" if isinstance(part, dict) else kind_name(part)
     raise _odd_content(what, place, column)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from ninja import File, Form, Query, Router, Schema, Status
 from ninja.files import UploadedFile
 from pydantic import ConfigDict, Field
@@ -17,10 +18,11 @@ from polm_core.data.identify import FileFacts
 from polm_core.data.mapping import Mapping
 from polm_core.data.observe import Column
 from polm_core.data.preview import Preview
-from polm_core.data.report import Problem, Stats
+from polm_core.data.report import PrepareReport, Problem, Stats
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.datasets import selectors, services
+from webapp.datasets.downloads import rows_response
 from webapp.datasets.mappings import parse_mapping
 from webapp.datasets.models import Dataset, DatasetVersion, Origin
 from webapp.errors import Invalid
@@ -83,7 +85,10 @@ class MadeFrom(Schema):
 
 
 class DatasetDetail(DatasetOut):
-    """As in the list, with what preparation found. `problem_counts` counts by rule what `problems` lists up to 200."""
+    """As in the list, with what preparation found. `problem_counts` counts by rule what `problems` lists up to 200.
+
+    A fault of the whole file (`error`) is among `problems` too where no row is at fault; it has no row.
+    """
 
     progress: dict[str, Any] = {}
     error: Failure | None = None
@@ -234,6 +239,15 @@ def dataset_rows(
     return selectors.rows_page(selectors.version_with_rows(dataset, version), offset=offset, limit=limit)
 
 
+@router.api_operation(["GET", "HEAD"], "/datasets/{dataset_id}/rows.jsonl")
+def dataset_download(
+    request: ApiRequest, dataset_id: str, version: Annotated[int | None, Field(ge=1, lt=2**31)] = None
+) -> HttpResponseBase:
+    """All rows as methods get them in one file, of the latest version that is ready or of the one asked for."""
+    dataset = selectors.dataset_get(request.actor, dataset_id)
+    return rows_response(request, selectors.version_with_rows(dataset, version))
+
+
 @router.get("/datasets/{dataset_id}/preview", response=Preview)
 def dataset_preview(
     request: ApiRequest,
@@ -327,6 +341,14 @@ def _summary(entry: selectors.DatasetEntry) -> dict[str, Any]:
     }
 
 
+def _fault_of_the_file(report: PrepareReport) -> list[Problem]:
+    """What is wrong with a file as a whole, where no row is at fault: an invalid dataset has a problem to show."""
+    if report.error is None:
+        return []
+    error = Failure.model_validate(report.error)
+    return [Problem(rule=error.code, message=error.message, remedy=error.advice)]
+
+
 def _detail(dataset: Dataset) -> dict[str, Any]:
     entry = selectors.dataset_entry(dataset)
     # The status and what was found belong together: a worker may finish between two looks.
@@ -336,6 +358,7 @@ def _detail(dataset: Dataset) -> dict[str, Any]:
     found = {}
     if report is not None:
         found = report.model_dump(exclude={"status", "format", "rows_used", "bytes", "sha256"})
+        found["problems"] = found["problems"] or _fault_of_the_file(report)
     return {
         **_summary(entry),
         **found,

@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.db.models.functions import Lower
+from django.utils.text import slugify
 
 from webapp.accounts.models import Team, User
 from webapp.ids import new_id
@@ -88,3 +89,8 @@ class DatasetVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dataset} v{self.number}"
+
+    @property
+    def rows_filename(self) -> str:
+        """What its rows are called once they are downloaded."""
+        return f"{slugify(self.dataset.name)[:80] or 'rows'}-v{self.number}.jsonl"

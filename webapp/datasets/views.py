@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -18,6 +19,7 @@ from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.datasets import pages, selectors, services
+from webapp.datasets.downloads import rows_response
 from webapp.datasets.forms import DatasetForm, MappingForm
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
 from webapp.datasets.recipes import recipe_of
@@ -71,6 +73,14 @@ def dataset_rows(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
         return _dataset_page(request, found, version)
     context = {"dataset": found, "version": version, **_rows(request, version)}
     return render(request, "datasets/_rows.html", context)
+
+
+@requires(Role.VIEWER)
+@require_safe
+def dataset_download(request: StudioRequest, pk: uuid.UUID) -> HttpResponseBase:
+    """All rows of a version as one file."""
+    found = selectors.dataset_get(request.actor, pk)
+    return rows_response(request, selectors.version_with_rows(found, _number(request, "version")))
 
 
 @requires(Role.VIEWER)

@@ -8,6 +8,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from polm_core import catalogue, formats
+from polm_core.docs import symbols
 from polm_core.errors import ConfigError
 from polm_core.method import PARADIGMS, Method, Paradigm, ParadigmSpec
 from webapp.accounts.access import signed_in
@@ -69,7 +70,7 @@ def methods(request: StudioRequest) -> HttpResponse:
 @signed_in
 @require_safe
 def method(request: StudioRequest, slug: str) -> HttpResponse:
-    """What one method does, when to choose it, its data, its settings and its charts."""
+    """What its docs page says, all its settings, and what it was measured to do."""
     try:
         found = catalogue.get(slug)
     except ConfigError as error:
@@ -82,6 +83,7 @@ def method(request: StudioRequest, slug: str) -> HttpResponse:
         {
             "method": found,
             "paradigm": PARADIGMS[found.paradigm],
+            "symbols": symbols(found.formula),
             "form": form,
             "data": [(spec, json.dumps(spec.example, indent=2, ensure_ascii=False)) for spec in specs],
             "proof": proof_of(slug),

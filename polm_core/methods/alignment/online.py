@@ -12,14 +12,20 @@ REWARD = ChartSpec(
 REWARD_PARTS = ChartSpec(
     "Parts of the reward",
     tuple(f"reward/{name}" for name in REWARD_NAMES),
-    "",
+    "reward",
     "Each reward on its own, before its weight. One that falls while the sum rises is being traded away.",
 )
 REWARD_SPREAD = ChartSpec(
     "Spread",
-    ("reward_std", "frac_reward_zero_std"),
-    "",
-    "How much rewards differ, and the share of prompts whose answers all get the same. At 1 there is nothing to learn.",
+    ("reward_std",),
+    "reward",
+    "How much the rewards of a step differ. Near 0 no answer is better than another.",
+)
+NO_SIGNAL = ChartSpec(
+    "Prompts without signal",
+    ("frac_reward_zero_std",),
+    "share of prompts",
+    "Prompts whose answers all get the same reward. At 1 there is nothing to learn.",
 )
 COMPLETIONS = ChartSpec(
     "Length of the answers",
@@ -30,6 +36,14 @@ COMPLETIONS = ChartSpec(
 ENTROPY = ChartSpec(
     "Entropy",
     ("entropy",),
-    "nats",
+    "nats per token",
     "How varied the answers are. Near 0 they are all alike, and nothing more is found out.",
+)
+
+HACKED = (
+    "A reward that rises while answers get worse: it is being gamed. Read the samples, and add a reward that notices."
+)
+NO_PROGRESS = (
+    "Prompts without signal: all answers right or all wrong teach nothing. Take prompts that the model gets right "
+    "sometimes, raise the temperature, or draw more answers."
 )

@@ -61,6 +61,19 @@ SHAPES = [
         {"messages": [user("Say 0!"), assistant("0!")]},
     ),
     Shape(
+        "parts of the responses API",
+        _many(
+            lambda n: {
+                "messages": [
+                    {"role": "user", "content": [{"type": "input_text", "text": f"Say {n}"}]},
+                    {"role": "assistant", "content": [{"type": "output_text", "text": f"{n}"}]},
+                ]
+            }
+        ),
+        Format.CONVERSATION,
+        {"messages": [user("Say 0"), assistant("0")]},
+    ),
+    Shape(
         "sharegpt with tools",
         _many(
             lambda n: {

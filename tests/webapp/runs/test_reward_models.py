@@ -12,7 +12,7 @@ from webapp.accounts.models import Team
 from webapp.errors import Conflict, Invalid
 from webapp.registry.models import BaseModel, Checkpoint, ModelStatus
 from webapp.runs import services
-from webapp.runs.api import config_yaml
+from webapp.runs.config_files import config_yaml
 from webapp.runs.models import Preflight
 from workers.supervisor import run_spec
 
@@ -46,7 +46,7 @@ def test_the_reward_model_is_frozen_with_the_run_and_reaches_its_process(
     assert spec.reward_model.name == "scores @ 20"
     assert (spec.reward_model.path / "model.safetensors").is_file()  # type: ignore[operator]
     assert spec.model.path != spec.reward_model.path
-    assert "reward_model:\n  path: ./scores @ 20" in config_yaml(run)
+    assert "reward_model:\n  path: ./scores-20" in config_yaml(run)
     assert services.run_clone(actor=actor, run=run).reward_model == run.reward_model
     plain = services.run_clone(actor=actor, run=run, changes={"rewards": {"math": 1, "reward_model": 0}})
     assert plain.reward_model is None

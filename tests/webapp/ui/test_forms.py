@@ -8,7 +8,8 @@ from django.template.loader import render_to_string
 
 from polm_core import catalogue
 from polm_core.method import Method
-from webapp.ui.forms import MethodForm, Setting, as_text, settings_of
+from polm_core.settings import as_text
+from webapp.ui.forms import MethodForm, Setting, settings_of
 
 every_method = pytest.mark.parametrize("method", catalogue.METHODS, ids=lambda method: method.slug)
 
@@ -157,16 +158,16 @@ def test_what_is_typed_is_escaped() -> None:
 
 def test_fields_of_a_block_without_a_type_wait_for_it() -> None:
     settings = MethodForm(catalogue.get("sft")).settings
-    assert settings["adapter.r"].needs == "config.adapter.type"
-    assert settings["adapter.type"].needs == ""
-    assert settings["generation.temperature"].needs == ""
+    assert settings["adapter.r"].chooser == "config.adapter.type"
+    assert settings["adapter.type"].chooser == ""
+    assert settings["generation.temperature"].chooser == ""
 
 
 def test_options_of_a_reward_wait_for_its_weight() -> None:
     settings = MethodForm(catalogue.get("rloo")).settings
-    assert settings["rewards.regex_pattern"].needs == "config.rewards.regex"
-    assert settings["rewards.json_schema"].needs == "config.rewards.valid_json"
-    assert settings["rewards.regex"].needs == ""
+    assert settings["rewards.regex_pattern"].chooser == "config.rewards.regex"
+    assert settings["rewards.json_schema"].chooser == "config.rewards.valid_json"
+    assert settings["rewards.regex"].chooser == ""
 
 
 def test_rewards_are_filled_in_as_a_form() -> None:

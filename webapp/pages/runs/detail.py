@@ -16,12 +16,13 @@ from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.errors import Invalid, NotFound
+from webapp.metrics.health import advice_for
 from webapp.metrics.selectors import config_diff
 from webapp.pages.lists import back_to
 from webapp.pages.runs.figures import Headline, headline_charts, headlines, method_of
-from webapp.pages.runs.health import advice_for
 from webapp.pages.runs.inputs import storable
 from webapp.runs import selectors, services
+from webapp.runs.config_files import settings_in_order
 from webapp.runs.models import ACTIVE, FINISHED, Run, Status
 from webapp.runs.waiting import waiting_of
 
@@ -45,7 +46,9 @@ def run(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     context |= {
         "charts": method.charts if method else (),
         "has_metrics": found.series.exists(),
-        "config_yaml": yaml.safe_dump(found.config, sort_keys=False, allow_unicode=True),
+        "config_yaml": yaml.safe_dump(
+            settings_in_order(found.method, found.config), sort_keys=False, allow_unicode=True
+        ),
         "changed_from": "parent" if found.parent else "defaults",
         "differences": _differences(found, method),
         "children": found.children.order_by("-id")[:RELATIVES],

@@ -14,7 +14,7 @@ from webapp.pages.runs import rollouts
 from webapp.pages.runs.differences import Piece, new_words
 from webapp.pages.runs.figures import headline_charts, headlines, method_of
 from webapp.runs import selectors
-from webapp.runs.api import config_yaml
+from webapp.runs.config_files import config_yaml
 from webapp.runs.models import Run, RunLog, RunSample
 
 SAMPLES = 30

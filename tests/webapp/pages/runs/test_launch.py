@@ -224,7 +224,7 @@ def test_the_choice_is_written_down_for_the_command_line_and_the_api(pages: Clie
     assert yaml.safe_load(_snippet(shown, "launch-yaml")) == {
         "method": "sft",
         "model": {"path": "./small"},
-        "dataset": {"path": "./rows.jsonl", "format": "conversation"},
+        "dataset": {"path": "./talks-v1.jsonl", "format": "conversation"},
         "config": {"max_steps": 9},
     }
     call = _snippet(shown, "launch-curl")
