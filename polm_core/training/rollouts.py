@@ -10,7 +10,7 @@ from polm_core.errors import DataError
 from polm_core.rewards.config import OnlineConfig
 from polm_core.run_dir import RunDir
 from polm_core.training.arguments import training_arguments
-from polm_core.training.encoding import as_prompts, encode_prompts, plain_text
+from polm_core.training.encoding import as_asked, as_prompts, encode_prompts, plain_text
 from polm_core.training.rows import Row
 
 logger = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig) -
                     rewards=parts,
                     reward=sum(weights[name] * value for name, value in judged.items()) if judged else None,
                     advantage=_number(logs["advantages"][index]),
+                    **as_asked(row["prompt"]),
                 )
 
     return WritesRollouts

@@ -107,11 +107,13 @@ FORMS: dict[str, Given] = {
     "runs-bulk": lambda world: {"run": [world.run.pk], "action": "delete"},
     "run-action": lambda world: {},
     "run-delete": lambda world: {},
+    "run-dataset": lambda world: {"take": "chosen", "sample": _sample(world), **MADE_OF_ANSWERS},
     "run-edit": lambda world: {"name": "another"},
     "queue-pause": lambda world: {"paused": "yes"},
     "run-move": lambda world: {"past": world.second_run.pk, "place": "behind"},
     "worker-drain": lambda world: {"draining": "yes"},
     "dataset-delete": lambda world: {},
+    "dataset-convert": lambda world: {"to": "prompt"},
     "dataset-edit": lambda world: {"name": "another", "origin": "unknown"},
     "dataset-mapping": lambda world: {},
     "model-new": lambda world: {"hub_id": "org/model"},
@@ -126,6 +128,7 @@ FORMS: dict[str, Given] = {
     "playground": lambda world: {"left": world.checkpoint.pk, "prompt": "1 + 1 =", **GENERATION},
 }
 
+MADE_OF_ANSWERS = {"format": "prompt-completion", "name": "more answers"}
 GENERATION = {"max_new_tokens": 8, "temperature": 1, "top_p": 1, "seed": 0}
 PREFLIGHT = {"method": "sft", "config": {"max_steps": 2}}
 
@@ -135,11 +138,13 @@ BODIES: dict[str, Given] = {
     "PATCH /runs/{run_id}": lambda world: {"name": "another"},
     "POST /runs/{run_id}/move": lambda world: {"past": str(world.second_run.pk), "place": "behind"},
     "POST /workers/{worker_id}/drain": lambda world: {"draining": True},
+    "POST /runs/{run_id}/dataset": lambda world: {"samples": [_sample(world)], **MADE_OF_ANSWERS},
     "POST /runs/{run_id}/clone": lambda world: {"name": "another"},
     "PATCH /projects/{project_id}": lambda world: {"retention": {"keep_last": 2}},
     "POST /datasets": lambda world: {"name": "more rows"},
     "PATCH /datasets/{dataset_id}": lambda world: {"name": "another"},
     "POST /datasets/{dataset_id}/remap": lambda world: {},
+    "POST /datasets/{dataset_id}/convert": lambda world: {"to": "prompt"},
     "POST /models": lambda world: {"hub_id": "org/model"},
     "PATCH /models/{model_id}": lambda world: {"name": "another"},
     "POST /checkpoints/{checkpoint_id}/register": lambda world: {},
@@ -189,6 +194,10 @@ READS = {"POST /runs/preflight"}
 
 def _pk(world: World, person: str) -> Any:
     return world.people[person].pk
+
+
+def _sample(world: World) -> int:
+    return world.run.samples.get().pk
 
 
 def _sources(world: World) -> dict[str, str]:

@@ -56,6 +56,9 @@ def run(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
         "differences": _differences(found, cloned_from, method),
         "children": found.children.filter(stage_run=None).order_by("-id")[:RELATIVES],
         "successors": Run.objects.filter(model__checkpoint__run_checkpoint__run=found, team=found.team_id)[:RELATIVES],
+        "made": found.run_datasets.select_related("version__dataset")
+        .defer("version__report")
+        .order_by("-id")[:RELATIVES],
         "newest": found.run_checkpoints.select_related("checkpoint").order_by("-step")[:RELATIVES],
     }
     return render(request, "runs/run.html", context)
