@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from polm_core.errors import ConfigError
 from polm_core.method import Method, Paradigm, near
-from polm_core.methods.alignment import bco, cpo, dpo, dpo_presets, kto, orpo, reward_model, rloo
+from polm_core.methods.alignment import bco, cpo, dpo, dpo_presets, kto, orpo, ppo, reward_model, rloo
 from polm_core.methods.efficiency import adapters
 from polm_core.methods.fine_tuning import sft, soft_prompts
 from polm_core.methods.integration import continued_pretraining
@@ -13,6 +13,7 @@ METHODS: tuple[Method, ...] = (
     sft.METHOD,
     *soft_prompts.METHODS,
     reward_model.METHOD,
+    ppo.METHOD,
     rloo.METHOD,
     dpo.METHOD,
     *dpo_presets.METHODS,
