@@ -54,9 +54,9 @@ class OnlineTrainer(RLOOTrainer):
         notes.extend(self.accelerator.gather(advantages).tolist())
 
     def count(self, key: str, values: torch.Tensor) -> None:
-        """Log the mean of `values` over all processes at the next log line."""
+        """Log the mean of `values`, of those that are numbers, over all processes at the next log line."""
         mode = "train" if self.model.training else "eval"
-        self._metrics[mode][key].append(self.accelerator.gather(values.detach().float().reshape(-1)).mean().item())
+        self._metrics[mode][key].append(self.accelerator.gather(values.detach().float().reshape(-1)).nanmean().item())
 
 
 def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
