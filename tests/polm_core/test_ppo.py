@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 
 from polm_core import catalogue
+from polm_core.blocks import TrainConfig
 from polm_core.context import ModelSpec, load_spec
 from polm_core.errors import ConfigError
 from polm_core.estimate import model_shape
 from polm_core.preflight import preflight
 from polm_core.run import execute
 from polm_core.run_dir import VALUE_MODEL, RunDir, verify_checkpoint
+from polm_core.training.loading import load_scorer, load_tokenizer
+from polm_core.training.scoring import score
 from tests.polm_core.conftest import MakeRun, points
 from tests.polm_core.test_online import LENGTH, NOTHING, online_run, rollouts
 from tests.polm_core.test_ranks import carry_out
@@ -160,3 +163,44 @@ def test_several_processes_learn_one_value_model(make_run: MakeRun) -> None:
     kept = {file.path: file.sha256 for file in verify_checkpoint(last).files if file.path.endswith(".safetensors")}
     assert VALUE_MODEL in kept
     assert kept.items() <= {file.path: file.sha256 for file in verify_checkpoint(again).files}.items()
+
+
+def test_a_reward_model_of_another_tokenizer_scores_the_text(make_run: MakeRun, tmp_path: Path) -> None:
+    scorer = other_scorer(tmp_path / "scorer")
+    spec = {"reward_model": {"path": str(scorer), "name": "scorer"}}
+    run_dir = ppo_run(make_run, spec=spec, rewards={"math": 0, "reward_model": 1}, logged_prompts=4)
+    assert preflight(load_spec(run_dir.config)).blocking == []
+    assert execute(run_dir.root) == 0
+    given = {sample["completion"]: sample["rewards"]["reward_model"] for sample in rollouts(run_dir)}
+    model, tokenizer = load_scorer(ModelSpec(path=scorer), TrainConfig()).eval(), load_tokenizer(ModelSpec(path=scorer))
+    texts = [f"Q {sample['prompt']} A {sample['completion']}" for sample in rollouts(run_dir)]
+    expected = [score(model, tokenizer, [tokenizer(text)["input_ids"]])[0] for text in texts]
+    assert list(given.values()) == pytest.approx(expected, abs=1e-5)
+    assert len(set(expected)) > 2
+
+
+def other_scorer(folder: Path) -> Path:
+    """A reward model that splits text by its letters alone, with turns of its own."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
+
+    letters = ["<unk>", "<end>", *(chr(code) for code in range(32, 127))]
+    splitter = Tokenizer(models.WordLevel({letter: index for index, letter in enumerate(letters)}, unk_token="<unk>"))
+    splitter.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=splitter,
+        unk_token="<unk>",
+        eos_token="<end>",
+        pad_token="<end>",
+        chat_template=(
+            "{% for message in messages %}{% if message['role'] == 'user' %}Q {{ message['content'] }}"
+            "{% else %} A {{ message['content'] }}{% endif %}{% endfor %}{% if add_generation_prompt %} A {% endif %}"
+        ),
+    )
+    torch.manual_seed(3)
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "pad_token_id": 1, "num_labels": 1}
+    LlamaForSequenceClassification(LlamaConfig(vocab_size=len(letters), **sizes, **heads)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
