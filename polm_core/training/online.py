@@ -1,9 +1,9 @@
 """The trainer of the methods that learn from their own answers by a loss of their own.
 
-trl's experimental trainers for PPO, online DPO, Nash-MD and XPO neither evaluate held-out prompts nor write down what
-they learned from, PPO's cannot be resumed or stopped, and with an adapter the others take the model in training for its
-own reference. trl's RLOO does all of it: it writes answers, has them rewarded and compares them with the reference. So
-those methods have their answers from it, and put their own loss in place of its own.
+trl's experimental trainers for PPO, online DPO, Nash-MD and XPO neither evaluate held-out prompts nor tell the parts of
+a reward. PPO's can neither be stopped nor resumed; with an adapter, those of Nash-MD and XPO have the model in training
+write the reference's answers. trl's RLOO has answers written, rewarded, compared with the reference and evaluated, and
+resumes exactly. So those methods have their answers from it, and put their own loss in place of its own.
 """
 
 from typing import Any

@@ -109,8 +109,8 @@ ROWS: tuple[ProofRow, ...] = (
         gain=0.2,
         settings={**_LORA, "learning_rate": 2e-4, "batch_size": 4},
     ),
-    # Two steps on the same answers, so that there are as many of these as elsewhere.
-    _reward("ppo", 0.1, steps=60, learning_rate=5e-4, value_learning_rate=5e-4, num_generations=1, ppo_epochs=2),
+    # Two steps on the same answers; each costs as much again for the value model.
+    _reward("ppo", 0.1, steps=40, learning_rate=5e-4, value_learning_rate=5e-4, num_generations=1, ppo_epochs=2),
     _reward("rloo", 0.1, learning_rate=5e-4),
     _reward("online-dpo", 0.1, learning_rate=5e-4, num_generations=2),
     _reward("nash-md", 0.1, learning_rate=5e-4, num_generations=2),

@@ -48,9 +48,6 @@ class PpoConfig(OnlineConfig):
     value_clip_range: float = setting(0.2, group=ROLLOUTS, source="trl", step=0.01, gt=0, le=1000)
     """How far a foretold value may move while the same answers are learned from."""
 
-    value_weight: float = setting(0.1, group=ROLLOUTS, source="trl", step=0.1, ge=0, le=100)
-    """Weight of the value model's loss."""
-
     discount: float = setting(1.0, group=ROLLOUTS, source="InstructGPT, arXiv 2203.02155", step=0.01, gt=0, le=1)
     """What a reward is worth one token earlier (gamma): 1 makes no difference between early and late tokens."""
 

@@ -79,7 +79,8 @@ class PpoTrainer(OnlineTrainer):
         """The value model's weights are a group of their own, at their own rate."""
         optimizer = super().create_optimizer(*inputs)
         learned = [weight for weight in self.value_model.parameters() if weight.requires_grad]
-        optimizer.add_param_group({"params": learned, "lr": self.settings.value_learning_rate})
+        rate, decay = self.settings.value_learning_rate, self.settings.weight_decay
+        optimizer.add_param_group({"params": learned, "lr": rate, "weight_decay": decay})
         return optimizer
 
     def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
@@ -140,7 +141,8 @@ class PpoTrainer(OnlineTrainer):
         self.count(
             "value/clipfrac", masked_mean(((near - returns).square() > (values - returns).square()).float(), mask)
         )
-        return policy_loss + config.value_weight * value_loss
+        # They share no weight, so neither has to be weighed against the other.
+        return policy_loss + value_loss
 
 
 def token_rewards(rewards: torch.Tensor, distance: torch.Tensor, mask: torch.Tensor, beta: float) -> torch.Tensor:
