@@ -5,8 +5,17 @@ from typing import TYPE_CHECKING
 from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
-from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, REWARD, REWARD_PARTS
-from polm_core.methods.alignment.pairs import DIVERGENCE, FORMATS, MAIN_FIELDS, TIES, WINS, PairsConfig
+from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, HACKED, REWARD, REWARD_PARTS
+from polm_core.methods.alignment.pairs import (
+    DIVERGENCE,
+    FORMATS,
+    MAIN_FIELDS,
+    TIES,
+    TOO_FAR,
+    TOO_MANY_TIES,
+    WINS,
+    PairsConfig,
+)
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 
 if TYPE_CHECKING:
@@ -52,6 +61,19 @@ METHOD = Method(
     when="What counts is which answer is preferred, and being best on average is not enough: it seeks answers that no "
     "other model's are preferred to.",
     paper=Paper("Nash Learning from Human Feedback", "2312.00886"),
+    objective="Maximises how likely the model's answer is preferred to one of a mixture of the model and its "
+    "reference, less beta times the KL divergence from the reference. Its goal is an equilibrium: answers that no "
+    "other model's are preferred to.",
+    formula="L = -A · log π(y_1|x)\n"
+    "A = σ(R(x, y_1) - R(x, y_2)) - 1/2 - beta · log(π(y_1|x) / π_ref(y_1|x))\n"
+    "y_1 drawn from π(·|x), y_2 from π(·|x)^(1 - mixture) · π_ref(·|x)^mixture\nR = Σ_m weight_m · r_m(x, y)",
+    watch=(
+        HACKED,
+        "Rewards that are small: the probability of being preferred is the logistic of their difference, so weights "
+        "of 0.1 say next to nothing. Raise the weights until preferences are clear.",
+        TOO_MANY_TIES,
+        TOO_FAR,
+    ),
     formats=FORMATS,
     config=NashMdConfig,
     run=run,
@@ -63,7 +85,9 @@ METHOD = Method(
         DIVERGENCE,
         COMPLETIONS,
         ENTROPY,
-        ChartSpec("Loss", ("loss",), "", "Swings around 0 and says nothing about progress: read the reward."),
+        ChartSpec(
+            "Loss", ("loss",), "loss per answer", "Swings around 0 and says nothing about progress: read the reward."
+        ),
         GRADIENT_NORM,
     ),
     main_fields=MAIN_FIELDS,

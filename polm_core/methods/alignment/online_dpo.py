@@ -4,9 +4,19 @@ from typing import Literal
 
 from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
-from polm_core.method import ChartSpec, Method, Paper, Paradigm
-from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, REWARD, REWARD_PARTS
-from polm_core.methods.alignment.pairs import DIVERGENCE, FORMATS, MAIN_FIELDS, MARGIN, TIES, PairsConfig
+from polm_core.method import Method, Paper, Paradigm
+from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, HACKED, REWARD, REWARD_PARTS
+from polm_core.methods.alignment.pairs import (
+    DIVERGENCE,
+    FORMATS,
+    LOSS_OF_PAIRS,
+    MAIN_FIELDS,
+    MARGIN,
+    TIES,
+    TOO_FAR,
+    TOO_MANY_TIES,
+    PairsConfig,
+)
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 
 
@@ -34,6 +44,11 @@ METHOD = Method(
     when="You have a reward model or checks, and DPO on ready pairs has stopped helping. Simpler than PPO, and it only "
     "asks which answer is better, not by how much.",
     paper=Paper("Direct Language Model Alignment from Online AI Feedback", "2402.04792"),
+    objective="Minimises DPO's loss on pairs of the model's own answers to a prompt, the better of which by their "
+    "rewards is the chosen one. Pairs are never older than the model, so it learns about what it says now.",
+    formula="L = -log σ(beta · h)\nh = log(π(y_w|x) / π_ref(y_w|x)) - log(π(y_l|x) / π_ref(y_l|x))\n"
+    "y_w, y_l drawn from π(·|x), with R(x, y_w) > R(x, y_l)\nR = Σ_m weight_m · r_m(x, y)",
+    watch=(HACKED, TOO_MANY_TIES, TOO_FAR),
     formats=FORMATS,
     config=OnlineDpoConfig,
     run=run,
@@ -45,9 +60,7 @@ METHOD = Method(
         DIVERGENCE,
         COMPLETIONS,
         ENTROPY,
-        ChartSpec(
-            "Loss", ("loss", "eval/loss"), "", "Ties count 0, so it moves with their share: read the margin instead."
-        ),
+        LOSS_OF_PAIRS,
         GRADIENT_NORM,
     ),
     main_fields=MAIN_FIELDS,

@@ -45,6 +45,7 @@ DIVERGENCE = ChartSpec(
     ("kl", "eval/kl"),
     "nats per token",
     "How far the model is from where it started. Steep growth means it games the reward: raise beta.",
+    bound=1.0,
 )
 TIES = ChartSpec(
     "Ties",
@@ -64,6 +65,17 @@ WINS = ChartSpec(
     "probability",
     "How likely the model's answer is preferred to the one it is held against, by their rewards. It starts at about "
     "0.5 and should rise.",
+)
+TOO_MANY_TIES = (
+    "Ties: pairs whose answers earn the same teach nothing. Take prompts that the model gets right sometimes, raise "
+    "the temperature, or grade rewards more finely."
+)
+TOO_FAR = "Divergence: rewards won far from the reference rarely mean better answers. Raise beta."
+LOSS_OF_PAIRS = ChartSpec(
+    "Loss",
+    ("loss", "eval/loss"),
+    "loss per pair",
+    "Ties count 0, so it moves with their share: read the margin instead.",
 )
 MAIN_FIELDS = (
     "max_steps",

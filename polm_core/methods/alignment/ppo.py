@@ -8,7 +8,7 @@ from polm_core.blocks import MAIN, OPTIMISER, setting
 from polm_core.context import RunContext
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
-from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, REWARD, REWARD_PARTS
+from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, HACKED, REWARD, REWARD_PARTS, REWARD_SPREAD
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.rewards.config import ROLLOUTS, OnlineConfig
 
@@ -125,23 +125,41 @@ METHOD = Method(
     when="You have a reward model, or answers can be checked, and want RLHF as InstructGPT did it. RLOO and GRPO need "
     "less memory: they have no value model.",
     paper=Paper("Training Language Models to Follow Instructions with Human Feedback", "2203.02155"),
+    objective="Maximises the expected reward less beta times the KL divergence from the reference. Each token is "
+    "worth how much more came after it than a value model foretold, and moves the policy only within the clip range; "
+    "the value model learns to foretell what came.",
+    formula="L = -min(ratio_t · A_t, clip(ratio_t, 1 - clip_range, 1 + clip_range) · A_t) + 1/2 (V_t - G_t)²\n"
+    "ratio_t = π(y_t|x) / π_old(y_t|x)\n"
+    "A_t = Σ_{k ≥ 0} (discount · smoothing)^k · (r_{t+k} + discount · V_{t+k+1} - V_{t+k})\n"
+    "r_t = -beta · log(π_old(y_t|x) / π_ref(y_t|x)), and Σ_m weight_m · r_m(x, y) more at the last token\n"
+    "V = what the value model foretells, G_t = A_t + V_t, π_old = the model that wrote the answers",
+    watch=(
+        HACKED,
+        "Value loss that does not fall: advantages stay noise. Raise value_learning_rate, or write more answers at "
+        "once.",
+        "Tokens that are clipped: above 0.3, lower the learning rate or ppo_epochs.",
+        "Divergence: rewards won far from the reference rarely mean better answers. Raise beta.",
+        "Answers that are cut off at max_completion_length: what comes after is never rewarded.",
+    ),
     formats=FORMATS,
     config=PpoConfig,
     run=run,
     charts=(
         REWARD,
         REWARD_PARTS,
+        REWARD_SPREAD,
         ChartSpec(
             "Divergence",
             ("objective/kl", "eval/objective/kl"),
             "nats per answer",
             "How far answers are from what the model would have said at the start. Steep growth means it games the "
             "reward: raise beta.",
+            bound=10.0,
         ),
         ChartSpec(
             "Value loss",
             ("loss/value", "eval/loss/value"),
-            "",
+            "reward squared",
             "How wrong the value model is about what answers earn. It should fall early on; while it is high, "
             "advantages are mostly noise.",
         ),
@@ -160,7 +178,7 @@ METHOD = Method(
         ),
         COMPLETIONS,
         ENTROPY,
-        ChartSpec("Loss", ("loss/policy", "loss"), "", "Says nothing about progress: read the reward."),
+        ChartSpec("Loss", ("loss/policy", "loss"), "loss per token", "Says nothing about progress: read the reward."),
         GRADIENT_NORM,
     ),
     main_fields=(

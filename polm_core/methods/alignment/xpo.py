@@ -2,9 +2,20 @@
 
 from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
-from polm_core.method import ChartSpec, Method, Paper, Paradigm
-from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, REWARD, REWARD_PARTS
-from polm_core.methods.alignment.pairs import DIVERGENCE, FORMATS, MAIN_FIELDS, MARGIN, TIES, WINS, PairsConfig
+from polm_core.method import Method, Paper, Paradigm
+from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, HACKED, REWARD, REWARD_PARTS
+from polm_core.methods.alignment.pairs import (
+    DIVERGENCE,
+    FORMATS,
+    LOSS_OF_PAIRS,
+    MAIN_FIELDS,
+    MARGIN,
+    TIES,
+    TOO_FAR,
+    TOO_MANY_TIES,
+    WINS,
+    PairsConfig,
+)
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 
 
@@ -40,6 +51,18 @@ METHOD = Method(
         "Exploratory Preference Optimization: Harnessing Implicit Q*-Approximation for Sample-Efficient RLHF",
         "2405.21046",
     ),
+    objective="Minimises DPO's loss on pairs of one answer of the model and one of the reference, and with weight "
+    "alpha how likely the model finds the reference's answer: that draws it to answers nobody has tried yet.",
+    formula="L = -log σ(beta · h) + alpha · log π(y_2|x)\n"
+    "h = log(π(y_w|x) / π_ref(y_w|x)) - log(π(y_l|x) / π_ref(y_l|x))\n"
+    "y_1 drawn from π(·|x), y_2 from π_ref(·|x); y_w is the one that earns more, y_l the other",
+    watch=(
+        HACKED,
+        TOO_MANY_TIES,
+        TOO_FAR,
+        "A loss without a floor: with too high an alpha the model only runs from the reference's answers. Lower it "
+        "when the reward falls while the divergence grows.",
+    ),
     formats=FORMATS,
     config=XpoConfig,
     run=run,
@@ -52,9 +75,7 @@ METHOD = Method(
         DIVERGENCE,
         COMPLETIONS,
         ENTROPY,
-        ChartSpec(
-            "Loss", ("loss", "eval/loss"), "", "Ties count 0, so it moves with their share: read the margin instead."
-        ),
+        LOSS_OF_PAIRS,
         GRADIENT_NORM,
     ),
     main_fields=MAIN_FIELDS,
