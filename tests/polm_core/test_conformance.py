@@ -127,7 +127,11 @@ def test_trains_saves_and_resumes_exactly(
 @pytest.mark.train
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(
-    "method", [pytest.param(get(slug), id=slug) for slug in ("reward-model", "rloo", "kto", "bco", "cpo")]
+    "method",
+    [
+        pytest.param(get(slug), id=slug)
+        for slug in ("reward-model", "ppo", "rloo", "online-dpo", "nash-md", "xpo", "kto", "bco", "cpo")
+    ],
 )
 def test_trains_an_adapter_and_resumes_it_exactly(method: Method, make_run: MakeRun, tiny_model: Path) -> None:
     settings = {"save_steps": 2, "eval_steps": 0, "format": method.formats[0], "adapter": {"type": "lora"}}
