@@ -11,10 +11,14 @@ from polm_core.methods.alignment import (
     dpo,
     dpo_presets,
     kto,
+    nash_md,
+    online_dpo,
     orpo,
+    ppo,
     reward_model,
     rlaif,
     rloo,
+    xpo,
 )
 from polm_core.methods.efficiency import adapters
 from polm_core.methods.fine_tuning import reft, sft, soft_prompts
@@ -25,7 +29,11 @@ METHODS: tuple[Method, ...] = (
     *soft_prompts.METHODS,
     reft.METHOD,
     reward_model.METHOD,
+    ppo.METHOD,
     rloo.METHOD,
+    online_dpo.METHOD,
+    nash_md.METHOD,
+    xpo.METHOD,
     dpo.METHOD,
     *dpo_presets.METHODS,
     kto.METHOD,

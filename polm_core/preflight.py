@@ -256,21 +256,25 @@ def _estimate(report: Report, view: _View, shape: ModelShape, scorer: ModelShape
     rows = report.rows_used if view.cuts else math.ceil(report.rows_used * stats.mean / limit)
     per_step = config.batch_size * config.gradient_accumulation_steps * config.processes
     answering = config if isinstance(config, AnsweringConfig) else None
+    online = config if isinstance(config, OnlineConfig) else None
     answer, sequences = (answering.max_completion_length, answering.sequences_per_row) if answering else (0, 1)
-    steps_of_epoch = math.ceil(rows / per_step)
-    if isinstance(config, OnlineConfig):
-        steps_of_epoch = report.rows_used // config.prompts_per_step
+    steps_of_epoch = (
+        report.rows_used // online.prompts_per_rollout * online.steps_per_rollout
+        if online
+        else math.ceil(rows / per_step)
+    )
     before = answering.steps_before_epochs if answering else 0
     report.steps = config.max_steps or before + math.ceil(config.epochs * steps_of_epoch)
     work = Workload(
         tokens_per_row=((min(stats.mean, limit) if view.cuts else limit) + answer) * sequences,
         tokens_of_long_row=((min(stats.p95, limit) if view.cuts else limit) + answer) * sequences,
         steps=report.steps,
-        held_out_rows=report.held_out_rows,
+        held_out_rows=report.held_out_rows * (online.held_out_answers if online else 1),
         has_reference=config.compares_with_reference,
         needs_logits=view.is_prompts or (view.is_judged and not config.drops_long_rows),
         answer_tokens=answer,
         rollouts=answering.rollouts(report.steps, report.rows_used) if answering else 0,
+        has_value_model=online is not None and online.has_value_model,
         scorer_weights=scorer.parameters if scorer is not None else 0,
     )
     device, report.memory_available = _machine(config)

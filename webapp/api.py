@@ -145,10 +145,12 @@ def mount() -> NinjaAPI:
     from webapp.live.api import router as live
     from webapp.metrics.api import router as metrics
     from webapp.playground.api import router as playground
+    from webapp.recipes.api import router as recipes
     from webapp.registry.api import router as registry
+    from webapp.runs.answers_api import router as answers
     from webapp.runs.api import router as runs
     from webapp.runs.project_api import router as projects
 
-    for router in (datasets, registry, runs, projects, metrics, live, playground):
+    for router in (datasets, registry, runs, answers, projects, metrics, recipes, live, playground):
         api.add_router("", router)
     return api

@@ -123,6 +123,7 @@ INSTALLED_APPS = [
     "webapp.registry",
     "webapp.runs",
     "webapp.metrics",
+    "webapp.recipes",
     "webapp.playground",
     "webapp.live",
     "webapp.ui",

@@ -1,7 +1,7 @@
 """The settings of rewards, and of the methods that learn from them."""
 
 import json
-from math import prod
+from math import ceil, prod
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
@@ -263,6 +263,10 @@ class AnsweringConfig(WritingConfig):
 class OnlineConfig(AnsweringConfig):
     """A method whose model writes answers at each step, and learns from the rewards they get."""
 
+    has_value_model: ClassVar[bool] = False
+    # Answers to each held-out prompt: more prompts say more than more answers to the same.
+    held_out_answers: ClassVar[int] = 1
+
     batch_size: int = setting(8, group=MAIN, unit="answers", source="trl", ge=1, le=4096)
     """Answers in one forward pass on one device: lower it when memory runs out, and raise
     gradient_accumulation_steps."""
@@ -293,9 +297,18 @@ class OnlineConfig(AnsweringConfig):
         return answers
 
     @property
-    def prompts_per_step(self) -> int:
+    def steps_per_rollout(self) -> int:
+        """Optimiser steps that are taken on the same answers."""
+        return 1
+
+    @property
+    def prompts_per_rollout(self) -> int:
+        """Prompts that are answered at once, before anything is learned from the answers."""
         return self.batch_size * self.gradient_accumulation_steps * self.processes // self.num_generations
 
     @property
     def prompts_needed(self) -> int:
-        return self.prompts_per_step
+        return self.prompts_per_rollout
+
+    def rollouts(self, steps: int, prompts: int) -> int:
+        return ceil(steps / self.steps_per_rollout)

@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from polm_core.blocks import TrainConfig
 from polm_core.context import PREEMPTED, Ending, RunContext, finite, numbers
-from polm_core.run_dir import PROMPT_ENCODER, WARMED_UP, Manifest
+from polm_core.run_dir import PROMPT_ENCODER, UNUSED_ANSWERS, VALUE_MODEL, WARMED_UP, Manifest
 from polm_core.training.sampling import WriteSamples
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,10 @@ _TRAINER_STATE = (
     "running.json",
     PROMPT_ENCODER,
     WARMED_UP,
+    VALUE_MODEL,
 )
+# One file for each process.
+_TRAINER_STATES = ("rng_state*.pth", UNUSED_ANSWERS.format("*"))
 _ADAPTER_CONFIG = "adapter_config.json"
 
 
@@ -174,7 +177,7 @@ def complete_checkpoint(context: RunContext, draft: Path, step: int, task: str) 
     if context.run_dir.made.is_file():
         shutil.copy(context.run_dir.made, place)
     state = [name for name in _TRAINER_STATE if (place / name).is_file()]
-    state += sorted(path.name for path in place.glob("rng_state*.pth"))
+    state += sorted(path.name for pattern in _TRAINER_STATES for path in place.glob(pattern))
     manifest = Manifest(
         step=step,
         kind="adapter" if (place / _ADAPTER_CONFIG).is_file() else "model",

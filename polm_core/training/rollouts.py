@@ -10,7 +10,7 @@ from polm_core.errors import DataError
 from polm_core.rewards.config import AnsweringConfig, OnlineConfig
 from polm_core.run_dir import RunDir
 from polm_core.training.arguments import training_arguments
-from polm_core.training.encoding import as_prompts, encode_prompts, plain_text
+from polm_core.training.encoding import as_asked, as_prompts, encode_prompts, plain_text
 from polm_core.training.rewards import weighted
 from polm_core.training.rows import Row
 
@@ -46,7 +46,7 @@ def needed_prompts(rows: Sequence[Row]) -> list[Row]:
 
 
 def check_prompts(count: int, config: AnsweringConfig) -> None:
-    """Raise `DataError` when the prompts to train on are not enough for one step."""
+    """Raise `DataError` when the prompts to train on are not enough for the first step."""
     if not count:
         raise DataError(
             f"No prompt has something to answer within {config.max_length} tokens.",
@@ -66,8 +66,7 @@ def online_arguments(config: OnlineConfig, run_dir: RunDir) -> dict[str, Any]:
     """Keyword arguments for the settings of trl's online trainers, whichever it is."""
     return {
         **training_arguments(config, run_dir),
-        # An answer to each held-out prompt: more prompts say more than more answers to the same.
-        "num_generations_eval": 1,
+        "num_generations_eval": config.held_out_answers,
         "num_generations": config.num_generations,
         "max_completion_length": config.max_completion_length,
         "temperature": config.temperature,
@@ -114,6 +113,7 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig, *
                     rewards=parts,
                     reward=weighted(parts, weights),
                     advantage=_number(logs["advantages"][index]),
+                    **as_asked(row["prompt"]),
                 )
 
     return WritesRollouts

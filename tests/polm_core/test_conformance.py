@@ -132,7 +132,10 @@ def test_trains_saves_and_resumes_exactly(
     "method",
     [
         pytest.param(get(slug), id=slug)
-        for slug in ("reft", "reward-model", "rloo", "kto", "bco", "cpo", "rlaif", "constitutional-ai")
+        for slug in (
+            *("reft", "reward-model", "ppo", "rloo", "online-dpo", "nash-md", "xpo", "kto", "bco", "cpo"),
+            *("rlaif", "constitutional-ai"),
+        )
     ],
 )
 def test_trains_an_adapter_and_resumes_it_exactly(method: Method, make_run: MakeRun, tiny_model: Path) -> None:

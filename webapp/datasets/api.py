@@ -2,7 +2,7 @@
 
 import datetime
 import uuid
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ from webapp.accounts.models import Role, Team
 from webapp.datasets import selectors, services
 from webapp.datasets.downloads import rows_response
 from webapp.datasets.mappings import parse_mapping
-from webapp.datasets.models import Dataset, Origin
+from webapp.datasets.models import Dataset, DatasetVersion, Origin
 from webapp.errors import Invalid
 from webapp.pagination import DEFAULT_LIMIT, Limit
 
@@ -76,6 +76,14 @@ class VersionOut(Schema):
     created_at: datetime.datetime
 
 
+class MadeFrom(Schema):
+    """The version whose rows were converted or added to."""
+
+    dataset: uuid.UUID
+    name: str
+    version: int
+
+
 class DatasetDetail(DatasetOut):
     """As in the list, with what preparation found. `problem_counts` counts by rule what `problems` lists up to 200.
 
@@ -96,6 +104,29 @@ class DatasetDetail(DatasetOut):
     stats: Stats | None = None
     sha256: str = ""
     versions: list[VersionOut] = []
+    recipe: dict[str, Any] = Field({}, description="what the rows are made of, where no file was uploaded")
+    made_from: MadeFrom | None = None
+
+
+class ConversionOut(Schema):
+    """A format that the rows can become: `rows` of them, or at most so many unless `exact`."""
+
+    to: str
+    title: str
+    says: str
+    rows: int
+    exact: bool
+
+
+class ConversionList(Schema):
+    items: list[ConversionOut]
+
+
+class Convert(Schema):
+    model_config = ConfigDict(extra="forbid")
+    to: str
+    name: str = Field("", description="by default the dataset's name and the format")
+    version: int | None = Field(None, ge=1, lt=2**31, description="by default the latest that is ready")
 
 
 class DatasetCreated(Schema):
@@ -237,6 +268,25 @@ def dataset_remap(request: ApiRequest, dataset_id: str, payload: Remap) -> Any:
     return Status(201, _created(dataset))
 
 
+@router.get("/datasets/{dataset_id}/conversions", response=ConversionList)
+def dataset_conversions(
+    request: ApiRequest, dataset_id: str, version: Annotated[int | None, Field(ge=1, lt=2**31)] = None
+) -> Any:
+    """The formats that the rows can become, of the latest version that is ready or of the one asked for."""
+    dataset = selectors.dataset_get(request.actor, dataset_id)
+    found = selectors.conversions(selectors.version_with_rows(dataset, version))
+    return {"items": [{**asdict(one), "title": one.title} for one in found]}
+
+
+@router.post("/datasets/{dataset_id}/convert", response={201: DatasetCreated})
+def dataset_convert(request: ApiRequest, dataset_id: str, payload: Convert) -> Any:
+    """Turn the rows into another format, as a new dataset. A worker does it, as after an upload."""
+    dataset = selectors.dataset_get(request.actor, dataset_id, Role.MEMBER)
+    version = selectors.version_with_rows(dataset, payload.version)
+    made = services.dataset_convert(actor=request.actor, version=version, to=payload.to, name=payload.name)
+    return Status(201, _created(made.dataset))
+
+
 def _team(actor: Actor, ref: str, role: Role = Role.MEMBER) -> Team:
     if not ref:
         return actor.current_team
@@ -315,4 +365,12 @@ def _detail(dataset: Dataset) -> dict[str, Any]:
         "progress": version.progress,
         "sha256": version.sha256,
         "versions": selectors.versions(dataset),
+        "recipe": version.recipe,
+        "made_from": _made_from(version.made_from),
     }
+
+
+def _made_from(version: DatasetVersion | None) -> dict[str, Any] | None:
+    if version is None:
+        return None
+    return {"dataset": version.dataset_id, "name": version.dataset.name, "version": version.number}

@@ -22,6 +22,8 @@ from webapp.datasets import pages, selectors, services
 from webapp.datasets.downloads import rows_response
 from webapp.datasets.forms import DatasetForm, MappingForm
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
+from webapp.datasets.recipes import recipe_of
+from webapp.errors import Invalid
 
 PAGE = 50
 ROWS = 10
@@ -103,6 +105,22 @@ def dataset_mapping(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
 
 @requires(Role.MEMBER)
 @require_POST
+def dataset_convert(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """Turn the rows of a version into another format, as a new dataset."""
+    found = selectors.dataset_get(request.actor, pk, Role.MEMBER)
+    number = request.POST.get("version", "")
+    version = selectors.version_with_rows(found, int(number) if number.isdecimal() and len(number) < 10 else None)
+    try:
+        made = services.dataset_convert(actor=request.actor, version=version, to=request.POST.get("to", ""))
+    except Invalid as error:
+        messages.error(request, f"{error.message} {error.advice}".strip())
+        return redirect(reverse("dataset", args=[pk]) + "#conversions")
+    messages.success(request, f"The rows are being converted into {made.dataset.name}.")
+    return redirect("dataset", made.dataset_id)
+
+
+@requires(Role.MEMBER)
+@require_POST
 def dataset_edit(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """Change what is said about a dataset."""
     found = selectors.dataset_get(request.actor, pk, Role.MEMBER)
@@ -144,12 +162,18 @@ def _dataset_page(
         "uses": uses,
         "problem_total": problems,
         "labels": pages.labels(report),
+        "recipe": recipe_of(version.recipe),
+        "source_run": selectors.source_run(version) if version.recipe else None,
         "may_change": request.actor.holds(Role.MEMBER, found.team_id),
         "edit_form": edit or DatasetForm.of(found),
         "launch_url": f"{reverse('launch')}?dataset={found.pk}",
     }
     if version.status == VersionStatus.READY:
-        context |= _rows(request, version) | {"serves": pages.serves(Format(version.format))}
+        context |= _rows(request, version) | {
+            "serves": pages.serves(Format(version.format)),
+            "conversions": selectors.conversions(version),
+            "made_into": selectors.made_into(found),
+        }
     if report is not None and report.columns:
         context |= _mapping(request, found, version, form or pages.mapping_form(version))
     tabs = pages.tabs(context)

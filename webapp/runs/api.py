@@ -17,7 +17,7 @@ from webapp.errors import Invalid, NotFound
 from webapp.pagination import DEFAULT_LIMIT, Limit, page
 from webapp.runs import queueing, selectors, services, waiting
 from webapp.runs.config_files import config_yaml
-from webapp.runs.models import QueuePause, Run, RunCheckpoint, RunSample, Worker
+from webapp.runs.models import QueuePause, Run, RunCheckpoint, Worker
 
 router = Router(tags=["runs"])
 
@@ -124,19 +124,6 @@ class RunDetailOut(RunOut):
 
 class RunsOut(Schema):
     items: list[RunOut]
-    next_cursor: str | None
-
-
-class SampleOut(Schema):
-    step: int
-    prompt: str
-    completion: str
-    is_rollout: bool
-    data: dict[str, Any]
-
-
-class SamplesOut(Schema):
-    items: list[SampleOut]
     next_cursor: str | None
 
 
@@ -312,26 +299,6 @@ def run_logs(request: ActorRequest, run_id: str, tail: Tail = None, start: Place
     limit = None if tail is None else min(tail, MAX_TAIL)
     text, end = selectors.run_log(found, start=start, tail=limit)
     return {"text": text, "end": end}
-
-
-@router.get("/runs/{run_id}/samples", response=SamplesOut)
-def run_samples(
-    request: ActorRequest,
-    run_id: str,
-    step: int | None = None,
-    rollouts: bool | None = None,
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: str | None = None,
-) -> dict[str, Any]:
-    """Answers to held-out prompts and rollouts, or one kind alone, newest first."""
-    found = selectors.run_get(request.actor, run_id)
-    samples: Any = RunSample.objects.filter(run=found)
-    if step is not None:
-        samples = samples.filter(step=step)
-    if rollouts is not None:
-        samples = samples.filter(is_rollout=rollouts)
-    items, next_cursor = page(samples, limit, cursor)
-    return {"items": items, "next_cursor": next_cursor}
 
 
 @router.get("/runs/{run_id}/config.yaml", response=str)

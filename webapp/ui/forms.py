@@ -21,19 +21,23 @@ PREFIX = "config"
 
 @dataclass
 class Setting(SettingSpec):
-    """One field of the form. `value` is the default where nothing else was said (`changed` is False)."""
+    """One field of the form. `value` is the default where nothing else was said (`changed` is False).
+
+    `prefix` sets it apart from the settings of other methods on the page.
+    """
 
     value: Any = None
+    prefix: str = PREFIX
     problems: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        return f"{PREFIX}.{self.path}"
+        return f"{self.prefix}.{self.path}"
 
     @property
     def chooser(self) -> str:
         """The name of the field that has to be set before this one matters."""
-        return f"{PREFIX}.{self.needs}" if self.needs else ""
+        return f"{self.prefix}.{self.needs}" if self.needs else ""
 
     @property
     def changed(self) -> bool:
@@ -70,13 +74,20 @@ class MethodForm:
     """The settings of `method`: with what was posted, with the values of another run, or with the defaults."""
 
     def __init__(
-        self, method: Method, *, posted: QueryDict | None = None, values: Mapping[str, Any] | None = None
+        self,
+        method: Method,
+        *,
+        posted: QueryDict | None = None,
+        values: Mapping[str, Any] | None = None,
+        prefix: str = PREFIX,
     ) -> None:
         self.method = method
+        self.prefix = prefix
         self.settings = {setting.path: setting for setting in settings_of(method)}
         self.problems: list[str] = []
         self.config: dict[str, Any] | None = None
         for setting in self.settings.values():
+            setting.prefix = prefix
             if posted is not None:
                 setting.value = _posted(setting, posted)
             elif values is not None:
@@ -113,7 +124,7 @@ class MethodForm:
     def add_problems(self, fields: Mapping[str, list[str]]) -> None:
         """Put problems beside their fields (`config.adapter.r`); those of no field stand above the form."""
         for name, problems in fields.items():
-            setting = self._setting_at(name.removeprefix(f"{PREFIX}."))
+            setting = self._setting_at(name.removeprefix(f"{self.prefix}."))
             if setting is None:
                 self.problems += [f"{name} {problem}" for problem in problems]
             else:
@@ -123,7 +134,7 @@ class MethodForm:
         try:
             parsed: BaseModel = self.method.parse(self.changes)
         except ConfigError as error:
-            self.add_problems(error.fields)
+            self.add_problems({name.replace(PREFIX, self.prefix, 1): said for name, said in error.fields.items()})
         else:
             self.config = parsed.model_dump(mode="json")
 

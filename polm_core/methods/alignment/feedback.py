@@ -16,7 +16,7 @@ from polm_core.errors import DataError
 from polm_core.formats import Format
 from polm_core.method import ChartSpec
 from polm_core.rewards.config import REWARD_NAMES, REWARDS, AnsweringConfig, PromptRewardsConfig
-from polm_core.training.encoding import as_pairs, plain_text
+from polm_core.training.encoding import as_asked, as_pairs, plain_text
 from polm_core.training.held_out import evaluating_answers
 from polm_core.training.rewards import RewardFunction, check_rewards, reward_functions, weighted
 from polm_core.training.rollouts import check_prompts, prompt_rows
@@ -120,6 +120,7 @@ def write_answers(
             rewards=dict(parts[place]),
             reward=reward,
             advantage=reward - sum(others) / len(others) if reward is not None and known else None,
+            **as_asked(prompt),
             **({"note": notes[place]} if notes else {}),
         )
 

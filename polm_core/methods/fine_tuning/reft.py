@@ -73,7 +73,7 @@ class ReftConfig(OnlineConfig):
         """Optimiser steps of the second stage, on so many prompts."""
         if self.max_steps:
             return self.max_steps - self.sft_steps
-        return math.ceil(self.epochs * (prompts // self.prompts_per_step))
+        return math.ceil(self.epochs * (prompts // self.prompts_per_rollout))
 
 
 def run(config: ReftConfig, context: RunContext) -> dict[str, float]:

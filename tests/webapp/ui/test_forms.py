@@ -138,6 +138,17 @@ def test_a_group_with_a_problem_is_open() -> None:
     assert [group.title for group in form.groups if group.is_open] == ["Optimiser"]
 
 
+def test_two_methods_on_a_page_keep_their_fields_apart() -> None:
+    sent = QueryDict("one.config.max_steps=5&two.config.max_steps=-1&one.config.adapter.type=lora")
+    one, two = (MethodForm(catalogue.get("sft"), posted=sent, prefix=f"{name}.config") for name in ("one", "two"))
+    assert one.changes == {"max_steps": 5, "adapter": {"type": "lora"}}
+    assert one.settings["adapter.r"].chooser == "one.config.adapter.type"
+    assert one.is_valid
+    assert two.settings["max_steps"].name == "two.config.max_steps"
+    assert two.settings["max_steps"].problems == ["must be at least 0, not -1"]
+    assert two.problems == []
+
+
 def test_problems_of_no_field_stand_above_the_form() -> None:
     form = MethodForm(catalogue.get("sft"))
     form.add_problems({"config.nonsense.deep": ["is not a setting"], "config.adapter": ["does not fit"]})
