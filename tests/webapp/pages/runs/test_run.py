@@ -254,7 +254,7 @@ def test_how_an_answer_came_stands_above_it(fragment: Fragment, run: Run) -> Non
     made.is_rollout = True
     made.save()
     shown = fragment(path(run, "/samples?show=rollouts"))
-    assert shown.index("Critique: &lt;i&gt;too long") < shown.index("the revision")
+    assert shown.index("Critique: &lt;i&gt;too long") < shown.index(">the revision")
 
 
 def test_a_step_that_was_done_again_after_a_resume_is_shown_once(fragment: Fragment, run: Run) -> None:
