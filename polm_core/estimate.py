@@ -55,7 +55,7 @@ class Workload(NamedTuple):
     """What is computed: tokens of a row (mean and near the longest, over all its sequences), rows of an evaluation.
 
     `answer_tokens` is the longest answer that the model writes to learn from it, 0 where it learns from rows;
-    `scorer_weights` counts the weights of the model that judges these.
+    `scorer_weights` counts the weights of the models that judge these.
     """
 
     tokens_per_row: float

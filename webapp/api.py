@@ -148,7 +148,8 @@ def mount() -> NinjaAPI:
     from webapp.registry.api import router as registry
     from webapp.runs.api import router as runs
     from webapp.runs.project_api import router as projects
+    from webapp.workbench.api import router as workbench
 
-    for router in (datasets, registry, runs, projects, metrics, live, playground):
+    for router in (datasets, registry, runs, projects, metrics, live, playground, workbench):
         api.add_router("", router)
     return api

@@ -19,22 +19,24 @@ def bring_judge(
 ) -> Judge:
     """The judge that a run asks for, loaded. Raises what loading a model does, `ConfigError` without an endpoint."""
     if kind == "endpoint":
-        endpoint = Endpoint.from_environment()
-        if endpoint is None:
-            raise no_endpoint()
-        return EndpointJudge(endpoint, rubric)
+        return EndpointJudge(check_endpoint(), rubric)
     if model is None:
         raise ModelError("The run has no judge model.", code="model.missing", advice="Name one as judge_model.")
     return LocalJudge(model, rubric, config=config, batch_size=batch_size)
 
 
-def no_endpoint() -> ConfigError:
-    return ConfigError(
-        "There is no endpoint to ask for a judgement.",
-        code="judge.endpoint",
-        advice="Set the team's judge endpoint on the Team page, or POLM_JUDGE_URL and POLM_JUDGE_MODEL where the "
-        "worker runs; or let a model judge.",
-    )
+def check_endpoint() -> Endpoint:
+    """The endpoint that may be asked here. Raises `ConfigError` when there is none, or its address is refused."""
+    endpoint = Endpoint.from_environment()
+    if endpoint is None:
+        raise ConfigError(
+            "There is no endpoint to ask for a judgement.",
+            code="judge.endpoint",
+            advice="Set the team's judge endpoint on the Team page, or POLM_JUDGE_URL and POLM_JUDGE_MODEL where the "
+            "worker runs; or let a model judge.",
+        )
+    EndpointJudge(endpoint)
+    return endpoint
 
 
 class LocalJudge(Judge):

@@ -2,10 +2,13 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
+
+import pytest
 
 from polm_core.rewards.endpoint import Endpoint
 
@@ -65,3 +68,22 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
         except OSError:
             """Whoever asked has left."""
+
+
+@contextmanager
+def judging() -> Iterator[JudgeServer]:
+    """The server, answering."""
+    with JudgeServer() as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def answering_to(server: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process ask the server where it asks a judge."""
+    for name, value in zip(("URL", "MODEL", "KEY", "HOSTS"), server.endpoint, strict=True):
+        monkeypatch.setenv(f"POLM_JUDGE_{name}", value if isinstance(value, str) else ",".join(value))

@@ -17,7 +17,10 @@ from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.metrics.services import MetricLine, MetricWriter
 from webapp.playground.models import Generation
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource, Share
-from webapp.runs.models import Project, Run, RunCheckpoint, RunLog, RunSample, Worker
+from webapp.runs.models import Project, RewardList, Run, RunCheckpoint, RunLog, RunSample, Worker
+from webapp.runs.reward_lists import reward_list_create
+from webapp.workbench.models import RewardTrial
+from webapp.workbench.services import trial_create
 
 # In the name of everything that the team owns: a page that shows it to others gives itself away.
 MARK = "zinnober"
@@ -38,6 +41,8 @@ class World:
     checkpoint: Checkpoint
     share: Share
     generation: Generation
+    trial: RewardTrial
+    reward_list: RewardList
     invitation: Invitation
     token: ApiToken
     worker: Worker
@@ -59,6 +64,8 @@ class World:
             Share: Q(checkpoint__team=self.team),
             Run: of_team | Q(dataset_version__dataset__team=self.team) | Q(model__team=self.team),
             RunCheckpoint: Q(run__team=self.team),
+            RewardTrial: of_team,
+            RewardList: Q(project__team=self.team),
             Generation: of_team | Q(checkpoint__team=self.team) | Q(model__team=self.team),
         }
         return {
@@ -78,7 +85,10 @@ class World:
             self.checkpoint,
             self.share,
         )
-        return [MARK.encode(), *(str(thing.pk).encode() for thing in (*things, self.generation, self.invitation))]
+        return [
+            MARK.encode(),
+            *(str(thing.pk).encode() for thing in (*things, self.generation, self.trial, self.invitation)),
+        ]
 
 
 def make_world() -> World:
@@ -105,6 +115,8 @@ def make_world() -> World:
         checkpoint=checkpoint,
         share=factories.make_share(checkpoint),
         generation=factories.make_generation(team, checkpoint),
+        trial=trial_create(actor=member, run=run.pk, rewards=["length"]),
+        reward_list=reward_list_create(actor=member, project=project, name=f"{MARK} rewards", rewards=["length"]),
         invitation=services.invitation_create(actor=admin, team=team, role=Role.VIEWER)[0],
         token=services.token_create(actor=member, name=f"{MARK} token")[0],
         worker=Worker.objects.create(name="worker", host="host", heartbeat_at=timezone.now()),

@@ -25,9 +25,9 @@ _WORDS = {"lr": "learning rate", "r": "rank", "eval": "evaluation", "grad": "gra
 class Setting:
     """One field of the form.
 
-    `kind` is integer, number, text, switch, choice (one of `options`), choices (several of them), list (values with
-    commas between them) or json. `value` is the default where nothing else was said (`changed` is False). `needs` names
-    the field without which this one has no meaning.
+    `kind` is integer, number, text, prose (text of several lines), switch, choice (one of `options`), choices (several
+    of them), list (values with commas between them) or json. `value` is the default where nothing else was said
+    (`changed` is False). `needs` names the field without which this one has no meaning.
     """
 
     path: str
@@ -202,6 +202,8 @@ def _kind(entry: Mapping[str, Any]) -> dict[str, Any]:
     kind = entry.get("type")
     if entry.get("contentMediaType") == "application/json":
         return {"kind": "json"}
+    if entry.get("contentMediaType") == "text/plain":
+        return {"kind": "prose"}
     if kind == "array":
         items = entry.get("items", {})
         if "enum" in items:

@@ -17,9 +17,10 @@ REWARD_PARTS = ChartSpec(
 )
 REWARD_SPREAD = ChartSpec(
     "Spread",
-    ("reward_std", "frac_reward_zero_std"),
+    ("reward_std", "frac_reward_zero_std", "reward/reward_model/not_judged", "reward/judge/not_judged"),
     "",
-    "How much rewards differ, and the share of prompts whose answers all get the same. At 1 there is nothing to learn.",
+    "How much rewards differ, and the share of prompts whose answers all get the same. At 1 there is nothing to learn. "
+    "Also the share of answers that a model could not judge, which should stay near 0.",
 )
 COMPLETIONS = ChartSpec(
     "Length of the answers",

@@ -1,8 +1,7 @@
 """Judges: what they are asked, what their replies mean, and the addresses that they may be asked at."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -12,7 +11,7 @@ from polm_core.errors import ConfigError, ModelError
 from polm_core.rewards.endpoint import Endpoint, EndpointJudge, check_url, connect
 from polm_core.rewards.judge import Judge
 from polm_core.training.judging import LocalJudge, bring_judge
-from tests.support.judge import JudgeServer
+from tests.support.judge import JudgeServer, answering_to
 
 
 class Scripted(Judge):
@@ -29,13 +28,8 @@ class Scripted(Judge):
 
 
 @pytest.fixture
-def server() -> Iterator[JudgeServer]:
-    with JudgeServer() as found:
-        thread = Thread(target=found.serve_forever, args=(0.05,))
-        thread.start()
-        yield found
-        found.shutdown()
-        thread.join()
+def server(judge_server: JudgeServer) -> JudgeServer:
+    return judge_server
 
 
 def asking(server: JudgeServer, **options: float) -> EndpointJudge:
@@ -210,8 +204,8 @@ def test_a_name_that_leads_inside_is_refused_when_it_is_connected_to(server: Jud
 def test_the_endpoint_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, server: JudgeServer) -> None:
     with pytest.raises(ConfigError, match="no endpoint"):
         bring_judge("endpoint", None, config=TrainConfig())
-    for name, value in zip(("URL", "MODEL", "KEY", "HOSTS"), server.endpoint, strict=True):
-        monkeypatch.setenv(f"POLM_JUDGE_{name}", value if isinstance(value, str) else " 127.0.0.1 ,vllm")
+    answering_to(server, monkeypatch)
+    monkeypatch.setenv("POLM_JUDGE_HOSTS", " 127.0.0.1 ,vllm")
     assert bring_judge("endpoint", None, config=TrainConfig()).score("Capital?", "Paris") == 1.0
     with pytest.raises(ModelError, match="no judge model"):
         bring_judge("model", None, config=TrainConfig())

@@ -29,6 +29,7 @@ LONGER = 1.5
 FLAT = 0.1
 CLIPPED = 0.5
 COLLAPSED = 0.2
+UNJUDGED = 0.2
 DISK_FREE = 0.1
 
 WATCHED = (
@@ -42,6 +43,8 @@ WATCHED = (
     "entropy",
     "completions/mean_length",
     "completions/clipped_ratio",
+    "reward/judge/not_judged",
+    "reward/reward_model/not_judged",
     *KL_BOUNDS,
 )
 
@@ -206,9 +209,38 @@ def _far_from_reference(signs: Signs) -> Advice | None:
     return None
 
 
+def _always_zero(signs: Signs) -> Advice | None:
+    reward = signs.totals.get("reward")
+    if reward is None or not _is_zero(reward):
+        return None
+    return Advice(
+        "Every reward is 0",
+        f"no answer of {reward.count:,} steps got any, so there is nothing to learn from",
+        "Try the rewards on some answers in the reward workbench; begin with an easier one, such as think_tags, or "
+        "with a model that gets some answers right.",
+    )
+
+
+def _is_zero(reward: MetricSeries | None) -> bool:
+    return reward is not None and reward.count >= ENOUGH and reward.min == 0 == reward.max
+
+
+def _not_judged(signs: Signs) -> Advice | None:
+    for name in ("judge", "reward_model"):
+        share = signs.curves.get(f"reward/{name}/not_judged")
+        if share is not None and share.now > UNJUDGED:
+            return Advice(
+                f"Many answers get no score from {name}",
+                f"{share.now:.0%} of them lately: they count by their other rewards alone",
+                "Most often it replies with something else than a number, cannot be reached, or the answers are longer "
+                "than it can read. Try it in the reward workbench.",
+            )
+    return None
+
+
 def _no_signal(signs: Signs) -> Advice | None:
     spread = signs.trend("reward_std")
-    if spread is None or spread.now > 0:
+    if spread is None or spread.now > 0 or _is_zero(signs.totals.get("reward")):
         return None
     return Advice(
         "The rewards give no signal",
@@ -318,6 +350,8 @@ RULES: tuple[Rule, ...] = (
     _gradient_spikes,
     _chosen_unlearned,
     _far_from_reference,
+    _always_zero,
+    _not_judged,
     _no_signal,
     _length_hacking,
     _clipped,

@@ -16,6 +16,7 @@ def config_file(
     method: str,
     model: BaseModel | Checkpoint,
     reward_model: BaseModel | Checkpoint | None,
+    judge_model: BaseModel | Checkpoint | None,
     rows: DatasetVersion,
     held_out: DatasetVersion | None,
     config: Mapping[str, Any],
@@ -25,6 +26,7 @@ def config_file(
         "method": method,
         "model": _where(model),
         **({"reward_model": _where(reward_model)} if reward_model is not None else {}),
+        **({"judge_model": _where(judge_model)} if judge_model is not None else {}),
         "dataset": {"path": "./rows.jsonl", "format": rows.format},
     }
     if held_out is not None:
