@@ -173,12 +173,12 @@ def _rows(
     for index, answer in enumerate(answers):
         scores = {name: column[index] for name, column in columns.items()}
         judged = {name: score for name, score in scores.items() if score is not None}
-        placed = [scales[name](score) for name, score in judged.items()]
+        placed = [place(score) for name, score in judged.items() if (place := scales[name]) is not None]
         rows.append(
             TrialRow(
-                prompt=plain_text(answer.prompt)[:_SHOWN],
-                completion=plain_text(answer.completion)[:_SHOWN],
-                reference=answer.reference[:_SHOWN] if answer.reference is not None else None,
+                prompt=_readable(plain_text(answer.prompt)),
+                completion=_readable(plain_text(answer.completion)),
+                reference=_readable(answer.reference) if answer.reference is not None else None,
                 scores=scores,
                 reward=sum(weights[name] * score for name, score in judged.items()) if judged else None,
                 disagreement=max(placed) - min(placed) if placed else 0.0,
@@ -187,14 +187,22 @@ def _rows(
     return rows
 
 
-def _scale(column: Sequence[float | None], weight: float) -> Callable[[float], float]:
-    """Where a score stands between the lowest and the highest, 0 to 1; what is punished counts the other way round."""
+def _readable(text: str) -> str:
+    """What Postgres can hold of a text: no NUL, no half of a surrogate pair."""
+    return text[:_SHOWN].replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def _scale(column: Sequence[float | None], weight: float) -> Callable[[float], float] | None:
+    """Where a score stands between the lowest and the highest, 0 to 1; what is punished counts the other way round.
+
+    None for a reward that gives all the same, and so disagrees with nobody.
+    """
     known = [score for score in column if score is not None]
     low, high = min(known, default=0.0), max(known, default=0.0)
+    if high == low:
+        return None
 
     def place(score: float) -> float:
-        if high == low:
-            return 0.5
         share = (score - low) / (high - low)
         return share if weight > 0 else 1 - share
 
@@ -232,7 +240,7 @@ def main(job_path: Path) -> None:
         report, rows = try_rewards(
             job, lambda progress: write_atomic(folder / "progress.json", progress.model_dump_json())
         )
-        with (folder / "rows.jsonl").open("w", encoding="utf-8", errors="replace") as file:
+        with (folder / "rows.jsonl").open("w", encoding="utf-8") as file:
             file.writelines(row.model_dump_json() + "\n" for row in rows)
         answer = TrialAnswer(report=report)
     except PolmError as error:

@@ -104,13 +104,9 @@ def _store(trial: RewardTrial, folder: Path, code: int, log: Path) -> None:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The judged answers, without the characters that Postgres does not take."""
+    """The judged answers, as they stand in the table."""
     with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            for column in ("prompt", "completion", "reference"):
-                row[column] = row[column].replace("\0", "") if row[column] is not None else None
-            yield row
+        yield from map(json.loads, lines)
 
 
 def _died(code: int, log: Path) -> PolmError:
