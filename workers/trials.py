@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,17 @@ from workers.supervisor import dataset_spec, model_spec
 SECONDS = 3600.0
 
 
+_trying = threading.Lock()
+
+
 def try_rewards(_trial_id: str = "") -> None:
-    """Carry out the trials that wait, one after another, until there is none."""
-    while not presence.shutting_down.is_set() and trials_wait() and (trial := trial_claim()) is not None:
-        _carry_out(trial)
+    """Carry out the trials that wait, until none does. One thread of a process does so: the others see to the rest."""
+    while not presence.shutting_down.is_set() and trials_wait() and _trying.acquire(blocking=False):
+        try:
+            while not presence.shutting_down.is_set() and (trial := trial_claim()) is not None:
+                _carry_out(trial)
+        finally:
+            _trying.release()
 
 
 def _carry_out(trial: RewardTrial) -> None:

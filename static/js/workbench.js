@@ -18,14 +18,18 @@ if (form) {
 const stored = document.getElementById("histograms");
 const histograms = stored ? JSON.parse(stored.textContent) : [];
 
-function figure({ low, high, counts }) {
+function figure({ low, high, counts: bins }) {
   const text = cssColour("--text-3");
   const line = cssColour("--line");
-  // Where every score is the same there is one bar, as wide as it may be seen.
-  const width = (high - low) / counts.length || 0.05;
-  const x = counts.map((_, place) => low + (place + (high > low ? 0.5 : 0)) * width);
+  // Where every score is the same there is one bar.
+  const varies = high > low;
+  const counts = varies ? bins : [bins.reduce((sum, count) => sum + count, 0)];
+  const width = varies ? (high - low) / bins.length : 0.05;
+  const first = varies ? low : low - width / 2;
+  const x = counts.map((_, place) => first + (place + 0.5) * width);
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, tickfont: { size: 11 }, automargin: true };
-  const hover = counts.map((count, place) => `${number(low + place * width)} to ${number(low + (place + 1) * width)}: ${count}`);
+  const edge = (place) => number(first + place * width);
+  const hover = counts.map((count, place) => `${varies ? `${edge(place)} to ${edge(place + 1)}` : number(low)}: ${count}`);
   return {
     data: [{ type: "bar", x, y: counts, width, marker: { color: cssColour("--accent") }, hovertext: hover, hoverinfo: "text" }],
     layout: {
@@ -37,7 +41,7 @@ function figure({ low, high, counts }) {
       font: { family: getComputedStyle(document.body).fontFamily, size: 11, color: text },
       showlegend: false,
       dragmode: false,
-      xaxis: axis,
+      xaxis: varies ? axis : { ...axis, range: [low - 1, low + 1] },
       yaxis: { ...axis, nticks: 5, rangemode: "tozero" },
     },
   };

@@ -1,7 +1,6 @@
 """The reward workbench: filling in what to try, reading what came out, pinning it, launching with it."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -22,7 +21,7 @@ Visit = Callable[..., Page]
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
 def test_rewards_are_tried_read_and_pinned_for_a_run(
-    visit: Visit, team: Team, member: User, width: int, theme: str, tmp_path: Path
+    visit: Visit, team: Team, member: User, width: int, theme: str
 ) -> None:
     make_base_model(team, "small")
     rows = factories.make_version(Actor(member), "sums", SUMS)
@@ -37,7 +36,6 @@ def test_rewards_are_tried_read_and_pinned_for_a_run(
     page.get_by_label("Judge model", exact=True).select_option(label="small")
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.screenshot(path=tmp_path / "form.png", full_page=True)
     page.get_by_role("button", name="Try these rewards").click()
     page.wait_for_url("**/workbench/*-*")
     expect(page.get_by_role("region", name="State")).to_contain_text("for a worker")
@@ -46,7 +44,7 @@ def test_rewards_are_tried_read_and_pinned_for_a_run(
     done(trial, 25)
 
     # The page learns of the end by itself.
-    expect(page.get_by_role("region", name="Each reward")).to_contain_text("weighted sum", timeout=15_000)
+    expect(page.get_by_role("region", name="Each reward", exact=True)).to_contain_text("weighted sum", timeout=15_000)
     expect(page.locator("[data-histogram][data-drawn] .bars")).to_have_count(3)
     expect(page.get_by_label("What to know")).to_contain_text("length gives every answer 1")
     page.get_by_label("First").select_option("highest")
@@ -55,7 +53,6 @@ def test_rewards_are_tried_read_and_pinned_for_a_run(
     expect(page.locator("#trial-rows article")).to_have_count(5)
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.screenshot(path=tmp_path / "trial.png", full_page=True)
     page.get_by_label("Name", exact=True).fill("sums")
     page.get_by_role("button", name="Pin").click()
     expect(page.get_by_text("sums v1 is pinned")).to_be_visible()

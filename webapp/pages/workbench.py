@@ -215,7 +215,8 @@ _ORDERS = {
 def _report(trial: RewardTrial) -> dict[str, Any]:
     """The figures of a trial, what is odd about them, and the settings that were tried."""
     method = rewarding_method()
-    tried = MethodForm(method, values={REWARDS: trial.rewards}).changes.get(REWARDS, {})
+    weights = {name: trial.rewards[name] for name in trial.names}
+    tried = weights | MethodForm(method, values={REWARDS: trial.rewards}).changes.get(REWARDS, {})
     context: dict[str, Any] = {"settings": yaml.safe_dump({REWARDS: tried}, sort_keys=False, allow_unicode=True)}
     if trial.report is None:
         return context
