@@ -89,6 +89,19 @@ def test_a_model_that_writes_is_no_reward_model(tiny_model: Path) -> None:
     assert "reward-model" in caught.value.advice
 
 
+def test_what_goes_wrong_in_a_models_own_files_names_the_reward(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    scorer = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=1)
+    scorer.resize_token_embeddings(20)  # fewer than the tokenizer beside it has
+    scorer.save_pretrained(tmp_path)
+    load_tokenizer(ModelSpec(path=tiny_model)).save_pretrained(tmp_path)
+    (function,) = reward_functions(online(reward_model=1), spec(tiny_model, tmp_path))
+    with pytest.raises(ModelError, match="The reward reward_model could not judge the answers: IndexError") as caught:
+        function(prompts=PROMPTS, completions=COMPLETIONS)
+    assert caught.value.code == "reward.raised"
+
+
 def test_rewards_that_the_run_cannot_give_are_refused(tiny_model: Path, reward_model: Path) -> None:
     rows = Format.PROMPT
     with pytest.raises(ConfigError, match="prompt rows have none") as caught:

@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
+from pytest_django import Settings
 
 from polm_core.errors import PolmError
+from tests.support.judge import KEY, judging
 from tests.support.runs import make_run
 from tests.webapp.workbench.conftest import REWARDS, MakeTrial
 from webapp.accounts.access import Actor
-from webapp.accounts.models import Team
+from webapp.accounts.judges import judge_endpoint_set
+from webapp.accounts.models import Team, User
 from webapp.datasets.models import DatasetVersion
 from webapp.errors import Conflict, Forbidden, Invalid
 from webapp.runs.models import RunSample
@@ -95,6 +98,27 @@ def test_the_newest_samples_of_a_run_are_judged(make_trial: MakeTrial, team: Tea
     made.refresh_from_db()
     assert made.status == TrialStatus.DONE, made.error
     assert [(row.completion, row.scores["math"]) for row in made.rows.order_by("place")] == [("ü 2", 1.0), ("ü 1", 0.0)]
+
+
+def test_the_teams_endpoint_judges(
+    make_trial: MakeTrial, team: Team, admin: User, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.JUDGE_HOSTS = "127.0.0.1"
+    monkeypatch.setenv("POLM_JUDGE_HOSTS", "127.0.0.1")  # as the worker's child has it
+    monkeypatch.setenv("POLM_JUDGE_URL", "https://judges.example.com/v1")
+    with judging() as server:
+        judge_endpoint_set(actor=Actor(admin), team=team, url=server.url, model=server.endpoint.model, key=KEY)
+        server.reply = lambda question: "Well." if "1 + 1 =" in question else "4"
+        made = make_trial(rewards={"math": 1, "judge": 1, "judge_by": "endpoint", "judge_rubric": "Short is good."})
+        trials.try_rewards()
+    made.refresh_from_db()
+    assert made.status == TrialStatus.DONE, made.error
+    assert len(server.asked) == 8
+    assert "Short is good." in server.asked[0]["messages"][0]["content"]
+    given = [row.scores["judge"] for row in made.rows.order_by("place")]
+    assert given == [0.75, None, *[0.75] * 6]
+    assert made.report is not None
+    assert [one["judged"] for one in made.report["rewards"]] == [8, 7]
 
 
 def test_what_a_process_refuses_is_told(make_trial: MakeTrial) -> None:
