@@ -56,6 +56,9 @@ def test_rewards_are_tried_read_and_pinned_for_a_run(
     page.get_by_label("Name", exact=True).fill("sums")
     page.get_by_role("button", name="Pin").click()
     expect(page.get_by_text("sums v1 is pinned")).to_be_visible()
+    page.get_by_role("link", name="Reward workbench").click()
+    expect(page.get_by_role("region", name="Pinned rewards")).to_contain_text("sums v1")
+    assert violations(page) == []
 
     page.goto(page.url.split("/workbench")[0] + f"/runs/new?method=rloo&dataset={rows.dataset_id}")
     page.get_by_label("Start from").select_option(label="small")

@@ -115,6 +115,7 @@ def workbench(request: StudioRequest) -> HttpResponse:
         "trials": trials,
         "cursor": cursor,
         "lists": pinned_lists(actor)[:TRIALS],
+        "method": rewarding_method(),
         "may_try": actor.holds(Role.MEMBER, team.pk),
     }
     return render(request, "workbench/workbench.html", context, status=422 if form.problem else 200)
