@@ -1,16 +1,21 @@
 """The library on the command line: `python -m polm_core --help`."""
 
 import argparse
+import json
 import os
 import subprocess
 import sys
+import textwrap
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from polm_core import catalogue
 from polm_core.context import dump_spec, load_spec
+from polm_core.docs import FOLDER, write_pages
 from polm_core.errors import ConfigError, PolmError
-from polm_core.method import PARADIGMS
+from polm_core.method import PARADIGMS, Method
 from polm_core.run_dir import RunDir, write_atomic
 
 
@@ -34,7 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
     run.set_defaults(command=_run)
 
-    methods = commands.add_parser("methods", help="list the catalogue")
+    methods = commands.add_parser("methods", help="list the catalogue, or explain a method with its settings")
+    methods.add_argument("slug", nargs="?", help="the method to explain")
     methods.add_argument("--slugs", action="store_true", help="the names alone")
     methods.set_defaults(command=_methods)
 
@@ -42,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("data", type=Path)
     check.add_argument("--method", required=True)
     check.set_defaults(command=_check)
+
+    docs = commands.add_parser("docs", help="write the methods' pages from the catalogue")
+    docs.add_argument("folder", type=Path, nargs="?", default=FOLDER, help=f"default: {FOLDER}")
+    docs.set_defaults(command=_docs)
 
     starter = commands.add_parser("starter", help="write the starter model into a folder")
     starter.add_argument("folder", type=Path)
@@ -85,6 +95,9 @@ def _start(run_dir: RunDir) -> int:
 
 
 def _methods(options: argparse.Namespace) -> int:
+    if options.slug is not None:
+        print(_explained(catalogue.get(options.slug)))
+        return 0
     for method in catalogue.METHODS:
         if options.slugs:
             print(method.slug)
@@ -93,12 +106,44 @@ def _methods(options: argparse.Namespace) -> int:
     return 0
 
 
+def _explained(method: Method) -> str:
+    """What a method is, and what can stand under `config` in its config.yaml."""
+    lines = [
+        f"{method.title}: {method.summary}",
+        method.when,
+        f"Data: {' or '.join(method.formats)}. Paper: {method.paper.title}, {method.paper.url}",
+        "",
+        "Settings with their defaults:",
+    ]
+    for path, entry in _settings(method.config_schema()):
+        options = entry.get("enum") or entry.get("items", {}).get("enum", ())
+        among = f" One of {', '.join(map(str, options))}." if options else ""
+        about = f"{entry.get('description', '')}{among}".strip()
+        lines += [f"  {path}: {json.dumps(entry.get('default'))}"]
+        lines += textwrap.wrap(about, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+def _settings(schema: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, entry in schema["properties"].items():
+        if "properties" in entry:
+            yield from _settings(entry, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", entry
+
+
 def _check(options: argparse.Namespace) -> int:
     from polm_core.data.check import check_file, describe
 
     result = check_file(options.data, catalogue.get(options.method).formats)
     print(describe(result))
     return 0 if result["ok"] else 2
+
+
+def _docs(options: argparse.Namespace) -> int:
+    changed = write_pages(options.folder)
+    print("\n".join(str(options.folder / name) for name in changed) or f"{options.folder} is up to date.")
+    return 0
 
 
 def _starter(options: argparse.Namespace) -> int:

@@ -4,7 +4,20 @@ from typing import NamedTuple
 
 from polm_core.errors import ConfigError
 from polm_core.method import Method, Paradigm, near
-from polm_core.methods.alignment import bco, cpo, dpo, dpo_presets, kto, orpo, reward_model, rloo
+from polm_core.methods.alignment import (
+    bco,
+    cpo,
+    dpo,
+    dpo_presets,
+    kto,
+    nash_md,
+    online_dpo,
+    orpo,
+    ppo,
+    reward_model,
+    rloo,
+    xpo,
+)
 from polm_core.methods.efficiency import adapters
 from polm_core.methods.fine_tuning import sft, soft_prompts
 from polm_core.methods.integration import continued_pretraining
@@ -13,7 +26,11 @@ METHODS: tuple[Method, ...] = (
     sft.METHOD,
     *soft_prompts.METHODS,
     reward_model.METHOD,
+    ppo.METHOD,
     rloo.METHOD,
+    online_dpo.METHOD,
+    nash_md.METHOD,
+    xpo.METHOD,
     dpo.METHOD,
     *dpo_presets.METHODS,
     kto.METHOD,

@@ -3,7 +3,8 @@
 The formulas are simple on purpose; on the starter model they come within about a third of what is measured.
 
 - memory = libraries + weights + 12 bytes for each trained weight (gradient and Adam's two moments) + reference copy
-  + reward model + activations (tokens x layers x (10 hidden + 4 intermediate) floats) + logits where a loss needs all
+  + reward model + activations (tokens x layers x (10 hidden + 4 intermediate) floats) + logits where a loss needs all;
+  a value model has weights, trained weights and activations like the model itself
 - seconds = steps x tokens x (6 flops for each weight, 4 with an adapter, 2 more for a reference) / the machine's speed
   + evaluations + generated tokens, each of which reads all weights once
 - disk = checkpoints x (weights + optimiser state)
@@ -54,8 +55,9 @@ class ModelShape(NamedTuple):
 class Workload(NamedTuple):
     """What is computed: tokens of a row (mean and near the longest, over all its sequences), rows of an evaluation.
 
-    `answer_tokens` is the longest answer that the model writes to learn from it, 0 where it learns from rows;
-    `scorer_weights` counts the weights of the models that judge these.
+    `answer_tokens` is the longest answer that the model writes to learn from it, 0 where it learns from rows; they
+    are written in `rollouts` turns. `scorer_weights` counts the weights of the models that judge them,
+    `has_value_model` says whether a second model of the same size learns what they will earn.
     """
 
     tokens_per_row: float
@@ -65,6 +67,8 @@ class Workload(NamedTuple):
     has_reference: bool
     needs_logits: bool
     answer_tokens: int = 0
+    rollouts: int = 0
+    has_value_model: bool = False
     scorer_weights: int = 0
 
 
@@ -240,18 +244,30 @@ def _memory(shape: ModelShape, config: TrainConfig, work: Workload, trained: int
         activations *= _ACTIVATIONS_KEPT
     logits = 3 * tokens * shape.vocabulary * _FLOAT if work.needs_logits else 0
     scorer = work.scorer_weights * _FLOAT
-    return _LIBRARIES + weights + 3 * _FLOAT * trained + reference + scorer + activations + logits
+    learned = (weights + 3 * _FLOAT * trained + activations) * _learners(work)
+    return _LIBRARIES + learned + reference + scorer + logits
+
+
+def _learners(work: Workload) -> int:
+    """How many models are trained."""
+    return 2 if work.has_value_model else 1
 
 
 def _disk(shape: ModelShape, config: TrainConfig, work: Workload, trained: int) -> float:
     between = (work.steps - 1) // config.save_steps if config.save_steps else 0
     saved = shape.parameters if config.adapter.trains_whole_model else trained
-    return (between + 1) * (_FLOAT * saved + 2 * _FLOAT * trained + _TOKENIZER)
+    value_model = _FLOAT * trained if work.has_value_model else 0
+    state = 2 * _FLOAT * trained * _learners(work) + value_model
+    return (between + 1) * (_FLOAT * saved + state + _TOKENIZER)
 
 
 def _seconds(shape: ModelShape, config: TrainConfig, work: Workload, flops: float) -> float:
     full = config.adapter.type is AdapterType.NONE
-    passes = (6 if full else 4) + (2 if work.has_reference else 0) + (2 if config.gradient_checkpointing else 0)
+    passes = (
+        (6 if full else 4) * _learners(work)
+        + (2 if work.has_reference else 0)
+        + (2 if config.gradient_checkpointing else 0)
+    )
     rows = work.steps * config.batch_size * config.gradient_accumulation_steps
     evaluations = (2 + (work.steps - 1) // config.eval_steps if config.eval_steps else 2) if work.held_out_rows else 0
     held_out = evaluations * work.held_out_rows * (4 if work.has_reference else 2)
@@ -262,7 +278,7 @@ def _seconds(shape: ModelShape, config: TrainConfig, work: Workload, flops: floa
     answers = 0
     if isinstance(config, WritingConfig) and config.generation.samples:
         answers = evaluations * config.generation.max_new_tokens
-    batches = work.steps + evaluations * math.ceil(work.held_out_rows / config.batch_size)
+    batches = work.rollouts + evaluations * math.ceil(work.held_out_rows / config.batch_size)
     answers += batches * work.answer_tokens
     return compute + answers * shape.parameters * _FLOAT / _MEMORY_BYTES_PER_SECOND
 

@@ -2,7 +2,7 @@
 
 Every dataset is one of these after mapping; a row is a JSON object with exactly these columns (optional ones may be
 missing). A *message* is `{"role": "system" | "user" | "assistant" | "tool", "content": str}`, with optional
-`tool_calls` and `name`.
+`tool_calls` and `name`, and a `weight` of 0 where the assistant's message is context that is not to be learned.
 """
 
 from dataclasses import dataclass

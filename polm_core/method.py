@@ -57,24 +57,32 @@ class Paper(NamedTuple):
 class ChartSpec:
     """One chart of a method's default set.
 
-    `keys` are metric keys drawn as lines of one chart, `how_to_read` is what a newcomer should look for.
+    `keys` are metric keys drawn as lines of one chart, `how_to_read` is what a newcomer should look for. A run whose
+    lines rise above `bound` is told so.
     """
 
     title: str
     keys: tuple[str, ...]
     unit: str
     how_to_read: str
+    bound: float | None = None
+
+    @property
+    def reading(self) -> str:
+        """How to read it, bound included."""
+        return self.how_to_read if self.bound is None else f"{self.how_to_read} Keep it below {self.bound:g}."
 
 
 @dataclass(frozen=True)
 class Method:
     """One row of the catalogue.
 
-    `summary` says in a line what the method does, `when` when to choose it. `config` is the pydantic class of its
-    settings, `defaults` what this row sets differently from that class (a preset), `main_fields` the dotted names of
-    the settings that matter most. `run(config, context)` takes that class and a `RunContext`, trains, and
-    returns the final metrics. `devices` tells about
-    hardware needs, empty when there is nothing to tell.
+    `summary` says in a line what the method does, `when` when to choose it. `objective` says what it optimises, in
+    words, and `formula` in the notation of `polm_core.docs`, its constants called as the settings are; `watch` names
+    what goes wrong and what helps. `config` is the pydantic class of its settings, `defaults` what this row sets
+    differently from that class (a preset), `main_fields` the dotted names of the settings that matter most.
+    `run(config, context)` takes that class and a `RunContext`, trains, and returns the final metrics. `devices` tells
+    about hardware needs, empty when there is nothing to tell.
     """
 
     slug: str
@@ -89,6 +97,9 @@ class Method:
     run: Callable[[Any, Any], dict[str, float]]
     charts: tuple[ChartSpec, ...]
     main_fields: tuple[str, ...]
+    objective: str = ""
+    formula: str = ""
+    watch: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     devices: str = ""
 
@@ -126,10 +137,14 @@ def preset(
     defaults: Mapping[str, Any],
     paradigm: Paradigm | None = None,
     branch: str | None = None,
+    objective: str = "",
+    formula: str = "",
+    watch: tuple[str, ...] = (),
+    charts: tuple[ChartSpec, ...] = (),
     main_fields: tuple[str, ...] | None = None,
     devices: str = "",
 ) -> Method:
-    """A catalogue row that is `base` with other defaults."""
+    """A catalogue row that is `base` with other defaults; what is not given is as in `base`."""
     return replace(
         base,
         slug=slug,
@@ -140,6 +155,10 @@ def preset(
         defaults=merged(base.defaults, defaults),
         paradigm=paradigm or base.paradigm,
         branch=branch or base.branch,
+        objective=objective or base.objective,
+        formula=formula or base.formula,
+        watch=watch or base.watch,
+        charts=charts or base.charts,
         main_fields=main_fields or base.main_fields,
         devices=devices or base.devices,
     )

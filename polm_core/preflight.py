@@ -266,19 +266,24 @@ def _estimate(report: Report, view: _View, shape: ModelShape, scorers: Sequence[
     stats = report.tokens
     rows = report.rows_used if view.cuts else math.ceil(report.rows_used * stats.mean / limit)
     per_step = config.batch_size * config.gradient_accumulation_steps * config.processes
-    answer = 0
-    steps_of_epoch = math.ceil(rows / per_step)
-    if isinstance(config, OnlineConfig):
-        answer, steps_of_epoch = config.max_completion_length, report.rows_used // config.prompts_per_step
+    online = config if isinstance(config, OnlineConfig) else None
+    answer = online.max_completion_length if online else 0
+    steps_of_epoch = (
+        report.rows_used // online.prompts_per_rollout * online.steps_per_rollout
+        if online
+        else math.ceil(rows / per_step)
+    )
     report.steps = config.max_steps or math.ceil(config.epochs * steps_of_epoch)
     work = Workload(
         tokens_per_row=(min(stats.mean, limit) if view.cuts else limit) + answer,
         tokens_of_long_row=(min(stats.p95, limit) if view.cuts else limit) + answer,
         steps=report.steps,
-        held_out_rows=report.held_out_rows,
+        held_out_rows=report.held_out_rows * (online.held_out_answers if online else 1),
         has_reference=config.compares_with_reference,
         needs_logits=view.is_prompts or (view.is_judged and not config.drops_long_rows),
         answer_tokens=answer,
+        rollouts=math.ceil(report.steps / online.steps_per_rollout) if online else 0,
+        has_value_model=online is not None and online.has_value_model,
         scorer_weights=sum(scorer.parameters for scorer in scorers),
     )
     device, report.memory_available = _machine(config)

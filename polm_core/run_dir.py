@@ -24,6 +24,10 @@ M = TypeVar("M", bound=BaseModel)
 STACKS = signal.SIGUSR1
 # What a checkpoint of p-tuning needs to be resumed, beside the virtual tokens themselves.
 PROMPT_ENCODER = "prompt_encoder.safetensors"
+# What one of PPO needs: the model of what answers will earn, in a folder of its own so that nothing takes it for a part
+# of the policy, and for each process the answers that are not used up yet.
+VALUE_MODEL = "value_model/weights.safetensors"
+UNUSED_ANSWERS = "answers_{}.pt"
 
 
 class Wish(StrEnum):

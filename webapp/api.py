@@ -145,11 +145,13 @@ def mount() -> NinjaAPI:
     from webapp.live.api import router as live
     from webapp.metrics.api import router as metrics
     from webapp.playground.api import router as playground
+    from webapp.recipes.api import router as recipes
     from webapp.registry.api import router as registry
+    from webapp.runs.answers_api import router as answers
     from webapp.runs.api import router as runs
     from webapp.runs.project_api import router as projects
     from webapp.workbench.api import router as workbench
 
-    for router in (datasets, registry, runs, projects, metrics, live, playground, workbench):
+    for router in (datasets, registry, runs, answers, projects, metrics, recipes, live, playground, workbench):
         api.add_router("", router)
     return api

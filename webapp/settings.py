@@ -126,6 +126,7 @@ INSTALLED_APPS = [
     "webapp.registry",
     "webapp.runs",
     "webapp.metrics",
+    "webapp.recipes",
     "webapp.playground",
     "webapp.workbench",
     "webapp.live",

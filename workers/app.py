@@ -11,7 +11,7 @@ from typing import Any
 
 import django
 from celery import Celery
-from celery.signals import setup_logging, worker_ready, worker_shutting_down
+from celery.signals import celeryd_init, setup_logging, worker_ready, worker_shutting_down
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
 django.setup()
@@ -20,6 +20,7 @@ from django.conf import settings  # noqa: E402 (after django.setup)
 
 from webapp.tasks import runs_queue_of  # noqa: E402
 from workers import presence, tasks  # noqa: E402
+from workers.memory import keep_one_heap  # noqa: E402
 
 app = Celery("workers", broker=settings.BROKER_URL)
 app.conf.update(
@@ -41,6 +42,12 @@ tasks.register(app)
 @setup_logging.connect
 def _keep_django_logging(**_: object) -> None:
     """Logging is set up by Django's settings; Celery leaves it alone."""
+
+
+@celeryd_init.connect
+def _keep_memory(**_: object) -> None:
+    """Before the first thread starts, which would have its own heap already."""
+    keep_one_heap()
 
 
 @worker_ready.connect

@@ -36,9 +36,10 @@ from webapp.datasets.leases import (
 )
 from webapp.datasets.models import DatasetVersion
 from webapp.datasets.services import head_folder, version_folder
-from webapp.errors import NotFound
+from webapp.errors import Invalid, NotFound
 from webapp.studio.identity import Identity
 from workers import presence
+from workers.derived import convert_from, derived_source, fetched
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def process(version_id: str) -> None:
 def _prepare(claim: Claim, folder: Path, lost: threading.Event) -> None:
     try:
         source = _source(claim, folder)
-    except NotFound as error:
+    except (NotFound, Invalid) as error:
         version_finish(claim, PrepareReport(status=Status.INVALID, error=error.as_dict()))
         return
     out = folder / "out"
@@ -114,6 +115,7 @@ def _run_child(claim: Claim, folder: Path, source: Path, out: Path, lost: thread
         "out": str(out),
         "format": claim.format or None,
         "mapping": claim.mapping,
+        "convert_from": convert_from(claim.recipe),
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
     log = folder / "log.txt"
@@ -180,17 +182,18 @@ def _tail(log: Path) -> str:
 
 
 def _source(claim: Claim, folder: Path) -> Path:
-    """The uploaded file on this machine's disk. Raises NotFound."""
+    """What is to be prepared, on this machine's disk: the uploaded file, or rows as the recipe says.
+
+    Raises NotFound, and Invalid when the recipe gives no rows.
+    """
+    if claim.recipe is not None:
+        return derived_source(claim, folder)
     if artifacts.is_local():
         path = artifacts.local_folder(claim.source_key)
         if not path.is_file():
             raise NotFound("The uploaded file is no longer in the artifact store.", advice="Upload it again.")
         return path
-    path = folder / "source"
-    with path.open("wb") as file:
-        for piece in artifacts.chunks(claim.source_key):
-            file.write(piece)
-    return path
+    return fetched(claim.source_key, folder / "source")
 
 
 def _environment(folder: Path) -> dict[str, str]:

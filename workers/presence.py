@@ -115,8 +115,8 @@ def system() -> dict[str, Any]:
         "cpu": psutil.cpu_percent() / 100,
         "memory_used": memory.total - memory.available,
         "memory_total": memory.total,
-        "disk_free": shutil.disk_usage("/").free,
-        "disk_total": shutil.disk_usage("/").total,
+        "disk_free": shutil.disk_usage(settings.VAR_DIR).free,
+        "disk_total": shutil.disk_usage(settings.VAR_DIR).total,
         "cpus": os.cpu_count(),
     }
 

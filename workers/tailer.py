@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from polm_core.run_dir import RunDir
 from webapp.live.notify import publish
 from webapp.metrics.models import IngestPosition
+from webapp.metrics.rollup import MAX_STEP
 from webapp.metrics.services import MetricLine, MetricWriter
 from webapp.runs.leases import Claim, lease_renew
 from webapp.runs.models import RunLog, RunSample, Status
@@ -28,6 +29,8 @@ LOG_PIECE = 64 * 1024
 # A run that prints without end keeps its first and latest output on disk; the studio shows this much.
 LOG_LIMIT = 20 * 1024 * 1024
 TEXT_LIMIT = 20_000
+# Numbers beyond it cannot be put into a column.
+LARGEST = 1e300
 
 
 @dataclass
@@ -129,11 +132,11 @@ class Tailer:
         rows = []
         offset = position.samples_base + position.samples_offset
         for raw in piece.splitlines(keepends=True):
-            sample = _object(raw)
+            sample = _sample(self.claim, offset, _object(raw))
             if sample is None:
                 position.bad_lines += 1
             else:
-                rows.append(_sample(self.claim, offset, sample))
+                rows.append(sample)
             offset += len(raw)
         RunSample.objects.bulk_create(rows, ignore_conflicts=True)
         position.samples_offset += len(piece)
@@ -211,19 +214,39 @@ def _metric_line(raw: bytes) -> MetricLine | None:
         return None
 
 
-def _sample(claim: Claim, offset: int, sample: dict[str, Any]) -> RunSample:
+def _sample(claim: Claim, offset: int, sample: dict[str, Any] | None) -> RunSample | None:
+    """The row of a sample; None for what is none."""
+    step = sample.get("step", 0) if sample is not None else None
+    if sample is None or not isinstance(step, int) or not 0 <= step <= MAX_STEP:
+        return None
     known = {"step", "time", "prompt", "completion"}
     return RunSample(
         run_id=claim.run_id,
-        step=int(sample.get("step", 0)),
+        step=step,
         offset=offset,
         prompt=_text(sample.get("prompt")),
         completion=_text(sample.get("completion")),
         is_rollout="advantage" in sample,
-        data={key: value for key, value in sample.items() if key not in known},
+        data=_storable({key: value for key, value in sample.items() if key not in known}),
     )
 
 
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text[:TEXT_LIMIT].replace("\0", "")
+    return _clean(text)[:TEXT_LIMIT]
+
+
+def _clean(text: str) -> str:
+    """Text without what Postgres cannot hold: NUL, and halves of a character."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _storable(value: Any) -> Any:
+    """What JSON in Postgres can hold of a value: a number that no column could becomes null."""
+    if isinstance(value, dict):
+        return {_clean(key): _storable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, int | float):
+        return value if abs(value) < LARGEST else None  # NaN is not below anything
+    return _clean(value) if isinstance(value, str) else value

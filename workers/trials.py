@@ -86,7 +86,7 @@ def _write_samples(trial: RewardTrial, path: Path) -> None:
         for sample in newest:
             reference = sample.data.get("reference")
             answer = {
-                "prompt": sample.prompt,
+                "prompt": sample.data.get("turns") or sample.prompt,
                 "completion": sample.completion,
                 "reference": reference if isinstance(reference, str) else None,
             }

@@ -7,7 +7,7 @@ An upload travels through these modules, each of which only knows those above it
 | `limits`, `problems`, `values` | bounds on a file, faults of a row, reading a value out of a row |
 | `source`, `identify` | the bytes of a file (gunzipped, guarded, valid UTF-8) and its kind |
 | `json_rows`, `table_rows`, `readers` | rows out of JSONL, JSON, CSV, text and Parquet in constant memory |
-| `messages` | every dialect of messages to role and content |
+| `messages`, `steps` | every dialect of messages to role and content; solutions in steps with their labels |
 | `mapping`, `apply` | which column plays which role, and a canonical row out of a row |
 | `observe`, `names`, `detect` | what the columns hold, and the format and mapping that follow from it |
 | `report`, `rows`, `stats` | what preparation leaves behind: the report, the rows with their index, the figures |

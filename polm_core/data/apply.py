@@ -10,6 +10,7 @@ from polm_core.data.mapping import Mapping
 from polm_core.data.messages import (
     Message,
     Turns,
+    calling_message,
     common_prefix,
     system_text,
     to_messages,
@@ -19,6 +20,7 @@ from polm_core.data.messages import (
     with_system,
 )
 from polm_core.data.problems import RowProblem
+from polm_core.data.steps import chosen_steps, marked_steps
 from polm_core.data.values import MISSING, Row, decoded, kind_name, read_path, scalar_text
 from polm_core.formats import Format
 
@@ -130,7 +132,7 @@ def _conversation(fields: _Fields) -> Row:
         column = fields.column("messages")
     else:
         messages = _turns_in_columns(fields)
-        column = fields.column("completion")
+        column = fields.column("calls" if fields.has("calls") else "completion")
     row: Row = {"messages": up_to_last_answer(messages, column)}
     if tools := tool_definitions(fields.raw("tools"), fields.column("tools")):
         row["tools"] = tools
@@ -139,7 +141,10 @@ def _conversation(fields: _Fields) -> Row:
 
 def _turns_in_columns(fields: _Fields) -> list[Message]:
     prompt = fields.prompt()
-    answer = fields.answer("completion", prompt)
+    if fields.has("calls"):
+        answer: Turns = [calling_message(fields.needed("calls"), fields.column("calls"))]
+    else:
+        answer = fields.answer("completion", prompt)
     messages = _said_by("user", prompt)
     start = 1 if messages[0]["role"] == "system" else 0
     return [*messages[:start], *_history(fields), *messages[start:], *_said_by("assistant", answer)]
@@ -317,6 +322,22 @@ def _prompt_answer(fields: _Fields) -> Row:
 
 
 def _stepwise(fields: _Fields) -> Row:
+    if fields.has("marked"):
+        columns = (fields.column("marked"), fields.column("marks"))
+        prompt, steps, labels = marked_steps(fields.text("marked"), fields.text("marks"), columns)
+        return {"prompt": prompt, "completions": steps, "labels": labels}
+    if fields.has("tries"):
+        column = fields.column("tries")
+        steps, found = chosen_steps(fields.needed("tries"), column)
+        return {
+            "prompt": _asked(fields),
+            "completions": steps,
+            "labels": [parse_label(label, column, fields.options) for label in found],
+        }
+    return _steps_in_lists(fields)
+
+
+def _steps_in_lists(fields: _Fields) -> Row:
     steps, labels = (decoded(fields.needed(role)) for role in ("completions", "labels"))
     for role, items in (("completions", steps), ("labels", labels)):
         if not isinstance(items, list) or not items:
@@ -330,14 +351,16 @@ def _stepwise(fields: _Fields) -> Row:
             "Give each step one label.",
             column=fields.column("labels"),
         )
-    prompt = fields.prompt()
-    if not isinstance(prompt, str):
-        prompt = "\n\n".join(message["content"] for message in prompt)
     return {
-        "prompt": prompt,
+        "prompt": _asked(fields),
         "completions": [scalar_text(step, fields.column("completions")) for step in steps],
         "labels": [parse_label(label, fields.column("labels"), fields.options) for label in labels],
     }
+
+
+def _asked(fields: _Fields) -> str:
+    prompt = fields.prompt()
+    return prompt if isinstance(prompt, str) else "\n\n".join(message["content"] for message in prompt)
 
 
 _BUILDERS: dict[Format, Callable[[_Fields], Row]] = {

@@ -203,6 +203,12 @@ def _conversations(sample: Sample) -> Iterator[Candidate]:
         columns = {"messages": column} | sample.extras("system", "tools", without=[column])
         yield _candidate(Format.CONVERSATION, sure, f"'{column}' holds lists of messages", columns)
         return
+    prompt, calls = _question_column(sample), sample.best("calls", "tool calls")
+    if prompt is not None and calls is not None:
+        columns = {"prompt": prompt, "calls": calls} | sample.extras("system", "tools", without=[prompt, calls])
+        why = f"'{prompt}' asks and '{calls}' holds the tool calls that answer"
+        yield _candidate(Format.CONVERSATION, 0.95, why, columns)
+        return
     transcripts = [path for path in sample.of_kind("string") if _is_transcribed(sample.columns[path])]
     named = sample.best("messages", "questions with answers", "string") or next(iter(transcripts), None)
     if named is not None and named not in _pair_columns(sample):
@@ -263,6 +269,7 @@ def _preferences(sample: Sample) -> Iterator[Candidate]:
     chosen, rejected = _pair_columns(sample)
     if chosen is None or rejected is None or chosen == rejected:
         yield from _judged_pairs(sample)
+        yield from _ordered_pairs(sample)
         return
     columns = {"chosen": chosen, "rejected": rejected}
     sure = 0.75 + 0.22 * min(name_score(chosen, "chosen"), name_score(rejected, "rejected"))
@@ -290,6 +297,18 @@ def _judged_pairs(sample: Sample) -> Iterator[Candidate]:
     if prompt is not None or whole:
         columns |= {} if whole or prompt is None else {"prompt": prompt}
         yield _candidate(Format.PREFERENCE, 0.97 if whole else 0.9, why, columns)
+
+
+def _ordered_pairs(sample: Sample) -> Iterator[Candidate]:
+    """An instruction with two outputs, the better one first, as LLaMA-Factory writes pairs."""
+    output, pair = sample.columns.get("output"), [f"output.{place}" for place in (0, 1)]
+    if output is None or "instruction" not in sample.columns or not all(path in sample.columns for path in pair):
+        return
+    if sample.columns[pair[1]].values >= 0.9 * output.values:
+        columns = {"prompt": "instruction", "chosen": pair[0], "rejected": pair[1]}
+        columns |= sample.extras("input", "system", without=columns.values())
+        why = "'output' holds two answers to each 'instruction', the better one first"
+        yield _candidate(Format.PREFERENCE, 0.93, why, columns)
 
 
 def _twin(path: str) -> str:
@@ -334,7 +353,7 @@ def _judged(label: ColumnFacts) -> tuple[float, MappingOptions, str] | None:
     middle = label.smallest / 2 + label.largest / 2
     rated = bool({"rating", "label", "thumbs", "feedback", "vote"} & set(words_of(label.path)))
     how = f"{label.smallest:g} to {label.largest:g} in the sample, taken as good from {middle:g} on"
-    return 0.84 if rated else 0.6, MappingOptions(label_threshold=middle), how
+    return 0.93 if rated else 0.6, MappingOptions(label_threshold=middle), how
 
 
 def _verifiable(sample: Sample) -> Iterator[Candidate]:
@@ -382,6 +401,15 @@ def _steps(sample: Sample) -> Iterator[Candidate]:
     if prompt is not None and steps is not None and labels is not None:
         why = f"'{steps}' holds steps and '{labels}' their labels"
         yield _candidate(Format.STEPWISE, 0.97, why, {"prompt": prompt, "completions": steps, "labels": labels})
+    tries = next(iter(sample.of_kind("steps with tries")), None)
+    if prompt is not None and tries is not None:
+        why = f"'{tries}' holds steps with tries at each and the one chosen"
+        yield _candidate(Format.STEPWISE, 0.97, why, {"prompt": prompt, "tries": tries})
+    marked = next((path for path, facts in sample.columns.items() if facts.share(facts.step_marks) >= 0.9), None)
+    marks = sample.best("label", "string", without=[marked])
+    if marked is not None and marks is not None:
+        why = f"'{marked}' marks the end of each step and '{marks}' has + or - there"
+        yield _candidate(Format.STEPWISE, 0.97, why, {"marked": marked, "marks": marks})
 
 
 def _prompts(sample: Sample) -> Iterator[Candidate]:
@@ -428,6 +456,8 @@ def _unjudged(sample: Sample) -> Iterator[Miss]:
         )
     for path, facts in sample.columns.items():
         rated = any(f"{path}.0.{name}" in sample.columns for name in ("rank", "score", "rating", "overall_score"))
+        if any(path.startswith(f"{steps}.") for steps in sample.of_kind("steps with tries")):
+            continue
         if rated and facts.share(facts.several) >= 0.5:
             yield Miss(
                 format=Format.PREFERENCE,

@@ -1,6 +1,7 @@
 """Which kind of file an upload is, by its content and its name together."""
 
 import csv
+import json
 from enum import StrEnum
 from pathlib import Path
 
@@ -55,11 +56,16 @@ _REFUSED_MAGIC = (
 )
 
 _HEAD = MB
+_DECODER = json.JSONDecoder()
 _JSON_FIRST = '{["-0123456789tfn'
 
 
 class FileFacts(BaseModel):
-    """What was found out about an uploaded file. `encoding` and `mark` (length of the byte-order mark) are for text."""
+    """What was found out about an uploaded file.
+
+    `encoding` and `mark` (length of the byte-order mark) are for text; `objects` tells that a JSON file holds its rows
+    one after another, without a list around them.
+    """
 
     kind: FileKind
     compressed: bool = False
@@ -67,6 +73,7 @@ class FileFacts(BaseModel):
     mark: int = 0
     delimiter: str = ""
     paragraphs: bool = False
+    objects: bool = False
     bytes: int = 0
 
 
@@ -95,12 +102,16 @@ def identify(source: ByteSource, filename: str, limits: Limits) -> FileFacts:
         raise DataError("The file is UTF-32.", code="data.encoding", advice="Save it as UTF-8.")
     text = _head_text(head[mark:], encoding)
     kind = _text_kind(text, said, filename, whole=len(head) < _HEAD)
+    objects = kind in (FileKind.JSON, FileKind.JSONL) and _is_printed(text.lstrip(), alone=said == FileKind.JSONL)
+    if objects:
+        kind = FileKind.JSON
     return facts.model_copy(
         update={
             "kind": kind,
             "encoding": encoding,
             "mark": mark,
             "delimiter": sniff_delimiter(text)[0] if kind == FileKind.CSV else "",
+            "objects": objects,
             "paragraphs": kind == FileKind.TEXT and _has_blank_line(text),
         }
     )
@@ -210,6 +221,19 @@ def _is_object(line: str) -> bool:
         return isinstance(orjson.loads(line), dict)
     except (orjson.JSONDecodeError, UnicodeEncodeError):
         return False
+
+
+def _is_printed(start: str, *, alone: bool) -> bool:
+    """Whether JSON begins with an object over several lines that another follows, or, with `alone`, nothing."""
+    if not start.startswith("{") or _is_object(start.partition("\n")[0]):
+        return False
+    try:
+        end = _DECODER.raw_decode(start)[1]
+    except (json.JSONDecodeError, RecursionError):
+        return False
+    rest = start[end:].lstrip()
+    # An object on one line with something behind it is a broken line, which reading by lines reports best.
+    return "\n" in start[:end] and (rest.startswith("{") or (alone and not rest))
 
 
 def _has_blank_line(text: str) -> bool:

@@ -244,6 +244,22 @@ def json_rows(chunks: Iterable[bytes], limits: Limits) -> Iterator[NumberedRow]:
     cursor = _Cursor(chunks, limits)
     rows = _list_rows(cursor, limits) if cursor.peek() == "[" else _object_rows(cursor, limits)
     yield from rows
+    _refuse_rest(cursor)
+
+
+def object_rows(chunks: Iterable[bytes], limits: Limits) -> Iterator[NumberedRow]:
+    """Rows of a file of objects one after another, each over several lines, as `jq .` prints JSON lines.
+
+    Raises `Unreadable` where the file stops being JSON.
+    """
+    cursor = _Cursor(chunks, limits)
+    while cursor.peek() == "{":
+        yield _next_row(cursor, limits)
+        cursor.row += 1
+    _refuse_rest(cursor)
+
+
+def _refuse_rest(cursor: _Cursor) -> None:
     if cursor.peek():
         raise Unreadable(
             cursor.row,
@@ -259,16 +275,19 @@ def _list_rows(cursor: _Cursor, limits: Limits) -> Iterator[NumberedRow]:
         cursor.take("]")
         return
     while True:
-        value, raw = cursor.value()
-        number = cursor.row
-        try:
-            yield number, checked_row(value, raw, limits)
-        except RowProblem as problem:
-            yield number, problem
+        yield _next_row(cursor, limits)
         if cursor.take(",]") == "]":
             cursor.row += 1
             return
         cursor.row += 1
+
+
+def _next_row(cursor: _Cursor, limits: Limits) -> NumberedRow:
+    value, raw = cursor.value()
+    try:
+        return cursor.row, checked_row(value, raw, limits)
+    except RowProblem as problem:
+        return cursor.row, problem
 
 
 def _object_rows(cursor: _Cursor, limits: Limits) -> Iterator[NumberedRow]:

@@ -31,6 +31,10 @@ ROLES: dict[str, str] = {
     "solution": "the worked solution",
     "completions": "the steps of a solution: a list of texts",
     "labels": "for each step, whether it is right",
+    "calls": "the tool calls that answer: a list of {name, arguments}, or its JSON",
+    "tries": "the steps with several tries each and the one that was chosen, as PRM800K has them",
+    "marked": "a question and its solution, the end of each step marked, as Math-Shepherd has them",
+    "marks": "the same text with + or - in place of the marks",
 }
 """The roles a column can play, with what such a column holds."""
 
@@ -47,6 +51,7 @@ SHAPES: dict[Format, tuple[Shape, ...]] = {
     Format.CONVERSATION: (
         Shape(("messages",), ("system", "tools")),
         Shape(("prompt", "completion"), ("input", "history", "system", "tools")),
+        Shape(("prompt", "calls"), ("input", "system", "tools")),
     ),
     Format.PROMPT_COMPLETION: (Shape(("prompt", "completion"), ("input", "system")),),
     Format.TEXT: (Shape(("text",)),),
@@ -60,7 +65,11 @@ SHAPES: dict[Format, tuple[Shape, ...]] = {
     ),
     Format.PROMPT: (Shape(("prompt",), ("input", "system")),),
     Format.PROMPT_ANSWER: (Shape(("prompt", "answer"), ("solution", "input", "system")),),
-    Format.STEPWISE: (Shape(("prompt", "completions", "labels"), ("input",)),),
+    Format.STEPWISE: (
+        Shape(("prompt", "completions", "labels"), ("input",)),
+        Shape(("prompt", "tries"), ("input",)),
+        Shape(("marked", "marks")),
+    ),
 }
 """The formats an upload can be mapped to, and how."""
 

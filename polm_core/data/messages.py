@@ -44,6 +44,9 @@ ROLE_TAGS: dict[str, str] = {
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "parts")
 
+TEXT_TYPES = ("text", "input_text", "output_text")
+"""The types of a content's parts that are text."""
+
 PAIR_KEYS = (
     ("input", "output"),
     ("instruction", "output"),
@@ -176,7 +179,27 @@ def _message(item: Any, place: int, column: str, tags: MappingABC[str, str]) -> 
         )
     if isinstance(item.get("name"), str):
         message["name"] = item["name"]
+    if message["role"] == "assistant" and _weight(item.get("weight"), place, column) == 0:
+        message["weight"] = 0
     return message
+
+
+def _weight(weight: Any, place: int, column: str) -> int:
+    if weight is None:
+        return 1
+    if weight not in (0, 1):
+        raise RowProblem(
+            "messages.weight",
+            f"Message {place} of '{column}' has the weight {str(weight)[:40]}.",
+            "Use 0 for an answer that is not to be learned and 1, or none, for the others.",
+            column=column,
+        )
+    return int(weight)
+
+
+def is_learned(message: Message) -> bool:
+    """Whether the assistant said it and it is to be learned: a weight of 0 leaves it as context."""
+    return message["role"] == "assistant" and message.get("weight") != 0
 
 
 def _role(item: dict[str, Any], place: int, column: str, tags: MappingABC[str, str]) -> str:
@@ -209,7 +232,7 @@ def _content(item: dict[str, Any], place: int, column: str) -> str:
 def _part(part: Any, place: int, column: str) -> str:
     if isinstance(part, str):
         return part
-    if isinstance(part, dict) and isinstance(part.get("text"), str) and part.get("type", "text") == "text":
+    if isinstance(part, dict) and isinstance(part.get("text"), str) and part.get("type", "text") in TEXT_TYPES:
         return str(part["text"])
     what = f"a part of type '{part.get('type')}'" if isinstance(part, dict) else kind_name(part)
     raise _odd_content(what, place, column)
@@ -222,6 +245,26 @@ def _odd_content(what: str, place: int, column: str) -> RowProblem:
         'Only text can be used: a string, or parts such as {"type": "text", "text": "..."}.',
         column=column,
     )
+
+
+def is_call_list(value: Any) -> bool:
+    """Whether `value` is a list of tool calls that no message holds."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(item, dict) and isinstance(item.get("name"), str) and isinstance(item.get("arguments"), dict)
+            for item in value
+        )
+    )
+
+
+def calling_message(value: Any, column: str) -> Message:
+    """The assistant's message that makes these tool calls. Raises `RowProblem`."""
+    calls = _tool_calls(value, 1, column)
+    if not calls:
+        raise RowProblem("calls.empty", f"'{column}' holds no tool call.", "Leave such rows out.", column=column)
+    return {"role": "assistant", "content": "", "tool_calls": calls}
 
 
 def _tool_calls(value: Any, place: int, column: str) -> list[dict[str, Any]]:
@@ -305,13 +348,20 @@ def common_prefix(first: list[Message], second: list[Message]) -> int:
 
 
 def up_to_last_answer(messages: list[Message], column: str) -> list[Message]:
-    """`messages` without what follows the assistant's last turn, which nothing can be learned from.
+    """`messages` without what follows the assistant's last turn to learn from, which teaches nothing.
 
     Raises `RowProblem` when there is no such turn, or no turn of the user before it.
     """
     end = len(messages)
-    while end and messages[end - 1]["role"] != "assistant":
+    while end and not is_learned(messages[end - 1]):
         end -= 1
+    if not end and any(message["role"] == "assistant" for message in messages):
+        raise RowProblem(
+            "messages.all-weights-0",
+            f"Every message of the assistant in '{column}' has the weight 0.",
+            "Give at least one answer the weight 1, or leave the conversation out.",
+            column=column,
+        )
     if not end:
         raise RowProblem(
             "messages.no-assistant",

@@ -129,6 +129,10 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "solution": ("solution", "rationale", "reasoning", "explanation", "worked_solution", "cot"),
     "completions": ("completions", "steps"),
     "labels": ("labels", "ratings", "step_labels"),
+    "calls": ("tool_calls", "function_calls", "calls", "answers"),
+    "tries": ("tries",),
+    "marked": ("marked",),
+    "marks": ("marks",),
 }
 """Usual names of a role's column, the most telling first."""
 

@@ -9,8 +9,16 @@ from pydantic import BaseModel
 
 from polm_core.data.answers import HASH_MARKS
 from polm_core.data.labels import as_number
-from polm_core.data.messages import is_message, is_message_list, is_pair_list, is_transcript, to_messages
+from polm_core.data.messages import (
+    is_call_list,
+    is_message,
+    is_message_list,
+    is_pair_list,
+    is_transcript,
+    to_messages,
+)
 from polm_core.data.problems import RowProblem
+from polm_core.data.steps import STEP_MARK, is_tries
 from polm_core.data.values import Row, decoded, truncated
 
 _EXAMPLES = 3
@@ -43,6 +51,7 @@ class ColumnFacts:
     transcripts: int = 0
     hash_marks: int = 0
     boxed: int = 0
+    step_marks: int = 0
     numeric: int = 0
     ends_with_answer: int = 0
     blank: int = 0
@@ -88,6 +97,7 @@ class ColumnFacts:
         self.transcripts += is_transcript(text)
         self.hash_marks += HASH_MARKS in text
         self.boxed += "\\boxed{" in text
+        self.step_marks += STEP_MARK in text
 
     def _add_messages(self, value: Any) -> None:
         try:
@@ -126,6 +136,10 @@ def _list_kind(value: list[Any]) -> str:
         return "list of strings"
     if is_pair_list(value):
         return "questions with answers"
+    if is_call_list(value):
+        return "tool calls"
+    if is_tries(value):
+        return "steps with tries"
     if value and all(isinstance(item, bool | int | float) for item in value):
         return "list of numbers"
     return "list"
@@ -156,6 +170,9 @@ def _leaves(row: Row, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
             yield from _leaves(structure, f"{path}.", depth + 1)
         elif isinstance(structure, list) and structure and isinstance(structure[0], dict):
             yield from _leaves(structure[0], f"{path}.0.", depth + 1)
+        elif name == "output" and kind_of(structure) == "list of strings" and len(structure) == 2:
+            # The better answer and the worse one, in files for LLaMA-Factory.
+            yield from ((f"{path}.{place}", text) for place, text in enumerate(structure))
 
 
 def as_columns(facts: dict[str, ColumnFacts], rows: int) -> list[Column]:

@@ -12,6 +12,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -19,6 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from polm_core.data.apply import DROPPED_BY_NATURE, apply_mapping
+from polm_core.data.convert import CONVERSIONS, convert_rows
 from polm_core.data.detect import Detection, detect
 from polm_core.data.identify import FileFacts, identify
 from polm_core.data.limits import Limits, human_bytes
@@ -38,10 +40,11 @@ from polm_core.data.report import (
     draft_of,
 )
 from polm_core.data.rows import INDEX_NAME, ROWS_NAME, RowsWriter
-from polm_core.data.source import ByteSource
+from polm_core.data.source import ByteSource, lines
 from polm_core.data.stats import StatsCollector
 from polm_core.data.values import Row
 from polm_core.errors import DataError, PolmError, ResourceError
+from polm_core.formats import SPECS, Format
 from polm_core.run_dir import write_atomic
 
 _PROGRESS_SECONDS = 0.25
@@ -114,6 +117,9 @@ class _Preparation:
             (self._draft / name).unlink(missing_ok=True)
 
     def _prepare(self, source: ByteSource) -> None:
+        if self._job.convert_from is not None:
+            self._convert(source, self._job.convert_from)
+            return
         self._tell(Phase.DETECTING, source)
         report, job = self._report, self._job
         report.file = identify(source, job.filename, self._limits)
@@ -155,7 +161,7 @@ class _Preparation:
             code="data.format",
             advice="Say which column plays which role in the mapping, or name the columns as the format does: "
             "messages; prompt and completion; prompt, chosen and rejected; prompt, completion and label; "
-            "prompt and answer; prompt; text.",
+            "prompt and answer; prompt, completions and labels; prompt; text.",
         )
 
     def _write_rows(self, source: ByteSource) -> None:
@@ -184,6 +190,33 @@ class _Preparation:
         report.sha256, report.bytes = writer.sha256, writer.bytes
         empty = sum(count for rule, count in self._counts.items() if rule.endswith((".empty", ".empty-content")))
         report.stats = stats.result(empty)
+
+    def _convert(self, source: ByteSource, origin: Format) -> None:
+        """Canonical rows need no reading, only turning into others."""
+        report, target, stats = self._report, self._job.format or origin, StatsCollector()
+        report.format, report.confidence = target, 1.0
+        with RowsWriter(self._draft) as writer:
+            for row in convert_rows(self._canonical(source), origin, target):
+                line = encode_row(row)
+                stats.add(row, line)
+                writer.write(line)
+                report.rows_used += 1
+        self._tell(Phase.FINISHING, source, now=True)
+        if not report.rows_used:
+            raise _nothing_converted(report.rows_total, origin, target)
+        if origin != target:
+            report.why = f"converted from {report.rows_total:,} rows of {SPECS[origin].title.lower()}"
+        report.rows_total = report.rows_used
+        report.sha256, report.bytes = writer.sha256, writer.bytes
+        report.stats = stats.result(0)
+
+    def _canonical(self, source: ByteSource) -> Iterator[Row]:
+        # A row that was let in once may have become longer than the limit by its mapping.
+        unlimited = self._limits.model_copy(update={"max_row_bytes": self._limits.max_bytes})
+        for line in lines(source.chunks(), unlimited):
+            self._report.rows_total += 1
+            self._tell(Phase.PREPARING, source)
+            yield orjson.loads(line)
 
     def _mapped(self, row: Row | RowProblem) -> Row:
         if isinstance(row, RowProblem):
@@ -240,6 +273,15 @@ class _Preparation:
                 phase=phase, bytes_done=source.position, bytes_total=source.size, rows=self._report.rows_total
             )
             write_atomic(self._draft / PROGRESS_NAME, progress.model_dump_json())
+
+
+def _nothing_converted(rows: int, origin: Format, target: Format) -> DataError:
+    says = CONVERSIONS[origin, target].says if origin != target else "There is none."
+    return DataError(
+        f"None of {rows:,} rows gives one of the format {SPECS[target].title.lower()}, which takes: {says}",
+        code="data.nothing-converted",
+        advice="Convert to another format, or add rows that have what this one needs.",
+    )
 
 
 def _file(report: PrepareReport) -> FileFacts:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from polm_core.data.identify import FileFacts, FileKind
-from polm_core.data.json_rows import NumberedRow, json_rows, jsonl_rows
+from polm_core.data.json_rows import NumberedRow, json_rows, jsonl_rows, object_rows
 from polm_core.data.limits import MB
 from polm_core.data.problems import Unreadable
 from polm_core.data.source import ByteSource, lines, utf8_chunks
@@ -26,7 +26,7 @@ def iter_rows(source: ByteSource, facts: FileFacts, columns: list[str] | None = 
         return parquet_rows(source, columns)
     chunks = utf8_chunks(source, facts.encoding, facts.mark)
     if facts.kind == FileKind.JSON:
-        return json_rows(chunks, limits)
+        return object_rows(chunks, limits) if facts.objects else json_rows(chunks, limits)
     numbered_lines = lines(chunks, limits)
     if facts.kind == FileKind.JSONL:
         return jsonl_rows(numbered_lines, limits)

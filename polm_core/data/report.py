@@ -2,10 +2,11 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from polm_core.data.convert import CONVERSIONS
 from polm_core.data.detect import Candidate
 from polm_core.data.identify import FileFacts
 from polm_core.data.limits import Limits
@@ -26,7 +27,8 @@ class PrepareJob(BaseModel):
     """What to prepare. `filename` is the name the file was uploaded under, `source` where it lies.
 
     `out` is made, or replaced, once all is done. `mapping` says how to read the file; `format` alone asks for the
-    likeliest mapping to that format; with neither, the file is taken for what it looks like.
+    likeliest mapping to that format; with neither, the file is taken for what it looks like. With `convert_from` the
+    source holds canonical rows of that format, which are converted to `format` (or kept, where it is the same).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -35,7 +37,16 @@ class PrepareJob(BaseModel):
     out: Path
     format: Format | None = None
     mapping: Mapping | None = None
+    convert_from: Format | None = None
     limits: Limits = Field(default_factory=Limits)
+
+    @model_validator(mode="after")
+    def _conversion_is_known(self) -> Self:
+        if self.convert_from is not None and (self.format is None or self.mapping is not None):
+            raise ValueError("convert_from needs a format to convert to, and no mapping")
+        if self.convert_from not in (None, self.format) and (self.convert_from, self.format) not in CONVERSIONS:
+            raise ValueError(f"rows of '{self.convert_from}' cannot become '{self.format}'")
+        return self
 
 
 class Problem(BaseModel):

@@ -215,6 +215,9 @@ class OnlineConfig(WritingConfig):
 
     # Half a prompt asks something else.
     drops_long_rows: ClassVar[bool] = True
+    has_value_model: ClassVar[bool] = False
+    # Answers to each held-out prompt: more prompts say more than more answers to the same.
+    held_out_answers: ClassVar[int] = 1
 
     batch_size: int = setting(8, group=MAIN, unit="answers", source="trl", ge=1, le=4096)
     """Answers in one forward pass on one device: lower it when memory runs out, and raise
@@ -267,5 +270,11 @@ class OnlineConfig(WritingConfig):
         return answers
 
     @property
-    def prompts_per_step(self) -> int:
+    def steps_per_rollout(self) -> int:
+        """Optimiser steps that are taken on the same answers."""
+        return 1
+
+    @property
+    def prompts_per_rollout(self) -> int:
+        """Prompts that are answered at once, before anything is learned from the answers."""
         return self.batch_size * self.gradient_accumulation_steps * self.processes // self.num_generations

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
+from polm_core.data.messages import is_learned
 from polm_core.errors import DataError, ModelError
 from polm_core.formats import Format
 from polm_core.training.rows import Row
@@ -31,10 +32,11 @@ CHAT_TEMPLATE = (
 
 
 class Rendered(NamedTuple):
-    """A row as text, with the character spans that are trained on."""
+    """A row as text, with the character spans that are trained on, and those the row itself excludes from it."""
 
     text: str
     spans: list[Span]
+    muted: Sequence[Span] = ()
 
 
 class Encoded(NamedTuple):
@@ -163,7 +165,12 @@ def _render_row(tokenizer: Any, row: Row, format_: Format, loss_on: LossOn, numb
     # A template is the model's own code and raises what it likes.
     except Exception as error:
         raise _refused(number, error) from error
-    return rendered if loss_on == "answers" else Rendered(rendered.text, [(0, len(rendered.text))])
+    return rendered if loss_on == "answers" else Rendered(rendered.text, _all_but(rendered.muted, len(rendered.text)))
+
+
+def _all_but(muted: Sequence[Span], end: int) -> list[Span]:
+    starts, ends = [0, *(stop for _, stop in muted)], [*(start for start, _ in muted), end]
+    return list(zip(starts, ends, strict=True))
 
 
 def _refused(number: int, error: Exception) -> DataError:
@@ -181,7 +188,12 @@ def render_row(tokenizer: Any, row: Row, format_: Format) -> Rendered:
         return Rendered(text, [(0, len(text))])
     if format_ is Format.PROMPT_COMPLETION:
         return _render_completion(tokenizer, row)
-    return _render_conversation(tokenizer, row["messages"], row.get("tools"))
+    rendered = _render_conversation(tokenizer, row["messages"], row.get("tools"))
+    learned = [is_learned(message) for message in row["messages"] if message["role"] == "assistant"]
+    if all(learned):
+        return rendered
+    said = list(zip(rendered.spans, learned, strict=True))
+    return Rendered(rendered.text, [span for span, good in said if good], [span for span, good in said if not good])
 
 
 def _render_completion(tokenizer: Any, row: Row) -> Rendered:
@@ -287,6 +299,13 @@ def prompt_of(row: Row, format_: Format) -> tuple[str | Messages, str]:
         return messages[:last], str(answer or "")
     answer = next((row[column] for column in ("completion", "chosen", "answer") if column in row), "")
     return row["prompt"], plain_text(answer)
+
+
+def as_asked(prompt: str | Messages) -> dict[str, Any]:
+    """What a sample says of its prompt beside the text of it: the turns of more than a question, or that it is raw."""
+    if isinstance(prompt, str):
+        return {"raw": True}
+    return {"turns": prompt} if len(prompt) > 1 else {}
 
 
 def plain_text(value: str | Messages) -> str:

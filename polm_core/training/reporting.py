@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from polm_core.blocks import TrainConfig
 from polm_core.context import PREEMPTED, Ending, RunContext, finite, numbers
-from polm_core.run_dir import PROMPT_ENCODER, Manifest
+from polm_core.run_dir import PROMPT_ENCODER, UNUSED_ANSWERS, VALUE_MODEL, Manifest
 from polm_core.training.sampling import WriteSamples
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,17 @@ _NOT_METRICS = {
 # trl's name of a part of the reward; what preference methods call `rewards/chosen` is none.
 _REWARD_PART = re.compile(r"rewards/([^/]+)/(mean|std|not_judged)")
 # `running.json` is the mean that bco shifts its rewards by.
-_TRAINER_STATE = ("optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json", "running.json", PROMPT_ENCODER)
+_TRAINER_STATE = (
+    "optimizer.pt",
+    "scheduler.pt",
+    "scaler.pt",
+    "trainer_state.json",
+    "running.json",
+    PROMPT_ENCODER,
+    VALUE_MODEL,
+)
+# One file for each process.
+_TRAINER_STATES = ("rng_state*.pth", UNUSED_ANSWERS.format("*"))
 _ADAPTER_CONFIG = "adapter_config.json"
 
 
@@ -143,7 +153,7 @@ def complete_checkpoint(context: RunContext, draft: Path, step: int, task: str) 
         shutil.rmtree(place)
     draft.rename(place)
     state = [name for name in _TRAINER_STATE if (place / name).is_file()]
-    state += sorted(path.name for path in place.glob("rng_state*.pth"))
+    state += sorted(path.name for pattern in _TRAINER_STATES for path in place.glob(pattern))
     manifest = Manifest(
         step=step,
         kind="adapter" if (place / _ADAPTER_CONFIG).is_file() else "model",

@@ -10,7 +10,7 @@ from polm_core.errors import DataError
 from polm_core.rewards.config import OnlineConfig
 from polm_core.run_dir import RunDir
 from polm_core.training.arguments import training_arguments
-from polm_core.training.encoding import as_prompts, encode_prompts, plain_text
+from polm_core.training.encoding import as_asked, as_prompts, encode_prompts, plain_text
 from polm_core.training.rewards import JUDGED, LEARNED
 from polm_core.training.rows import Row
 
@@ -49,14 +49,14 @@ def needed_prompts(rows: Sequence[Row]) -> list[Row]:
 
 
 def check_prompts(count: int, config: OnlineConfig) -> None:
-    """Raise `DataError` when the prompts to train on are not enough for one step."""
+    """Raise `DataError` when the prompts to train on are not enough for the first step."""
     if not count:
         raise DataError(
             f"No prompt has something to answer within {config.max_length} tokens.",
             code="data.untrained",
             advice="Raise max_length, or check that the prompts are not empty.",
         )
-    needed = config.prompts_per_step
+    needed = config.prompts_per_rollout
     if count < needed:
         raise DataError(
             f"A step takes {needed} prompts, and there are {count} to train on.",
@@ -69,8 +69,7 @@ def online_arguments(config: OnlineConfig, run_dir: RunDir) -> dict[str, Any]:
     """Keyword arguments for the settings of trl's online trainers, whichever it is."""
     return {
         **training_arguments(config, run_dir),
-        # An answer to each held-out prompt: more prompts say more than more answers to the same.
-        "num_generations_eval": 1,
+        "num_generations_eval": config.held_out_answers,
         "num_generations": config.num_generations,
         "max_completion_length": config.max_completion_length,
         "temperature": config.temperature,
@@ -127,6 +126,7 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig) -
                     rewards=parts,
                     reward=sum(weights[name] * value for name, value in judged.items()) if judged else None,
                     advantage=_number(logs["advantages"][index]),
+                    **as_asked(row["prompt"]),
                 )
 
     return WritesRollouts

@@ -5,7 +5,7 @@ from typing import Any
 
 from polm_core.blocks import GenerationConfig, TrainConfig, WritingConfig
 from polm_core.context import RunContext
-from polm_core.training.encoding import Messages, plain_text, prompt_of, render_chat
+from polm_core.training.encoding import Messages, as_asked, plain_text, prompt_of, render_chat
 from polm_core.training.rows import Split
 
 WriteSamples = Callable[[Any, Any, int], None]
@@ -26,7 +26,7 @@ def answering(context: RunContext, config: TrainConfig, split: Split) -> WriteSa
             model, tokenizer, texts, config.generation, longest=config.max_length, seed=config.seed + step
         )
         for index, ((prompt, reference), answer) in enumerate(zip(prompts, answers, strict=True)):
-            context.log_sample(step, plain_text(prompt), answer, reference=reference, row=index)
+            context.log_sample(step, plain_text(prompt), answer, reference=reference, row=index, **as_asked(prompt))
 
     return write
 

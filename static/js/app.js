@@ -169,7 +169,8 @@ async function copy(button) {
 // address remembers the open one after its #.
 
 export function openTab(tab, focus = false) {
-  const tabs = tab.closest("[role='tablist']").querySelectorAll("[role='tab']");
+  const strip = tab.closest("[role='tablist']");
+  const tabs = strip.querySelectorAll("[role='tab']");
   for (const other of tabs) {
     const open = other === tab;
     other.setAttribute("aria-selected", String(open));
@@ -178,8 +179,15 @@ export function openTab(tab, focus = false) {
     if (panel) panel.hidden = !open;
   }
   if (focus) tab.focus();
+  showInStrip(tab, strip);
   const panel = document.getElementById(tab.getAttribute("aria-controls"));
   panel?.dispatchEvent(new CustomEvent("tab-open", { bubbles: true }));
+}
+
+/** On a narrow screen the tabs scroll sideways: the open one is to be seen whole. The page itself stays where it is. */
+function showInStrip(tab, strip) {
+  const [inner, outer] = [tab.getBoundingClientRect(), strip.getBoundingClientRect()];
+  strip.scrollLeft += Math.max(0, inner.right - outer.right) - Math.max(0, outer.left - inner.left);
 }
 
 document.addEventListener("click", (event) => {
@@ -192,6 +200,7 @@ document.addEventListener("keydown", (event) => {
   const tab = event.target.closest?.("[role='tab']");
   const move = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (!tab || !move) return;
+  event.preventDefault(); // or the strip scrolls as well
   const tabs = [...tab.closest("[role='tablist']").querySelectorAll("[role='tab']")];
   openTab(tabs[(tabs.indexOf(tab) + move + tabs.length) % tabs.length], true);
 });

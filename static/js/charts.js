@@ -9,7 +9,7 @@
 // before the chart is in view.
 
 import { csv, picture, save } from "./chart-files.js";
-import { number } from "./format.js";
+import { bytesize, number } from "./format.js";
 import { cssColour, figure, shownValues } from "./plot.js";
 import { CONFIG, loadPlotly } from "./plotly.js";
 import { xValues } from "./series.js";
@@ -112,6 +112,11 @@ class Chart {
     return { ...this.board.options, range: this.board.range, logY: this.logY ?? this.board.options.logY };
   }
 
+  /** Whether the values are sizes, as the names of such metrics say. */
+  get inBytes() {
+    return /\bbytes$|_bytes$/.test(this.title);
+  }
+
   get shownLines() {
     return this.lines.filter((line) => !this.board.hidden.has(line.id));
   }
@@ -197,7 +202,7 @@ class Chart {
       this.note("Nothing logged yet.");
       return;
     }
-    this.figure = figure(this.shownLines, this.options);
+    this.figure = figure(this.shownLines, { ...this.options, bytes: this.inBytes });
     await Plotly.react(this.plot, this.figure.data, this.figure.layout, CONFIG);
     if (!this.bound) this.bind();
   }
@@ -245,7 +250,7 @@ class Chart {
     button.dataset.line = line.id;
     button.setAttribute("aria-pressed", String(!this.board.hidden.has(line.id)));
     const value = document.createElement("b");
-    value.textContent = number(lastOf(shownValues(line, this.options.smoothing)));
+    value.textContent = (this.inBytes ? bytesize : number)(lastOf(shownValues(line, this.options.smoothing)));
     button.append(swatch(), line.name, value);
     const entry = document.createElement("li");
     entry.append(button);

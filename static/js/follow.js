@@ -3,12 +3,13 @@
 // what comes while it waits, for all triggers of an element, and so does a fragment that is replaced while it waits for
 // another answer: the news that a run has ended would be lost.)
 //
-// While a dialog is open or a row is held or dragged nothing is put in place: what the dialog asks about may stand in it.
+// While a dialog is open, a row is held or dragged, or an answer is ticked, nothing is put in place: what the dialog asks
+// about may stand in it, and the tick would be gone.
 
 const KINDS = ["status", "metrics", "sample", "checkpoint"];
 const SOON_MS = 50;
 const PERIOD_MS = 1_000;
-const BUSY = "dialog[open], .held, .dragged";
+const BUSY = "dialog[open], .held, .dragged, [data-tick]:checked";
 
 // Ids of fragments: to be read soon; with an answer on its way; to be read once what keeps them from it is over.
 const planned = new Set();
@@ -58,10 +59,13 @@ document.body.addEventListener("htmx:afterRequest", ({ detail: { target } }) => 
   if (follows(target) && asked.delete(target.id)) release();
 });
 document.body.addEventListener("htmx:beforeSwap", ({ detail }) => {
-  if (detail.requestConfig.verb !== "get" || !follows(detail.target) || !isBusy()) return;
+  const { verb, elt } = detail.requestConfig;
+  // What somebody asked for is put in place: it is not the fragment itself that asks then.
+  if (verb !== "get" || elt !== detail.target || !follows(detail.target) || !isBusy()) return;
   detail.shouldSwap = false;
   held.add(detail.target.id);
 });
 document.addEventListener("close", release, true);
 document.addEventListener("pointerup", release);
 document.addEventListener("dragend", release);
+document.addEventListener("change", release);

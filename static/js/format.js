@@ -43,6 +43,7 @@ export function ago(date, now = Date.now()) {
 }
 
 export function bytesize(bytes) {
+  if (!Number.isFinite(bytes)) return NOTHING;
   let size = bytes;
   for (const unit of ["B", "kB", "MB", "GB"]) {
     if (size < 1000) return unit === "B" || size >= 100 ? `${Math.round(size)} ${unit}` : `${Number(size.toPrecision(3))} ${unit}`;

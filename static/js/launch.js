@@ -7,7 +7,8 @@ const controls = (root) => root.querySelectorAll("input[name], select[name], tex
 const isTick = (control) => control.type === "checkbox" || control.type === "radio";
 const keyOf = (control) => (isTick(control) ? `${control.name}=${control.value}` : control.name);
 const valueOf = (control) => (isTick(control) ? control.checked : control.value);
-const titleOf = (fold) => fold.querySelector("summary").firstChild.textContent.trim();
+// Several methods on a page have folds of the same name: each says which part it belongs to.
+const titleOf = (fold) => `${fold.parentElement.closest("[data-part]")?.dataset.part ?? ""} ${fold.querySelector("summary").firstChild.textContent.trim()}`;
 
 let asked = new Map();
 
@@ -84,4 +85,4 @@ form.addEventListener("click", (event) => {
 showNeeded(form);
 // One id for each visit: pressing the button twice queues one run.
 const requestId = form.querySelector("[data-request-id]");
-requestId.value ||= crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+if (requestId) requestId.value ||= crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;

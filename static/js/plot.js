@@ -33,12 +33,12 @@ const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 /** The same dash for the n-th line that has to share a colour. */
 export const dashOf = (place) => DASHES[place % DASHES.length];
 
-export function figure(lines, { axis, smoothing, logX, logY, outliers, range }) {
+export function figure(lines, { axis, smoothing, logX, logY, outliers, range, bytes = false }) {
   const shown = lines.filter((line) => line.series?.step.length);
   const band = shown.length <= MOST_WITH_BAND;
-  const data = shown.flatMap((line) => traces(line, { axis, smoothing, band }));
+  const data = shown.flatMap((line) => traces(line, { axis, smoothing, band, bytes }));
   const clip = outliers ? clipRange(shown.map((line) => shownValues(line, smoothing))) : null;
-  return { data, layout: layout({ axis, logX, logY, clip, range, marks: notFinite(shown, axis) }) };
+  return { data, layout: layout({ axis, logX, logY, clip, range, bytes, marks: notFinite(shown, axis) }) };
 }
 
 /** What is drawn: smoothed, unless there are so few values that each is looked at (evaluations). */
@@ -50,7 +50,7 @@ function isSmoothed(series, smoothing) {
   return smoothing > 0 && series.total_points > FEW_POINTS;
 }
 
-function traces(line, { axis, smoothing, band }) {
+function traces(line, { axis, smoothing, band, bytes }) {
   const { series } = line;
   const x = xValues(series, axis);
   const colour = cssColour(`--run-${line.colour}`);
@@ -71,7 +71,7 @@ function traces(line, { axis, smoothing, band }) {
     marker: { size: 4, color: colour },
     line: { width: 1.75, color: colour, dash: line.dash },
     hoverinfo: "all",
-    hovertemplate: "%{y:.4~g}",
+    hovertemplate: bytes ? "%{y:.3~s}B" : "%{y:.4~g}",
   });
   return found;
 }
@@ -90,7 +90,7 @@ function notFinite(lines, axis) {
   return marks.filter((x) => x !== null && x !== undefined).slice(0, MOST_MARKS);
 }
 
-function layout({ axis, logX, logY, clip, range, marks }) {
+function layout({ axis, logX, logY, clip, range, bytes, marks }) {
   const text = cssColour("--text-3");
   const line = cssColour("--line");
   const bad = cssColour("--bad");
@@ -118,6 +118,7 @@ function layout({ axis, logX, logY, clip, range, marks }) {
       type: logY ? "log" : "linear",
       exponentformat: "e",
       nticks: 6,
+      ...(bytes ? { tickformat: ".3~s", ticksuffix: "B" } : {}),
       ...(limits ? { range: limits, autorange: false } : { autorange: true }),
     },
     shapes: marks.map((x) => ({ type: "line", x0: x, x1: x, yref: "paper", y0: 0, y1: 1, line: { color: bad, width: 1, dash: "dot" } })),

@@ -102,7 +102,8 @@ class RunCharts {
   }
 }
 
-const words = (key) => key.replaceAll("_", " ").replace(/\b(cpu|gpu|rss|kl)\b/g, (short) => short.toUpperCase());
+const SHORT = /\b(cpu|gpu|rss|kl)\b/g;
+const words = (key) => key.replaceAll("_", " ").replace(SHORT, (short) => short.toUpperCase()).replace(/^[a-z]/, (first) => first.toUpperCase());
 const baseOf = (key) => key.replace(/^eval\//, "");
 const panels = [...document.querySelectorAll("[data-run-charts]")].map((panel) => new RunCharts(panel));
 

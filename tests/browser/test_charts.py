@@ -89,7 +89,7 @@ def test_nothing_is_loaded_for_charts_out_of_view(visit: Visit, run: Run) -> Non
     lines(page, ["loss", 110])
     expect(page.locator(".chart-card")).not_to_have_count(0)
     page.wait_for_load_state("networkidle")
-    last = chart(page, "odd 59")
+    last = chart(page, "Odd 59")
     expect(last.locator(".main-svg")).to_have_count(0)
     last.scroll_into_view_if_needed()
     expect(last.locator(".main-svg").first).to_be_visible()
@@ -120,6 +120,14 @@ def test_values_that_are_no_numbers_are_counted_and_marked(visit: Visit, run: Ru
     page = visit(f"/runs/{run.pk}")
     expect(chart(page, "Loss")).to_contain_text("1 value is NaN or infinite")
     assert page.evaluate("document.querySelector('.js-plotly-plot').layout.shapes.length") == 1
+
+
+def test_sizes_are_said_in_their_units(visit: Visit, run: Run) -> None:
+    log(run, 101, 110, **{"system/rss_bytes": 1_647_400_000.0})
+    page = visit(f"/runs/{run.pk}#system")
+    memory = chart(page, "RSS bytes")
+    expect(memory.locator(".legend")).to_contain_text("1.65 GB")
+    expect(memory.locator(".ytick").first).to_contain_text("GB")
 
 
 def test_a_run_without_points_says_so(visit: Visit, team: Team) -> None:

@@ -130,6 +130,17 @@ def test_tabs_work_by_arrow_key_and_the_address_remembers_the_open_one(visit: Vi
     expect(page.locator("#charts")).to_be_hidden()
 
 
+def test_on_a_phone_the_tab_that_opens_comes_into_view(visit: Visit, run: Run) -> None:
+    page = visit(f"/runs/{run.pk}#lineage", width=390)
+    last, first = page.get_by_role("tab", name="Lineage"), page.get_by_role("tab", name="Charts")
+    expect(last).to_have_attribute("aria-selected", "true")
+    expect(last).to_be_in_viewport(ratio=0.95)
+    assert page.evaluate("scrollY") == 0
+    last.press("ArrowRight")
+    expect(first).to_be_focused()
+    expect(first).to_be_in_viewport(ratio=0.95)
+
+
 def test_on_a_phone_the_rail_is_a_drawer(visit: Visit) -> None:
     page = visit("/methods/", width=390)
     runs = page.get_by_role("link", name="Runs", exact=True)

@@ -9,6 +9,7 @@ import pytest
 
 from polm_core.__main__ import main
 from polm_core.catalogue import METHODS
+from polm_core.method import Method
 from polm_core.run import execute
 from polm_core.run_dir import RunDir
 from tests.polm_core.conftest import MakeRun, points
@@ -20,6 +21,22 @@ def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.split() == [method.slug for method in METHODS]
     assert main(["methods"]) == 0
     assert METHODS[0].summary in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.slug)
+def test_a_method_is_explained_with_every_setting(method: Method, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", method.slug]) == 0
+    printed = capsys.readouterr().out
+    assert method.summary in printed
+    assert method.paper.url in printed
+    for name, value in method.default_config().items():
+        assert f"\n  {name}." in printed if isinstance(value, dict) else f"\n  {name}: " in printed
+    assert "Peak step size of the optimiser" in printed
+
+
+def test_an_unknown_method_is_not_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "dop"]) == 2
+    assert "Did you mean" in capsys.readouterr().err
 
 
 def test_a_file_is_checked_for_a_method(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from polm_core.formats import Format
 from polm_core.training.encoding import (
     CHAT_TEMPLATE,
     Encoded,
+    as_asked,
     as_pairs,
     encode_pairs,
     encode_rows,
@@ -56,6 +57,22 @@ def test_every_answer_is_trained_on_with_its_end_and_nothing_else(own_tokenizer:
     assert trained_text(own_tokenizer, encoded) == "1 + 1 = 2.<|im_end|>2 + 2 = 4.<|im_end|>"
     assert encoded.text == own_tokenizer.apply_chat_template(TALK, tokenize=False)
     assert encoded.input_ids == own_tokenizer.apply_chat_template(TALK, return_dict=True)["input_ids"]
+
+
+@pytest.mark.parametrize("template", [tiny.CHAT_TEMPLATE, CHAT_TEMPLATE], ids=["without marks", "with marks"])
+def test_an_answer_of_weight_0_is_read_but_not_trained_on(own_tokenizer: Any, template: str) -> None:
+    own_tokenizer.chat_template = template
+    row = {"messages": [TALK[0], TALK[1] | {"weight": 0}, *TALK[2:]]}
+
+    answers = encode(own_tokenizer, row, Format.CONVERSATION)
+    everything = encode(own_tokenizer, row, Format.CONVERSATION, "everything")
+
+    assert trained_text(own_tokenizer, answers) == "2 + 2 = 4.<|im_end|>"
+    assert answers.text == own_tokenizer.apply_chat_template(TALK, tokenize=False)
+    rest = trained_text(own_tokenizer, everything)
+    assert "1 + 1 = 2." not in rest
+    assert "What is 1 + 1?" in rest
+    assert "And 2 + 2?" in rest
 
 
 def test_everything_is_trained_on_when_asked(tokenizer: Any) -> None:
@@ -187,3 +204,12 @@ def test_what_is_asked_and_what_the_row_answers(
     row: dict[str, Any], format: Format, prompt: Any, reference: str
 ) -> None:
     assert prompt_of(row, format) == (prompt, reference)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "noted"),
+    [(TALK[:1], {}), (TALK[:3], {"turns": TALK[:3]}), ("1 + 1 =", {"raw": True})],
+    ids=["a question", "a conversation", "raw text"],
+)
+def test_a_sample_tells_what_the_text_of_its_prompt_does_not(prompt: Any, noted: dict[str, Any]) -> None:
+    assert as_asked(prompt) == noted

@@ -24,8 +24,8 @@ LENGTH = {"length": 1.0, "length_max": 10}
 NOTHING = 1e-5
 
 
-def online_run(make_run: MakeRun, **settings: Any) -> RunDir:
-    return make_run("rloo", **{"format": Format.PROMPT_ANSWER, "eval_steps": 0, "save_steps": 0, **settings})
+def online_run(make_run: MakeRun, method: str = "rloo", **settings: Any) -> RunDir:
+    return make_run(method, **{"format": Format.PROMPT_ANSWER, "eval_steps": 0, "save_steps": 0, **settings})
 
 
 def rollouts(run_dir: RunDir) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def _accuracy(slug: str, gain: float, **settings: Any) -> ProofRow:
     return ProofRow(slug, "eval/rewards/accuracies", "share of pairs right", gain=gain, settings={**_LORA, **settings})
 
 
-def _reward(slug: str, gain: float, **settings: Any) -> ProofRow:
+def _reward(slug: str, gain: float, *, steps: int = 30, **settings: Any) -> ProofRow:
     """Short right answers to sums; the prompts that are held out get one answer each."""
     shared = {
         "batch_size": 16,
@@ -82,7 +82,7 @@ def _reward(slug: str, gain: float, **settings: Any) -> ProofRow:
         "eval_rows": 60,
         "rewards": {"math": 1.0, "length": 0.5, "length_max": 40},
     }
-    return ProofRow(slug, "eval/reward", "reward", gain=gain, settings={**_LORA, **shared, **settings})
+    return ProofRow(slug, "eval/reward", "reward", steps=steps, gain=gain, settings={**_LORA, **shared, **settings})
 
 
 ROWS: tuple[ProofRow, ...] = (
@@ -109,7 +109,12 @@ ROWS: tuple[ProofRow, ...] = (
         gain=0.2,
         settings={**_LORA, "learning_rate": 2e-4, "batch_size": 4},
     ),
+    # Two steps on the same answers; each costs as much again for the value model.
+    _reward("ppo", 0.1, steps=40, learning_rate=5e-4, value_learning_rate=5e-4, num_generations=1, ppo_epochs=2),
     _reward("rloo", 0.1, learning_rate=5e-4),
+    _reward("online-dpo", 0.1, learning_rate=5e-4, num_generations=2),
+    _reward("nash-md", 0.1, learning_rate=5e-4, num_generations=2),
+    _reward("xpo", 0.1, learning_rate=5e-4, num_generations=2),
     _margin("dpo", 0.2),
     _margin("ipo", 0.2),
     _margin("slic", 0.2),

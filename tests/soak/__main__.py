@@ -1,8 +1,8 @@
 """`python -m tests.soak` (`make soak`): MINUTES=60 of steady work, then what grew and what got slower.
 
 20 runs log 20 keys 5 times a second through the studio's own worker, 50 clients listen to their streams, and light work
-goes on beside. The first sixth is the warm-up; the second sixth is compared with the last. Memory is what a process
-holds alone (USS). The rows go into docs/benchmarks.md.
+goes on beside. The first sixth is the warm-up; the second sixth is compared with the last, by medians. Memory is what a
+process has written and holds alone. The rows go into docs/benchmarks.md, all that was sampled into var/soak.json.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import httpx
 import psutil
 import psycopg
 
-from tests.bench.rows import Row, as_dicts, machine, publish
+from tests.bench.rows import ROOT, Row, as_dicts, machine, publish
 from tests.bench.studio import add_tiny, running_studio
 from tests.soak.simulated import KEYS, SimulatedChild
 from tests.soak.watch import Samples, connections_of, fork_server, left_unvacuumed, median, memory, p95, processes_of
@@ -102,9 +102,10 @@ class Soak:
     async def _light_work(self) -> None:
         number = 0
         while True:
+            # Not at once: a series that has no point yet is not found.
+            await asyncio.sleep(LIGHT_SECONDS)
             number += 1
             await asyncio.to_thread(self._one_round, number)
-            await asyncio.sleep(LIGHT_SECONDS)
 
     def _one_round(self, number: int) -> None:
         studio, pk = self.studio, random.choice(list(self.children))
@@ -156,8 +157,8 @@ class Soak:
         rows.append(_compared("line written to event heard, p95", before, after, "ms", SLOWER, "steady: at most 1.5x"))
         before, after = (p95(self.samples.between("reading", *span)) * 1000 for span in (early, late))
         rows.append(_compared("four reads over the API, p95", before, after, "ms", SLOWER, "steady: at most 1.5x"))
-        before, after = (max(self.samples.between("connections", *span)) for span in (early, late))
-        rows.append(_compared("database connections, most", before, after, "", 1.0, "none leaked"))
+        before, after = (median(self.samples.between("connections", *span)) for span in (early, late))
+        rows.append(_compared("database connections", before, after, "", 1.0, "none leaked"))
         unvacuumed = ", ".join(self.unvacuumed)
         rows.append(
             Row("tables that autovacuum left behind", len(self.unvacuumed), "", "0", not unvacuumed, unvacuumed)
@@ -204,6 +205,7 @@ def main() -> int:
         try:
             soak.prepare()
             asyncio.run(soak.run())
+            soak.samples.dump(ROOT / "var" / "soak.json", soak.started)
             soak.finish()
             rows = soak.rows()
         finally:

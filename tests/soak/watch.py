@@ -1,5 +1,6 @@
 """What the studio's processes, its database and its listeners show while it works."""
 
+import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
@@ -39,8 +40,6 @@ def _name(command: str) -> str:
 
 def fork_server(var: Path) -> psutil.Process | None:
     """The fork server lives on its own, outside the studio's tree of processes."""
-    import json
-
     try:
         return psutil.Process(json.loads((var / "forkserver.pid").read_text())["pid"])
     except (OSError, ValueError, KeyError, psutil.Error):
@@ -48,8 +47,11 @@ def fork_server(var: Path) -> psutil.Process | None:
 
 
 def memory(process: psutil.Process) -> float:
-    """What the process alone holds, in MB: memory that it shares with others would be counted twice."""
-    return float(process.memory_full_info().uss) / MEGABYTE
+    """What the process has written and holds alone, in MB.
+
+    Pages of programs and libraries would come and go in the sum with other processes that have the same ones loaded.
+    """
+    return float(sum(area.private_dirty for area in process.memory_maps())) / MEGABYTE
 
 
 class Samples:
@@ -60,6 +62,12 @@ class Samples:
 
     def add(self, name: str, at: float, value: float) -> None:
         self._values[name].append((at, value))
+
+    def dump(self, path: Path, start: float) -> None:
+        """Write all values by name, each with the seconds since `start`."""
+        path.write_text(
+            json.dumps({name: [[at - start, value] for at, value in of] for name, of in self._values.items()})
+        )
 
     def names(self) -> list[str]:
         return sorted(self._values)

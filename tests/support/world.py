@@ -9,6 +9,7 @@ from django.utils import timezone
 from tests.support import factories
 from tests.support.api import ApiClient
 from tests.support.checkpoints import make_base_model, make_checkpoint
+from tests.support.pipelines import make_pipeline
 from tests.support.runs import make_run
 from webapp.accounts import services
 from webapp.accounts.access import Actor
@@ -16,6 +17,8 @@ from webapp.accounts.models import ApiToken, Invitation, Membership, Role, Team,
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.metrics.services import MetricLine, MetricWriter
 from webapp.playground.models import Generation
+from webapp.recipes.models import Pipeline, PipelineStage, StageRun
+from webapp.recipes.services import pipeline_stop
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource, Share
 from webapp.runs.models import Project, RewardList, Run, RunCheckpoint, RunLog, RunSample, Worker
 from webapp.runs.reward_lists import reward_list_create
@@ -46,6 +49,9 @@ class World:
     invitation: Invitation
     token: ApiToken
     worker: Worker
+    # One that runs, and one that was stopped.
+    pipeline: Pipeline
+    stopped_pipeline: Pipeline
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
         """What the team owns and what is made from it, row by row: equal twice when nothing changed in between."""
@@ -66,6 +72,9 @@ class World:
             RunCheckpoint: Q(run__team=self.team),
             RewardTrial: of_team,
             RewardList: Q(project__team=self.team),
+            Pipeline: of_team,
+            PipelineStage: Q(pipeline__team=self.team),
+            StageRun: Q(stage__pipeline__team=self.team),
             Generation: of_team | Q(checkpoint__team=self.team) | Q(model__team=self.team),
         }
         return {
@@ -84,6 +93,7 @@ class World:
             self.run,
             self.checkpoint,
             self.share,
+            self.pipeline,
         )
         return [
             MARK.encode(),
@@ -103,6 +113,8 @@ def make_world() -> World:
     sources = {"dataset_version": version, "model": model, "project": project, "created_by": people["member"]}
     run, second_run = (make_run(team, f"{MARK} {name} run", **sources) for name in ("first", "second"))
     checkpoint = _results(run)
+    pipeline, stopped_pipeline = (make_pipeline(member, f"{MARK} {name} ", name=MARK) for name in ("new", "old"))
+    pipeline_stop(actor=member, pipeline=stopped_pipeline)
     return World(
         team=team,
         people=people,
@@ -120,6 +132,8 @@ def make_world() -> World:
         invitation=services.invitation_create(actor=admin, team=team, role=Role.VIEWER)[0],
         token=services.token_create(actor=member, name=f"{MARK} token")[0],
         worker=Worker.objects.create(name="worker", host="host", heartbeat_at=timezone.now()),
+        pipeline=pipeline,
+        stopped_pipeline=stopped_pipeline,
     )
 
 

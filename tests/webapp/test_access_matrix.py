@@ -45,6 +45,10 @@ PAGE_OBJECTS: dict[tuple[str, str], Given] = {
     ("projects/", "pk"): lambda world: world.project.pk,
     ("runs/", "pk"): lambda world: world.run.pk,
     ("runs/", "action"): lambda world: "stop",
+    ("runs/pipelines/", "pk"): lambda world: world.pipeline.pk,
+    ("runs/pipelines/<uuid:pk>/restart", "pk"): lambda world: world.stopped_pipeline.pk,
+    ("runs/pipelines/<uuid:pk>/restart", "stage"): lambda world: "sft",
+    ("runs/recipes/", "slug"): lambda world: "instructgpt",
     ("runs/queue/workers/", "pk"): lambda world: world.worker.pk,
     ("workbench/", "pk"): lambda world: world.trial.pk,
     ("team/", "pk"): lambda world: world.team.pk,
@@ -61,6 +65,7 @@ API_OBJECTS: dict[str, Given] = {
     "generation_id": lambda world: world.generation.pk,
     "key": lambda world: "loss",
     "model_id": lambda world: world.model.pk,
+    "pipeline_id": lambda world: world.pipeline.pk,
     "project_id": lambda world: world.project.pk,
     "run_id": lambda world: world.run.pk,
     "list_id": lambda world: world.reward_list.pk,
@@ -70,7 +75,7 @@ API_OBJECTS: dict[str, Given] = {
     "worker_id": lambda world: world.worker.pk,
 }
 # Parameters that name nobody's property.
-NO_PROPERTY = {"action", "key", "slug", "token"}
+NO_PROPERTY = {"action", "key", "slug", "stage", "token"}
 
 # --- what is sent -----------------------------------------------------------------------------------------------------
 
@@ -100,14 +105,20 @@ FORMS: dict[str, Given] = {
     "project-switch": lambda world: {"project": world.project.pk},
     "launch": lambda world: {"launch": "yes", "method": "sft", **_sources(world)},
     "launch-check": lambda world: {"method": "sft", **_sources(world)},
+    "recipe": lambda world: {"launch": "yes", **_slot_fields(world)},
+    "pipeline-stop": lambda world: {},
+    "pipeline-delete": lambda world: {},
+    "pipeline-restart": lambda world: {"launch": "yes"},
     "runs-bulk": lambda world: {"run": [world.run.pk], "action": "delete"},
     "run-action": lambda world: {},
     "run-delete": lambda world: {},
+    "run-dataset": lambda world: {"take": "chosen", "sample": _sample(world), **MADE_OF_ANSWERS},
     "run-edit": lambda world: {"name": "another"},
     "queue-pause": lambda world: {"paused": "yes"},
     "run-move": lambda world: {"past": world.second_run.pk, "place": "behind"},
     "worker-drain": lambda world: {"draining": "yes"},
     "dataset-delete": lambda world: {},
+    "dataset-convert": lambda world: {"to": "prompt"},
     "dataset-edit": lambda world: {"name": "another", "origin": "unknown"},
     "dataset-mapping": lambda world: {},
     "model-new": lambda world: {"hub_id": "org/model"},
@@ -126,6 +137,7 @@ FORMS: dict[str, Given] = {
 }
 
 REWARDS = {"length": 1}
+MADE_OF_ANSWERS = {"format": "prompt-completion", "name": "more answers"}
 GENERATION = {"max_new_tokens": 8, "temperature": 1, "top_p": 1, "seed": 0}
 PREFLIGHT = {"method": "sft", "config": {"max_steps": 2}}
 
@@ -135,17 +147,21 @@ BODIES: dict[str, Given] = {
     "PATCH /runs/{run_id}": lambda world: {"name": "another"},
     "POST /runs/{run_id}/move": lambda world: {"past": str(world.second_run.pk), "place": "behind"},
     "POST /workers/{worker_id}/drain": lambda world: {"draining": True},
+    "POST /runs/{run_id}/dataset": lambda world: {"samples": [_sample(world)], **MADE_OF_ANSWERS},
     "POST /runs/{run_id}/clone": lambda world: {"name": "another"},
     "PATCH /projects/{project_id}": lambda world: {"retention": {"keep_last": 2}},
     "POST /datasets": lambda world: {"name": "more rows"},
     "PATCH /datasets/{dataset_id}": lambda world: {"name": "another"},
     "POST /datasets/{dataset_id}/remap": lambda world: {},
+    "POST /datasets/{dataset_id}/convert": lambda world: {"to": "prompt"},
     "POST /models": lambda world: {"hub_id": "org/model"},
     "PATCH /models/{model_id}": lambda world: {"name": "another"},
     "POST /checkpoints/{checkpoint_id}/register": lambda world: {},
     "POST /checkpoints/{checkpoint_id}/share": lambda world: {"link": True},
     "POST /reward-trials": lambda world: {"run": str(world.run.pk), "rewards": REWARDS},
     "POST /reward-lists": lambda world: {"name": "another", "project": str(world.project.pk), "rewards": REWARDS},
+    "POST /pipelines": lambda world: {"recipe": "instructgpt", "datasets": _slots(world), "models": _base(world)},
+    "POST /pipelines/{pipeline_id}/restart": lambda world: {"stage": "sft"},
     "POST /generations": lambda world: {"models": [str(world.checkpoint.pk)], "prompt": "1 + 1 ="},
 }
 FILES: dict[str, Given] = {"POST /datasets": lambda world: {"file": SimpleUploadedFile("rows.jsonl", UPLOAD)}}
@@ -175,10 +191,13 @@ REFUSALS = {
     "dataset-mapping": 422,
     "model-delete": 409,
     "model-retry": 409,
+    "pipeline-delete": 409,
     "POST /models/{model_id}/retry": 409,
     "POST /runs/{run_id}/resume": 409,
     "DELETE /datasets/{dataset_id}": 409,
     "DELETE /models/{model_id}": 409,
+    "DELETE /pipelines/{pipeline_id}": 409,
+    "POST /pipelines/{pipeline_id}/restart": 409,
 }
 # A look that takes a POST.
 READS = {"POST /runs/preflight"}
@@ -188,8 +207,26 @@ def _pk(world: World, person: str) -> Any:
     return world.people[person].pk
 
 
+def _sample(world: World) -> int:
+    return world.run.samples.get().pk
+
+
 def _sources(world: World) -> dict[str, str]:
     return {"model": str(world.model.pk), "dataset": str(world.dataset.pk)}
+
+
+def _slots(world: World) -> dict[str, str]:
+    """The datasets of the pipeline, by slot."""
+    stages = zip(("demonstrations", "comparisons", "prompts"), world.pipeline.stages.order_by("place"), strict=True)
+    return {slot: str(stage.dataset_version.dataset_id) for slot, stage in stages}
+
+
+def _slot_fields(world: World) -> dict[str, str]:
+    return {f"datasets.{slot}": pk for slot, pk in _slots(world).items()} | {"models.base": str(world.model.pk)}
+
+
+def _base(world: World) -> dict[str, str]:
+    return {"base": str(world.model.pk)}
 
 
 @pytest.fixture

@@ -174,6 +174,29 @@ def test_metrics_that_lost_their_end_are_read_again(claim: Claim, run_dir: RunDi
     assert losses() == {1: 1 / 2, 2: pytest.approx(1 / 3), 3: 9.0, 4: 9.0, 5: 9.0}
 
 
+@pytest.mark.parametrize("step", ['"two"', "null", "1.5", "-1", str(2**70)])
+def test_a_sample_without_a_usable_step_is_counted_and_passed_over(claim: Claim, run_dir: RunDir, step: str) -> None:
+    good = '{"step": 3, "prompt": "p", "completion": "good"}'
+    run_dir.samples.write_text(f'{{"step": {step}, "prompt": "p", "completion": "bad"}}\n{good}\n')
+    Tailer(claim, run_dir).read()
+    assert [sample.completion for sample in RunSample.objects.all()] == ["good"]
+    assert IngestPosition.objects.get().bad_lines == 1
+
+
+def test_what_postgres_cannot_hold_of_a_sample_is_left_out(claim: Claim, run_dir: RunDir) -> None:
+    """One such value would keep all that comes after it out of the database."""
+    values = r'"reward": NaN, "advantage": -Infinity, "rewards": {"a\u0000": 1e999, "b": 1' + "0" * 400 + "}"
+    texts = r'"prompt": "half \ud800", "completion": "nul \u0000", "turns": [{"content": "\u0000\udc00"}]'
+    run_dir.samples.write_text(f'{{"step": 1, {texts}, {values}, "raw": true}}\n')
+    Tailer(claim, run_dir).read()
+    sample = RunSample.objects.get()
+    assert (sample.prompt, sample.completion) == ("half ?", "nul ")
+    assert sample.data["rewards"] == {"a": None, "b": None}
+    assert sample.data["turns"] == [{"content": "?"}]
+    assert sample.data["raw"] is True
+    assert sample.reward is sample.advantage is None
+
+
 def test_samples_and_log_that_lost_their_end_go_on(claim: Claim, run_dir: RunDir) -> None:
     tailer = Tailer(claim, run_dir)
     sample = json.dumps({"step": 1, "prompt": "a", "completion": "b"}) + "\n"

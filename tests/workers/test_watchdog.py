@@ -7,7 +7,7 @@ import pytest
 from pytest_django import Settings
 
 from polm_core.run_dir import Outcome, Progress, RunDir
-from webapp.pages.runs.health import advice_for
+from webapp.metrics.health import advice_for
 from webapp.runs.leases import Claim
 from webapp.runs.models import Run
 from webapp.runs.selectors import stalled_since

@@ -2,12 +2,13 @@
 
 import datetime
 import uuid
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from ninja import File, Form, Query, Router, Schema, Status
 from ninja.files import UploadedFile
 from pydantic import ConfigDict, Field
@@ -17,12 +18,13 @@ from polm_core.data.identify import FileFacts
 from polm_core.data.mapping import Mapping
 from polm_core.data.observe import Column
 from polm_core.data.preview import Preview
-from polm_core.data.report import Problem, Stats
+from polm_core.data.report import PrepareReport, Problem, Stats
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.datasets import selectors, services
+from webapp.datasets.downloads import rows_response
 from webapp.datasets.mappings import parse_mapping
-from webapp.datasets.models import Dataset, Origin
+from webapp.datasets.models import Dataset, DatasetVersion, Origin
 from webapp.errors import Invalid
 from webapp.pagination import DEFAULT_LIMIT, Limit
 
@@ -74,8 +76,19 @@ class VersionOut(Schema):
     created_at: datetime.datetime
 
 
+class MadeFrom(Schema):
+    """The version whose rows were converted or added to."""
+
+    dataset: uuid.UUID
+    name: str
+    version: int
+
+
 class DatasetDetail(DatasetOut):
-    """As in the list, with what preparation found. `problem_counts` counts by rule what `problems` lists up to 200."""
+    """As in the list, with what preparation found. `problem_counts` counts by rule what `problems` lists up to 200.
+
+    A fault of the whole file (`error`) is among `problems` too where no row is at fault; it has no row.
+    """
 
     progress: dict[str, Any] = {}
     error: Failure | None = None
@@ -91,6 +104,29 @@ class DatasetDetail(DatasetOut):
     stats: Stats | None = None
     sha256: str = ""
     versions: list[VersionOut] = []
+    recipe: dict[str, Any] = Field({}, description="what the rows are made of, where no file was uploaded")
+    made_from: MadeFrom | None = None
+
+
+class ConversionOut(Schema):
+    """A format that the rows can become: `rows` of them, or at most so many unless `exact`."""
+
+    to: str
+    title: str
+    says: str
+    rows: int
+    exact: bool
+
+
+class ConversionList(Schema):
+    items: list[ConversionOut]
+
+
+class Convert(Schema):
+    model_config = ConfigDict(extra="forbid")
+    to: str
+    name: str = Field("", description="by default the dataset's name and the format")
+    version: int | None = Field(None, ge=1, lt=2**31, description="by default the latest that is ready")
 
 
 class DatasetCreated(Schema):
@@ -203,6 +239,15 @@ def dataset_rows(
     return selectors.rows_page(selectors.version_with_rows(dataset, version), offset=offset, limit=limit)
 
 
+@router.api_operation(["GET", "HEAD"], "/datasets/{dataset_id}/rows.jsonl")
+def dataset_download(
+    request: ApiRequest, dataset_id: str, version: Annotated[int | None, Field(ge=1, lt=2**31)] = None
+) -> HttpResponseBase:
+    """All rows as methods get them in one file, of the latest version that is ready or of the one asked for."""
+    dataset = selectors.dataset_get(request.actor, dataset_id)
+    return rows_response(request, selectors.version_with_rows(dataset, version))
+
+
 @router.get("/datasets/{dataset_id}/preview", response=Preview)
 def dataset_preview(
     request: ApiRequest,
@@ -221,6 +266,25 @@ def dataset_remap(request: ApiRequest, dataset_id: str, payload: Remap) -> Any:
     dataset = selectors.dataset_get(request.actor, dataset_id, Role.MEMBER)
     services.dataset_remap(actor=request.actor, dataset=dataset, format=payload.format, mapping=payload.mapping)
     return Status(201, _created(dataset))
+
+
+@router.get("/datasets/{dataset_id}/conversions", response=ConversionList)
+def dataset_conversions(
+    request: ApiRequest, dataset_id: str, version: Annotated[int | None, Field(ge=1, lt=2**31)] = None
+) -> Any:
+    """The formats that the rows can become, of the latest version that is ready or of the one asked for."""
+    dataset = selectors.dataset_get(request.actor, dataset_id)
+    found = selectors.conversions(selectors.version_with_rows(dataset, version))
+    return {"items": [{**asdict(one), "title": one.title} for one in found]}
+
+
+@router.post("/datasets/{dataset_id}/convert", response={201: DatasetCreated})
+def dataset_convert(request: ApiRequest, dataset_id: str, payload: Convert) -> Any:
+    """Turn the rows into another format, as a new dataset. A worker does it, as after an upload."""
+    dataset = selectors.dataset_get(request.actor, dataset_id, Role.MEMBER)
+    version = selectors.version_with_rows(dataset, payload.version)
+    made = services.dataset_convert(actor=request.actor, version=version, to=payload.to, name=payload.name)
+    return Status(201, _created(made.dataset))
 
 
 def _team(actor: Actor, ref: str, role: Role = Role.MEMBER) -> Team:
@@ -277,6 +341,14 @@ def _summary(entry: selectors.DatasetEntry) -> dict[str, Any]:
     }
 
 
+def _fault_of_the_file(report: PrepareReport) -> list[Problem]:
+    """What is wrong with a file as a whole, where no row is at fault: an invalid dataset has a problem to show."""
+    if report.error is None:
+        return []
+    error = Failure.model_validate(report.error)
+    return [Problem(rule=error.code, message=error.message, remedy=error.advice)]
+
+
 def _detail(dataset: Dataset) -> dict[str, Any]:
     entry = selectors.dataset_entry(dataset)
     # The status and what was found belong together: a worker may finish between two looks.
@@ -286,10 +358,19 @@ def _detail(dataset: Dataset) -> dict[str, Any]:
     found = {}
     if report is not None:
         found = report.model_dump(exclude={"status", "format", "rows_used", "bytes", "sha256"})
+        found["problems"] = found["problems"] or _fault_of_the_file(report)
     return {
         **_summary(entry),
         **found,
         "progress": version.progress,
         "sha256": version.sha256,
         "versions": selectors.versions(dataset),
+        "recipe": version.recipe,
+        "made_from": _made_from(version.made_from),
     }
+
+
+def _made_from(version: DatasetVersion | None) -> dict[str, Any] | None:
+    if version is None:
+        return None
+    return {"dataset": version.dataset_id, "name": version.dataset.name, "version": version.number}

@@ -17,6 +17,7 @@ from django.utils import timezone
 from polm_core.data.report import PrepareReport, Status
 from polm_core.errors import PolmError
 from webapp.datasets.models import DatasetVersion, VersionStatus
+from webapp.datasets.recipes import Recipe, recipe_of
 from webapp.datasets.services import announce
 from webapp.live.notify import publish
 from webapp.tasks import DATASETS_PROCESS, wake
@@ -33,7 +34,10 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to prepare a version until the lease ends, and what is to be prepared."""
+    """The right to prepare a version until the lease ends, and what is to be prepared.
+
+    `recipe` says what the rows are made of where no file was uploaded, `rows_key` where those are that they come from.
+    """
 
     version_id: uuid.UUID
     epoch: int
@@ -42,6 +46,8 @@ class Claim:
     source_key: str
     format: str
     mapping: dict[str, Any] | None
+    recipe: Recipe | None = None
+    rows_key: str = ""
 
 
 def version_claim(*, version_id: uuid.UUID) -> Claim | None:
@@ -53,7 +59,7 @@ def version_claim(*, version_id: uuid.UUID) -> Claim | None:
     with transaction.atomic():
         version = (
             DatasetVersion.objects.select_for_update(skip_locked=True, of=("self",))
-            .select_related("dataset")
+            .select_related("dataset", "made_from")
             .filter(Q(lease_until=None) | Q(lease_until__lt=now), pk=version_id, status=VersionStatus.PROCESSING)
             .first()
         )
@@ -75,6 +81,8 @@ def version_claim(*, version_id: uuid.UUID) -> Claim | None:
         source_key=version.source_key,
         format=version.requested_format,
         mapping=version.requested_mapping,
+        recipe=recipe_of(version.recipe),
+        rows_key=version.made_from.rows_key if version.made_from else "",
     )
 
 

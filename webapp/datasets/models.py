@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.db.models.functions import Lower
+from django.utils.text import slugify
 
 from webapp.accounts.models import Team, User
 from webapp.ids import new_id
@@ -47,6 +48,9 @@ class DatasetVersion(models.Model):
 
     `rows_key` is the folder in the artifact store that holds `rows.jsonl` and `rows.idx`; `source_key` the file as it
     was uploaded. `report` is `polm_core.data`'s PrepareReport.
+
+    Where no file was uploaded, `recipe` says what the rows are made of (see `webapp.datasets.recipes`), and `made_from`
+    is the version whose rows were converted or added to.
     """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
@@ -63,6 +67,8 @@ class DatasetVersion(models.Model):
     rows = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField(default=0)
     sha256 = models.CharField(max_length=64, blank=True)
+    recipe = models.JSONField(default=dict, blank=True)
+    made_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="made_into")
     report = models.JSONField(default=dict, blank=True)
     progress = models.JSONField(default=dict, blank=True)
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
@@ -83,3 +89,8 @@ class DatasetVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dataset} v{self.number}"
+
+    @property
+    def rows_filename(self) -> str:
+        """What its rows are called once they are downloaded."""
+        return f"{slugify(self.dataset.name)[:80] or 'rows'}-v{self.number}.jsonl"

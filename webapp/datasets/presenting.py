@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from polm_core.formats import Format
@@ -14,11 +14,15 @@ MAX_TURNS = 40
 
 @dataclass(frozen=True)
 class Turn:
-    """Something said, by a role or, for plain text, as a part of the row. `more` counts characters left out."""
+    """Something said, by a role or, for plain text, as a part of the row. `more` counts characters left out.
+
+    `muted` tells that an answer is there to be read, not to be learned.
+    """
 
     role: str
     text: str
     more: int = 0
+    muted: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def _message(message: dict[str, Any]) -> Turn:
     text = message.get("content") or ""
     if calls := message.get("tool_calls"):
         text = f"{text}\n{json.dumps(calls, indent=1, ensure_ascii=False)}".strip()
-    return _turn(message["role"], text)
+    return replace(_turn(message["role"], text), muted=message.get("weight") == 0)
 
 
 def _part(title: str, said: Any, role: str, tone: str = "") -> Part:

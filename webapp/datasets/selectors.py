@@ -1,23 +1,25 @@
 """Reading datasets: lists, one with all its page shows, its rows."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Count, F, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
+from polm_core.data.convert import conversions_of
 from polm_core.data.mapping import Mapping
 from polm_core.data.preview import Preview, preview_head
 from polm_core.data.report import PrepareReport
 from polm_core.data.rows import read_rows
+from polm_core.formats import SPECS, Format
 from webapp import artifacts
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.datasets.mappings import clean_mapping
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
-from webapp.datasets.services import head_folder
+from webapp.datasets.services import head_folder, most_rows
 from webapp.datasets.texts import is_storable
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.pagination import DEFAULT_LIMIT, page
@@ -27,6 +29,7 @@ MAX_ROWS = 200
 MAX_ROWS_BYTES = 4 * 1024**2
 MAX_VERSIONS = 100
 MAX_USES = 50
+MAX_OFFERED = 500
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,18 @@ def datasets_page(
     return _entries(items), next_cursor
 
 
+def datasets_of_formats(team_id: uuid.UUID, formats: Collection[str]) -> list[DatasetVersion]:
+    """The newest ready version of each of a team's newest datasets, where it has one of these formats."""
+    newest = (
+        DatasetVersion.objects.filter(dataset__team=team_id, status=VersionStatus.READY)
+        .select_related("dataset")
+        .defer("report")
+        .order_by("-dataset", "-number")
+        .distinct("dataset")
+    )
+    return [version for version in newest[:MAX_OFFERED] if version.format in formats]
+
+
 def dataset_entry(dataset: Dataset) -> DatasetEntry:
     """A dataset as a line of a list."""
     return _entries(list(_with_uses(Dataset.objects.filter(pk=dataset.pk).select_related("team", "created_by"))))[0]
@@ -92,7 +107,7 @@ def versions(dataset: Dataset) -> list[DatasetVersion]:
 def version_get(dataset: Dataset, number: int | None = None) -> DatasetVersion:
     """The version with that number, or the latest. Raises NotFound."""
     found = dataset.versions.all() if number is None else dataset.versions.filter(number=number)
-    version = found.order_by("-number").first()
+    version = found.select_related("made_from__dataset").defer("made_from__report").order_by("-number").first()
     if version is None:
         raise NotFound(f"The dataset has no version {number}.")
     version.dataset = dataset
@@ -113,6 +128,43 @@ def version_with_rows(dataset: Dataset, number: int | None = None) -> DatasetVer
     return version
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """A format that the rows of a version can become. It gives `rows` rows, or, unless `exact`, at most so many."""
+
+    to: Format
+    says: str
+    rows: int
+    exact: bool
+
+    @property
+    def title(self) -> str:
+        return SPECS[self.to].title
+
+
+def conversions(version: DatasetVersion) -> list[Conversion]:
+    """What the rows of a version can become; nothing until it is ready."""
+    if version.status != VersionStatus.READY:
+        return []
+    return [
+        Conversion(target, found.says, most_rows(version, target), found.exact)
+        for target, found in conversions_of(Format(version.format)).items()
+    ]
+
+
+def source_run(version: DatasetVersion) -> uuid.UUID | None:
+    """The run whose answers the rows are, while it is there."""
+    return DatasetVersion.objects.filter(pk=version.pk).values_list("run_dataset__run", flat=True).first()
+
+
+def made_into(dataset: Dataset) -> list[DatasetVersion]:
+    """The newest versions of other datasets that were made of this one's rows."""
+    found = DatasetVersion.objects.filter(made_from__dataset=dataset).exclude(dataset=dataset)
+    return list(
+        found.select_related("dataset", "made_from").defer("report", "made_from__report").order_by("-pk")[:MAX_USES]
+    )
+
+
 def report_of(version: DatasetVersion) -> PrepareReport | None:
     """What preparation found; None while the version is being processed."""
     return PrepareReport.model_validate(version.report) if version.report else None
@@ -121,11 +173,13 @@ def report_of(version: DatasetVersion) -> PrepareReport | None:
 def version_preview(version: DatasetVersion, mapping: dict[str, Any] | None = None, *, limit: int = 20) -> Preview:
     """The first rows of the uploaded file under `mapping`, or under the detected one.
 
-    Raises Conflict before the file was looked at, Invalid when no row could be read or for a mapping that makes no
-    sense, and DataError for one whose columns the file does not have.
+    Raises Conflict before the file was looked at and where there is none, Invalid when no row could be read or for a
+    mapping that makes no sense, and DataError for one whose columns the file does not have.
     """
     if version.status == VersionStatus.PROCESSING:
         raise Conflict("The dataset is still being processed.", advice="Its columns are known when it is done.")
+    if version.recipe:
+        raise Conflict("The rows were not read from a file, so there is nothing to map.", advice="Read them as rows.")
     cleaned = clean_mapping(mapping)
     folder = head_folder(version.pk)
     if not artifacts.exists(folder):

@@ -1,5 +1,6 @@
 """What people do to datasets."""
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -12,12 +13,15 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 
+from polm_core.data.convert import conversions_of
+from polm_core.formats import SPECS, Format
 from webapp import artifacts
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.accounts.services import audit
 from webapp.datasets.mappings import check_columns, clean_format, clean_mapping
 from webapp.datasets.models import Dataset, DatasetVersion, Origin, VersionStatus
+from webapp.datasets.recipes import ConversionRecipe, Recipe
 from webapp.datasets.texts import is_storable
 from webapp.errors import Conflict, Invalid
 from webapp.live.notify import publish
@@ -116,6 +120,11 @@ def dataset_remap(
         last = dataset.versions.latest("number")
         if last.status == VersionStatus.PROCESSING:
             raise Conflict("The dataset is still being processed.", advice="Change the mapping when it is done.")
+        if last.recipe:
+            raise Conflict(
+                "The rows were not read from a file, so there is no mapping to change.",
+                advice="Convert them to another format instead.",
+            )
         check_columns(wanted["requested_mapping"], last.report)
         version = DatasetVersion(
             number=last.number + 1,
@@ -134,6 +143,124 @@ def dataset_remap(
             detail={"version": version.number, **wanted},
         )
     return version
+
+
+def dataset_derive(
+    *,
+    actor: Actor,
+    team: Team,
+    recipe: Recipe,
+    name: str,
+    origin: str,
+    origin_model: str = "",
+    description: str = "",
+    made_from: DatasetVersion | None = None,
+) -> DatasetVersion:
+    """Have a worker make the rows of a new dataset as `recipe` says. Raises Invalid with the fields at fault."""
+    actor.require(team.pk, Role.MEMBER, "team")
+    name = _clean_name(name)
+    _refuse_taken_name(team.pk, name)
+    version = DatasetVersion(
+        requested_format=recipe.format,
+        recipe=recipe.model_dump(mode="json"),
+        made_from=made_from,
+        source_bytes=made_from.bytes if made_from else 0,
+        created_by=actor.user,
+    )
+    try:
+        with transaction.atomic():
+            dataset = Dataset.objects.create(
+                team=team,
+                name=name,
+                origin=_clean_origin(origin),
+                origin_model=_clean_text("origin_model", origin_model, 200),
+                description=_clean_text("description", description, MAX_DESCRIPTION),
+                created_by=actor.user,
+            )
+            _version_start(dataset, version)
+            audit(actor=actor, team_id=team.pk, verb="dataset.derive", target=dataset, detail=version.recipe)
+    except IntegrityError:
+        _refuse_taken_name(team.pk, name)
+        raise
+    return version
+
+
+def dataset_extend(*, actor: Actor, dataset: Dataset, recipe: Recipe) -> DatasetVersion:
+    """Have a worker add rows, made as `recipe` says, to those of the dataset, as its next version.
+
+    Raises Conflict while a version is being prepared or when there are no rows, and Invalid for another format.
+    """
+    actor.require(dataset.team_id, Role.MEMBER, "dataset")
+    with transaction.atomic():
+        Dataset.objects.select_for_update().get(pk=dataset.pk)
+        last = dataset.versions.latest("number")
+        if last.status == VersionStatus.PROCESSING:
+            raise Conflict("The dataset is still being processed.", advice="Add rows when it is done.")
+        base = dataset.versions.filter(status=VersionStatus.READY).order_by("-number").first()
+        if base is None:
+            raise Conflict("The dataset has no rows to add to.", advice="Make a new dataset instead.")
+        if base.format != recipe.format:
+            raise Invalid(
+                f"{dataset.name} holds {SPECS[Format(base.format)].title.lower()}, "
+                f"and the rows are {SPECS[recipe.format].title.lower()}.",
+                fields={"dataset": ["has another format: choose one of the same, or make a new dataset"]},
+            )
+        version = DatasetVersion(
+            number=last.number + 1,
+            requested_format=recipe.format,
+            recipe=recipe.model_dump(mode="json"),
+            made_from=base,
+            source_bytes=base.bytes,
+            created_by=actor.user,
+        )
+        _version_start(dataset, version)
+        audit(
+            actor=actor,
+            team_id=dataset.team_id,
+            verb="dataset.extend",
+            target=dataset,
+            detail={"version": version.number, **version.recipe},
+        )
+    return version
+
+
+def dataset_convert(*, actor: Actor, version: DatasetVersion, to: str, name: str = "") -> DatasetVersion:
+    """Have a worker turn the rows of a ready version into another format, as a new dataset.
+
+    Without a name it is called after the dataset and the format. Raises Invalid for a format that the rows cannot
+    become, and when it is known that no row would come of it.
+    """
+    dataset, source = version.dataset, Format(version.format)
+    conversions = conversions_of(source)
+    if to not in conversions:
+        raise Invalid(
+            f"Rows of the format {SPECS[source].title.lower()} cannot become '{to[:40]}'.",
+            fields={"to": [f"must be one of {', '.join(conversions)}" if conversions else "there is no conversion"]},
+        )
+    target = Format(to)
+    if not most_rows(version, target):
+        raise Invalid(
+            f"No row would come of it. {SPECS[target].title} takes: {conversions[target].says}",
+            code="data.nothing-converted",
+            advice="Convert to another format, or add rows that have what this one needs.",
+            fields={"to": ["would give no rows"]},
+        )
+    return dataset_derive(
+        actor=actor,
+        team=dataset.team,
+        recipe=ConversionRecipe(source=source, format=target),
+        name=name or _free_name(dataset.team_id, f"{dataset.name[:150]} as {SPECS[target].title.lower()}"),
+        origin=dataset.origin,
+        origin_model=dataset.origin_model,
+        description=dataset.description,
+        made_from=version,
+    )
+
+
+def most_rows(version: DatasetVersion, target: Format) -> int:
+    """How many rows a ready version gives at most in another format, as far as its report tells."""
+    labels = version.report.get("stats", {}).get("labels", {})
+    return conversions_of(Format(version.format))[target].most(version.rows, labels)
 
 
 def dataset_update(
@@ -176,7 +303,7 @@ def dataset_update(
 
 
 def dataset_delete(*, actor: Actor, dataset: Dataset) -> None:
-    """Delete a dataset with its versions and files. Raises Conflict naming the runs that used one of them."""
+    """Delete a dataset with its versions and files. Raises Conflict naming what used one of them."""
     actor.require(dataset.team_id, Role.MEMBER, "dataset")
     with transaction.atomic():
         versions = list(dataset.versions.select_for_update())
@@ -226,12 +353,21 @@ def _delete_files(folders: list[str]) -> None:
 
 
 def _in_use(error: ProtectedError) -> Conflict:
-    runs = sorted(str(run.pk) for run in error.protected_objects)
-    many = len(runs) > 1
+    """The refusal to delete what runs used, or stages of pipelines will."""
+    used_by: dict[str, list[str]] = {}
+    for user in error.protected_objects:
+        used_by.setdefault(str(user._meta.verbose_name), []).append(str(user.pk))
+    if runs := sorted(used_by.pop("run", [])):
+        many = len(runs) > 1
+        return Conflict(
+            f"{len(runs)} runs used this dataset, so it is kept."
+            if many
+            else "A run used this dataset, so it is kept.",
+            advice=f"Delete the run{'s' if many else ''} first: {', '.join(runs[:20])}{' …' if len(runs) > 20 else ''}",
+            fields={"runs": runs},
+        )
     return Conflict(
-        f"{len(runs)} runs used this dataset, so it is kept." if many else "A run used this dataset, so it is kept.",
-        advice=f"Delete the run{'s' if many else ''} first: {', '.join(runs[:20])}{' …' if len(runs) > 20 else ''}",
-        fields={"runs": runs},
+        f"A {' or '.join(used_by)} is to train on this dataset, so it is kept.", advice="Delete the pipeline first."
     )
 
 
@@ -240,6 +376,16 @@ def _clean_name(name: str) -> str:
     if not 1 <= len(name) <= 200 or not name.isprintable():
         raise Invalid("The name is not accepted.", fields={"name": ["must have 1 to 200 printable characters"]})
     return name
+
+
+def _free_name(team_id: uuid.UUID, name: str) -> str:
+    """`name`, with a number behind it where it is taken."""
+    taken = {
+        found.lower()
+        for found in Dataset.objects.filter(team_id=team_id, name__istartswith=name).values_list("name", flat=True)
+    }
+    numbered = (f"{name} {number}" for number in itertools.count(2))
+    return next(found for found in itertools.chain([name], numbered) if found.lower() not in taken)
 
 
 def _clean_origin(origin: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -19,8 +20,11 @@ from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.datasets import pages, selectors, services
+from webapp.datasets.downloads import rows_response
 from webapp.datasets.forms import DatasetForm, MappingForm
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
+from webapp.datasets.recipes import recipe_of
+from webapp.errors import Invalid
 
 PAGE = 50
 ROWS = 10
@@ -73,6 +77,14 @@ def dataset_rows(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
 
 
 @requires(Role.VIEWER)
+@require_safe
+def dataset_download(request: StudioRequest, pk: uuid.UUID) -> HttpResponseBase:
+    """All rows of a version as one file."""
+    found = selectors.dataset_get(request.actor, pk)
+    return rows_response(request, selectors.version_with_rows(found, _number(request, "version")))
+
+
+@requires(Role.VIEWER)
 @require_http_methods(["GET", "HEAD", "POST"])
 @vary_on_headers("HX-Request")
 def dataset_mapping(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
@@ -90,6 +102,22 @@ def dataset_mapping(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     if not request.htmx:
         return _dataset_page(request, found, version, form=form)
     return render(request, "datasets/_mapping.html", _mapping(request, found, version, form))
+
+
+@requires(Role.MEMBER)
+@require_POST
+def dataset_convert(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """Turn the rows of a version into another format, as a new dataset."""
+    found = selectors.dataset_get(request.actor, pk, Role.MEMBER)
+    number = request.POST.get("version", "")
+    version = selectors.version_with_rows(found, int(number) if number.isdecimal() and len(number) < 10 else None)
+    try:
+        made = services.dataset_convert(actor=request.actor, version=version, to=request.POST.get("to", ""))
+    except Invalid as error:
+        messages.error(request, f"{error.message} {error.advice}".strip())
+        return redirect(reverse("dataset", args=[pk]) + "#conversions")
+    messages.success(request, f"The rows are being converted into {made.dataset.name}.")
+    return redirect("dataset", made.dataset_id)
 
 
 @requires(Role.MEMBER)
@@ -135,13 +163,20 @@ def _dataset_page(
         "uses": uses,
         "problem_total": problems,
         "labels": pages.labels(report),
+        "recipe": recipe_of(version.recipe),
+        "source_run": selectors.source_run(version) if version.recipe else None,
         "may_change": request.actor.holds(Role.MEMBER, found.team_id),
         "edit_form": edit or DatasetForm.of(found),
         "launch_url": f"{reverse('launch')}?dataset={found.pk}",
     }
     if version.status == VersionStatus.READY:
         format_ = Format(version.format)
-        context |= _rows(request, version) | {"serves": pages.serves(format_), "has_answers": format_ in ANSWERED}
+        context |= _rows(request, version) | {
+            "serves": pages.serves(format_),
+            "has_answers": format_ in ANSWERED,
+            "conversions": selectors.conversions(version),
+            "made_into": selectors.made_into(found),
+        }
     if report is not None and report.columns:
         context |= _mapping(request, found, version, form or pages.mapping_form(version))
     tabs = pages.tabs(context)

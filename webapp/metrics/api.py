@@ -13,6 +13,7 @@ from webapp.accounts.access import Actor
 from webapp.errors import Invalid, NotFound
 from webapp.metrics import selectors
 from webapp.metrics.digits import rounded
+from webapp.metrics.health import Advice, advice_for
 from webapp.metrics.models import MetricSeries
 from webapp.metrics.reading import Columns
 from webapp.metrics.rollup import MAX_STEP
@@ -45,6 +46,20 @@ class SeriesList(Schema):
     next_cursor: None = None
     bad_lines: int
     refused_values: int
+
+
+class AdviceOut(Schema):
+    """What a health rule found: `rule` is its name, `evidence` holds the figures, `remedy` what to try."""
+
+    rule: str
+    title: str
+    evidence: str
+    remedy: str
+
+
+class AdviceList(Schema):
+    items: list[AdviceOut]
+    next_cursor: None = None
 
 
 class SeriesOut(Schema):
@@ -110,6 +125,11 @@ def metrics_read(request: HttpRequest, run_id: str, key: str, zoom: Query[Zoom])
     if zoom.low is not None and zoom.high is not None and zoom.low > zoom.high:
         raise Invalid("The window is empty.", fields={"from": ["must not be above `to`"]})
     return _json(_series(run, selectors.series_read(run, key, points=zoom.points, low=zoom.low, high=zoom.high)))
+
+
+@router.get("/runs/{run_id}/advice", response=AdviceList, summary="What the health rules say about a run")
+def advice_list(request: HttpRequest, run_id: str) -> dict[str, list[Advice]]:
+    return {"items": advice_for(_actor(request).get(Run, run_id))}
 
 
 @router.get("/compare", response=Comparison, summary="One metric of several runs")

@@ -7,11 +7,13 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from polm_core import catalogue, formats
+from polm_core import catalogue, cookbook, formats
+from polm_core.docs import symbols
 from polm_core.errors import ConfigError
 from polm_core.method import PARADIGMS, Method, Paradigm, ParadigmSpec
 from webapp.accounts.access import signed_in
 from webapp.accounts.middleware import StudioRequest
+from webapp.accounts.models import Role
 from webapp.errors import NotFound
 from webapp.pages.proofs import proof_of
 from webapp.ui.forms import MethodForm
@@ -63,13 +65,18 @@ def _branches(paradigm: Paradigm) -> list[BranchEntry]:
 @require_safe
 def methods(request: StudioRequest) -> HttpResponse:
     """The five paradigms, their branches, and the methods in them."""
-    return render(request, "ui/methods.html", {"paradigms": paradigms()})
+    context = {
+        "paradigms": paradigms(),
+        "recipes": cookbook.RECIPES,
+        "may_launch": request.actor.holds(Role.MEMBER),
+    }
+    return render(request, "ui/methods.html", context)
 
 
 @signed_in
 @require_safe
 def method(request: StudioRequest, slug: str) -> HttpResponse:
-    """What one method does, when to choose it, its data, its settings and its charts."""
+    """What its docs page says, all its settings, and what it was measured to do."""
     try:
         found = catalogue.get(slug)
     except ConfigError as error:
@@ -82,6 +89,7 @@ def method(request: StudioRequest, slug: str) -> HttpResponse:
         {
             "method": found,
             "paradigm": PARADIGMS[found.paradigm],
+            "symbols": symbols(found.formula),
             "form": form,
             "data": [(spec, json.dumps(spec.example, indent=2, ensure_ascii=False)) for spec in specs],
             "proof": proof_of(slug),

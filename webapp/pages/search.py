@@ -51,6 +51,7 @@ def _find(actor: Actor, query: str) -> Iterator[Found]:
 def _actions(actor: Actor, query: str) -> Iterator[Found]:
     actions = [
         ("Launch a run", "rocket", "launch", Role.MEMBER),
+        ("Recipes and pipelines", "workflow", "recipes", Role.VIEWER),
         ("Upload a dataset", "upload", "datasets", Role.MEMBER),
         ("Home", "house", "home", None),
         ("Runs", "activity", "runs", Role.VIEWER),

@@ -8,6 +8,7 @@ urlpatterns = [
     path("", home.home, name="home"),
     path("first-run", home.first_run, name="first-run"),
     path("runs/", include("webapp.pages.runs.urls")),
+    path("runs/", include("webapp.pages.recipes.urls")),
     path("compare/", compare.compare, name="compare"),
     path("methods/", methods.methods, name="methods"),
     path("methods/<slug:slug>", methods.method, name="method"),

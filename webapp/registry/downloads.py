@@ -1,21 +1,19 @@
 """A checkpoint as a zip that is made while it is sent: nothing is buffered, and every file is verified on the way."""
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils.text import slugify
 from zipstream import ZipStream
 
 from webapp import artifacts
 from webapp.errors import NotFound
 from webapp.registry.models import Checkpoint, Share
 from webapp.registry.shares import share_count_download
+from webapp.streaming import file_response
 
 
 class DamagedFile(Exception):
@@ -33,8 +31,7 @@ class Archive:
 
 def archive(checkpoint: Checkpoint) -> Archive:
     """The checkpoint's model or adapter files in one folder, stored uncompressed. Raises NotFound when one is gone."""
-    folder = slugify(checkpoint.name)[:80] or f"checkpoint-{checkpoint.pk}"
-    stream = ZipStream(sized=True)
+    folder, stream = checkpoint.folder_name, ZipStream(sized=True)
     for file in checkpoint.download_files:
         key = f"{checkpoint.key}/{file['path']}"
         if not artifacts.exists(key):
@@ -46,20 +43,9 @@ def archive(checkpoint: Checkpoint) -> Archive:
 def download_response(request: HttpRequest, checkpoint: Checkpoint, share: Share | None) -> HttpResponseBase:
     """The answer to GET and HEAD for the checkpoint's zip; a GET counts as a download of the share it came through."""
     zipped = archive(checkpoint)
-    response: HttpResponseBase
-    if request.method == "HEAD":
-        response = HttpResponse()
-    else:
-        if share is not None:
-            share_count_download(share)
-        served = _from_threads(zipped.content) if isinstance(request, ASGIRequest) else zipped.content
-        response = StreamingHttpResponse(served)
-    response.headers["Content-Type"] = "application/zip"
-    response.headers["Content-Length"] = str(zipped.size)
-    response.headers["Content-Disposition"] = f'attachment; filename="{zipped.name}"'
-    response.headers["Cache-Control"] = "private, no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
+    if share is not None and request.method != "HEAD":
+        share_count_download(share)
+    return file_response(request, zipped.content, name=zipped.name, size=zipped.size, content_type="application/zip")
 
 
 def _verified(key: str, file: dict[str, Any]) -> Iterator[bytes]:
@@ -73,9 +59,3 @@ def _verified(key: str, file: dict[str, Any]) -> Iterator[bytes]:
         yield piece
     if left or digest.hexdigest() != file["sha256"]:
         raise DamagedFile(key)
-
-
-async def _from_threads(content: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """The same pieces, each read in a thread, so that a slow reader holds neither a thread nor the event loop."""
-    while (piece := await asyncio.to_thread(next, content, None)) is not None:
-        yield piece

@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.text import slugify
 
 from webapp.accounts.models import Team, User
 from webapp.ids import new_id
@@ -108,6 +109,11 @@ class Checkpoint(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def folder_name(self) -> str:
+        """The folder that a download unpacks to."""
+        return slugify(self.name)[:80] or f"checkpoint-{self.pk}"
 
     @property
     def download_files(self) -> list[dict[str, Any]]:

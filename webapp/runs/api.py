@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-import yaml
 from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema, Status
 from pydantic import ConfigDict, Field
@@ -16,9 +15,9 @@ from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
 from webapp.errors import Invalid, NotFound
 from webapp.pagination import DEFAULT_LIMIT, Limit, page
-from webapp.registry.models import BaseModel
 from webapp.runs import queueing, selectors, services, waiting
-from webapp.runs.models import QueuePause, Run, RunCheckpoint, RunSample, Worker
+from webapp.runs.config_files import config_yaml
+from webapp.runs.models import QueuePause, Run, RunCheckpoint, Worker
 
 router = Router(tags=["runs"])
 
@@ -129,19 +128,6 @@ class RunDetailOut(RunOut):
 
 class RunsOut(Schema):
     items: list[RunOut]
-    next_cursor: str | None
-
-
-class SampleOut(Schema):
-    step: int
-    prompt: str
-    completion: str
-    is_rollout: bool
-    data: dict[str, Any]
-
-
-class SamplesOut(Schema):
-    items: list[SampleOut]
     next_cursor: str | None
 
 
@@ -319,26 +305,6 @@ def run_logs(request: ActorRequest, run_id: str, tail: Tail = None, start: Place
     return {"text": text, "end": end}
 
 
-@router.get("/runs/{run_id}/samples", response=SamplesOut)
-def run_samples(
-    request: ActorRequest,
-    run_id: str,
-    step: int | None = None,
-    rollouts: bool | None = None,
-    limit: Limit = DEFAULT_LIMIT,
-    cursor: str | None = None,
-) -> dict[str, Any]:
-    """Answers to held-out prompts and rollouts, or one kind alone, newest first."""
-    found = selectors.run_get(request.actor, run_id)
-    samples: Any = RunSample.objects.filter(run=found)
-    if step is not None:
-        samples = samples.filter(step=step)
-    if rollouts is not None:
-        samples = samples.filter(is_rollout=rollouts)
-    items, next_cursor = page(samples, limit, cursor)
-    return {"items": items, "next_cursor": next_cursor}
-
-
 @router.get("/runs/{run_id}/config.yaml", response=str)
 def run_config(request: ActorRequest, run_id: str) -> HttpResponse:
     """The resolved settings, as `python -m polm_core run` takes them."""
@@ -429,30 +395,6 @@ def _offset(cursor: str | None) -> int:
     if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
         raise Invalid("The cursor is not one of ours.", fields={"cursor": ["Pass on the page before's `next_cursor`."]})
     return int(cursor or 0)
-
-
-def config_yaml(run: Run) -> str:
-    """A run as a file for `python -m polm_core run`: paths stand for the model and rows to put there."""
-    spec = {
-        "run_id": str(run.pk),
-        "method": run.method,
-        "model": _where(run.model),
-        "reward_model": _where(run.reward_model) if run.reward_model else None,
-        "judge_model": _where(run.judge_model) if run.judge_model else None,
-        "dataset": {"path": "./rows.jsonl", "format": run.dataset_version.format},
-        "eval_dataset": (
-            {"path": "./eval_rows.jsonl", "format": run.eval_dataset_version.format}
-            if run.eval_dataset_version
-            else None
-        ),
-        "config": run.config,
-        "code_version": run.code_version,
-    }
-    return yaml.safe_dump(spec, sort_keys=False, allow_unicode=True)
-
-
-def _where(model: BaseModel) -> dict[str, str]:
-    return {"hub_id": model.hub_id} if model.hub_id else {"path": f"./{model.name}"}
 
 
 def _method(method: Method) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from polm_core.errors import DISK_FULL
 from polm_core.run_dir import Outcome, Progress, Result
 from webapp.live.notify import Event, publish_all
 from webapp.runs.models import ACTIVE, Run, Status
+from webapp.runs.signals import run_moved
 
 LEASE = datetime.timedelta(seconds=15)
 # How long an expired lease is left to the place that holds the run directory before another may start afresh.
@@ -118,6 +119,7 @@ def run_end(run: Run, result: Result | None) -> Status:
     run.devices = []
     run.save()
     announce(run, status=run.status)
+    run_moved.send(Run, run=run)
     return Status(run.status)
 
 

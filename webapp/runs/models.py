@@ -5,8 +5,8 @@ import uuid
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
 from django.db import models
-from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Coalesce, Lower
+from django.db.models import Case, F, Func, Q, Value, When
+from django.db.models.functions import MD5, Coalesce, Lower
 
 from webapp.accounts.models import Team, User
 from webapp.datasets.models import DatasetVersion
@@ -278,11 +278,37 @@ class RemovedCheckpoint(models.Model):
         return f"{self.run} at {self.step}"
 
 
+class RunDataset(models.Model):
+    """Which dataset version was made of which run's answers."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="run_datasets")
+    version = models.OneToOneField(DatasetVersion, on_delete=models.CASCADE, related_name="run_dataset")
+
+    def __str__(self) -> str:
+        return f"{self.version} of {self.run}"
+
+
+def _figure(name: str) -> models.GeneratedField:
+    """A number out of a sample's `data`, kept in a column by Postgres so that it can be sorted by."""
+    value = Func(
+        F("data"),
+        template=f"CASE WHEN jsonb_typeof(%(expressions)s -> '{name}') = 'number' "
+        f"THEN (%(expressions)s ->> '{name}')::double precision END",
+    )
+    return models.GeneratedField(expression=value, output_field=models.FloatField(null=True), db_persist=True)
+
+
+def _best_first(name: str) -> models.Index:
+    order = (F("run"), F(name).desc(nulls_last=True), F("id"))
+    return models.Index(*order, condition=Q(is_rollout=True), name=f"run_sample_{name}")
+
+
 class RunSample(models.Model):
     """One answer: to a held-out prompt, or a rollout, that the model learned from by its reward.
 
     `data` holds the reference; of a rollout also reward parts, the weighted reward, the advantage, and its place among
-    the answers to its prompt (`place`) and the prompt's in the step (`group`).
+    the answers to its prompt (`place`) and the prompt's in the step (`group`). A prompt that was more than a question
+    stands there as it was asked: `turns` for a conversation, `raw` for text without a chat template.
     """
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="samples")
@@ -293,12 +319,18 @@ class RunSample(models.Model):
     completion = models.TextField()
     is_rollout = models.BooleanField(default=False)
     data = models.JSONField(default=dict, blank=True)
+    reward = _figure("reward")
+    advantage = _figure("advantage")
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "offset"], name="run_sample_offset_unique")]
         indexes = [
             models.Index(fields=["run", "step", "id"], name="run_sample_step"),
             models.Index(fields=["run", "is_rollout", "step", "id"], name="run_sample_kind"),
+            # A prompt may be longer than an index takes.
+            models.Index(F("run"), F("is_rollout"), MD5("prompt"), F("step"), F("id"), name="run_sample_prompt"),
+            _best_first("reward"),
+            _best_first("advantage"),
         ]
 
     def __str__(self) -> str:

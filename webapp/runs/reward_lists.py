@@ -1,6 +1,7 @@
 """Rewards pinned under a name and a version: what is chosen at launch is what was looked at in the workbench."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from django.db import transaction
@@ -9,6 +10,7 @@ from django.db.models import Max, QuerySet
 from polm_core import catalogue
 from polm_core.errors import ConfigError
 from polm_core.method import Method
+from polm_core.rewards.config import RewardsConfig
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.accounts.services import audit
@@ -20,9 +22,11 @@ from webapp.runs.scoring import asks_for_judge_model, asks_for_reward_model, sco
 MAX_NAME = 100
 
 
+@cache
 def rewarding_method() -> Method:
-    """A method whose settings hold rewards: it says what rewards are, and how they are asked for in a form."""
-    return next(method for method in catalogue.METHODS if "rewards" in method.config.model_fields)
+    """A method that has the rewards' own defaults: it says what rewards are, and how they are asked for in a form."""
+    plain = RewardsConfig().model_dump(mode="json")
+    return next(method for method in catalogue.METHODS if method.default_config().get("rewards") == plain)
 
 
 def rewards_parse(rewards: Any) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Count, F, Q, QuerySet, Value
+from django.db.models.functions import MD5, Now
 from django.utils import timezone
 
 from webapp.accounts.access import Actor
@@ -152,6 +152,19 @@ def run_samples(run: Run, *, step: int | None = None, rollouts: bool = False) ->
     """The answers of a run to held-out prompts, newest step first, or its rollouts."""
     samples = RunSample.objects.filter(run=run, is_rollout=rollouts).order_by("-step", "id")
     return samples if step is None else samples.filter(step=step)
+
+
+def rollouts_best_first(run: Run, by: str, *, step: int | None = None) -> QuerySet[RunSample]:
+    """Rollouts of one step, or of the whole run, by `reward` or `advantage`; those without one come last."""
+    rollouts = RunSample.objects.filter(run=run, is_rollout=True).order_by(F(by).desc(nulls_last=True), "id")
+    return rollouts if step is None else rollouts.filter(step=step)
+
+
+def samples_like(sample: RunSample) -> QuerySet[RunSample]:
+    """The answers of the same run to the same prompt, of the same kind, oldest first."""
+    samples = RunSample.objects.annotate(prompt_key=MD5("prompt"))
+    alike = samples.filter(run=sample.run_id, is_rollout=sample.is_rollout, prompt_key=MD5(Value(sample.prompt)))
+    return alike.order_by("step", "id")
 
 
 def sample_steps(run: Run, *, rollouts: bool = False) -> list[int]:

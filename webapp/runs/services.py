@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -26,6 +26,7 @@ from webapp.registry.services import model_resolve_for_run
 from webapp.runs.leases import announce
 from webapp.runs.models import FINISHED, Preflight, Project, RewardList, Run, Status
 from webapp.runs.reward_lists import reward_list_for_run, scoring_models
+from webapp.runs.signals import run_moved
 from webapp.tasks import PREFLIGHT, RUNS_WAKE, wake
 
 DEFAULT_PROJECT = "Experiments"
@@ -48,7 +49,7 @@ class RunRequest:
         *,
         method: str,
         model: str,
-        dataset: str | uuid.UUID,
+        dataset: str | uuid.UUID | DatasetVersion,
         eval_dataset: str | uuid.UUID | None = None,
         reward_model: str | None = None,
         judge_model: str | None = None,
@@ -86,28 +87,8 @@ class RunRequest:
             )
         self.config = taken
 
-    def _version(self, actor: Actor, ref: str | uuid.UUID, field: str) -> DatasetVersion:
-        try:
-            dataset = actor.get(Dataset.objects.select_related("team"), ref, Role.MEMBER)
-        except NotFound:
-            raise Invalid("There is no such dataset.", fields={field: ["names no dataset of yours"]}) from None
-        version = dataset.versions.select_related("dataset__team").order_by("-number").first()
-        if version is None or version.status == VersionStatus.INVALID:
-            raise Invalid(
-                f"The dataset {dataset.name} is invalid.",
-                advice="Open it to see what is wrong with the file.",
-                fields={field: ["is not usable: its file has problems"]},
-            )
-        if version.status == VersionStatus.PROCESSING:
-            raise Conflict(
-                f"The dataset {dataset.name} is still being processed.", advice="Try again when it is ready."
-            )
-        fit = compatible(self.method.formats, Format(version.format))
-        if not fit.ok:
-            raise Invalid(
-                f"{self.method.title} cannot train on {dataset.name}.", advice=fit.reason, fields={field: [fit.reason]}
-            )
-        return version
+    def _version(self, actor: Actor, ref: str | uuid.UUID | DatasetVersion, field: str) -> DatasetVersion:
+        return version_for_run(actor, ref, formats=self.method.formats, title=self.method.title, field=field)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -121,12 +102,41 @@ class RunRequest:
         }
 
 
+def version_for_run(
+    actor: Actor, ref: str | uuid.UUID | DatasetVersion, *, formats: Collection[Format], title: str, field: str
+) -> DatasetVersion:
+    """The newest version of the dataset with that id, or that version itself, if it is ready and serves `formats`.
+
+    Raises Invalid, which names the `field` that `ref` was given in and the `title` of what would train on it, or
+    Conflict while it is being processed.
+    """
+    try:
+        pk = ref.dataset_id if isinstance(ref, DatasetVersion) else ref
+        dataset = actor.get(Dataset.objects.select_related("team"), pk, Role.MEMBER)
+    except NotFound:
+        raise Invalid("There is no such dataset.", fields={field: ["names no dataset of yours"]}) from None
+    versions = dataset.versions.select_related("dataset__team").order_by("-number")
+    version = versions.filter(pk=ref.pk).first() if isinstance(ref, DatasetVersion) else versions.first()
+    if version is None or version.status == VersionStatus.INVALID:
+        raise Invalid(
+            f"The dataset {dataset.name} is invalid.",
+            advice="Open it to see what is wrong with the file.",
+            fields={field: ["is not usable: its file has problems"]},
+        )
+    if version.status == VersionStatus.PROCESSING:
+        raise Conflict(f"The dataset {dataset.name} is still being processed.", advice="Try again when it is ready.")
+    fit = compatible(formats, Format(version.format))
+    if not fit.ok:
+        raise Invalid(f"{title} cannot train on {dataset.name}.", advice=fit.reason, fields={field: [fit.reason]})
+    return version
+
+
 def run_create(
     *,
     actor: Actor,
     method: str,
     model: str,
-    dataset: str | uuid.UUID,
+    dataset: str | uuid.UUID | DatasetVersion,
     eval_dataset: str | uuid.UUID | None = None,
     reward_model: str | None = None,
     judge_model: str | None = None,
@@ -159,7 +169,7 @@ def run_create(
         return known
     try:
         with transaction.atomic():
-            _keep(request.dataset_version, request.eval_dataset_version)
+            versions_hold(request.dataset_version, request.eval_dataset_version)
             run = Run.objects.create(
                 team=team,
                 project=project_for(actor=actor, team=team, ref=project),
@@ -192,8 +202,8 @@ def run_create(
     return run
 
 
-def _keep(*versions: DatasetVersion | None) -> None:
-    """Hold the rows of a run against a deletion at the same moment. Raises Conflict when they are gone."""
+def versions_hold(*versions: DatasetVersion | None) -> None:
+    """Hold the rows of runs against a deletion at the same moment. Raises Conflict when they are gone."""
     wanted = {version.pk for version in versions if version is not None}
     held = DatasetVersion.objects.select_for_update(no_key=True, of=("self",)).filter(pk__in=wanted)
     if len(held) != len(wanted):
@@ -283,6 +293,7 @@ def _move(actor: Actor, run: Run, verb: str, moves: Mapping[Status, Status]) -> 
         run.save(update_fields=["status", "error", "finished_at", "crashes", "queued_at", "turn"])
         audit(actor=actor, team_id=run.team_id, verb=verb, target=run)
         announce(run, status=run.status)
+        run_moved.send(Run, run=run)
     return run
 
 

@@ -5,7 +5,7 @@ method's own pydantic class; what it says is shown beside the field at fault.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,48 +14,34 @@ from pydantic import BaseModel
 
 from polm_core.errors import ConfigError
 from polm_core.method import Method, merged
+from polm_core.settings import SettingSpec, as_text, group_title, setting_specs
 
 PREFIX = "config"
-MAIN = "main"
-# What a field name's short words stand for.
-_WORDS = {"lr": "learning rate", "r": "rank", "eval": "evaluation", "grad": "gradient", "do": ""}
 
 
 @dataclass
-class Setting:
-    """One field of the form.
+class Setting(SettingSpec):
+    """One field of the form. `value` is the default where nothing else was said (`changed` is False).
 
-    `kind` is integer, number, text, prose (text of several lines), switch, choice (one of `options`), choices (several
-    of them), list (values with commas between them) or json. `value` is the default where nothing else was said
-    (`changed` is False). `needs` names the field without which this one has no meaning.
+    `prefix` sets it apart from the settings of other methods on the page.
     """
 
-    path: str
-    label: str
-    help: str
-    kind: str
-    default: Any
-    value: Any
-    group: str = ""
-    unit: str = ""
-    source: str = ""
-    options: tuple[str, ...] = ()
-    bounds: str = ""
-    step: float | None = None
-    needs: str = ""
+    value: Any = None
+    prefix: str = PREFIX
     problems: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        return f"{PREFIX}.{self.path}"
+        return f"{self.prefix}.{self.path}"
+
+    @property
+    def chooser(self) -> str:
+        """The name of the field that has to be set before this one matters."""
+        return f"{self.prefix}.{self.needs}" if self.needs else ""
 
     @property
     def changed(self) -> bool:
         return bool(self.value != self.default)
-
-    @property
-    def default_text(self) -> str:
-        return as_text(self.default)
 
     @property
     def text(self) -> str:
@@ -80,13 +66,20 @@ class MethodForm:
     """The settings of `method`: with what was posted, with the values of another run, or with the defaults."""
 
     def __init__(
-        self, method: Method, *, posted: QueryDict | None = None, values: Mapping[str, Any] | None = None
+        self,
+        method: Method,
+        *,
+        posted: QueryDict | None = None,
+        values: Mapping[str, Any] | None = None,
+        prefix: str = PREFIX,
     ) -> None:
         self.method = method
+        self.prefix = prefix
         self.settings = {setting.path: setting for setting in settings_of(method)}
         self.problems: list[str] = []
         self.config: dict[str, Any] | None = None
         for setting in self.settings.values():
+            setting.prefix = prefix
             if posted is not None:
                 setting.value = _posted(setting, posted)
             elif values is not None:
@@ -109,7 +102,7 @@ class MethodForm:
         for setting in self.settings.values():
             if setting.path not in self.method.main_fields:
                 found.setdefault(setting.group, []).append(setting)
-        return [Group(_group_title(name), settings) for name, settings in found.items()]
+        return [Group(group_title(name), settings) for name, settings in found.items()]
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -123,7 +116,7 @@ class MethodForm:
     def add_problems(self, fields: Mapping[str, list[str]]) -> None:
         """Put problems beside their fields (`config.adapter.r`); those of no field stand above the form."""
         for name, problems in fields.items():
-            setting = self._setting_at(name.removeprefix(f"{PREFIX}."))
+            setting = self._setting_at(name.removeprefix(f"{self.prefix}."))
             if setting is None:
                 self.problems += [f"{name} {problem}" for problem in problems]
             else:
@@ -133,7 +126,7 @@ class MethodForm:
         try:
             parsed: BaseModel = self.method.parse(self.changes)
         except ConfigError as error:
-            self.add_problems(error.fields)
+            self.add_problems({name.replace(PREFIX, self.prefix, 1): said for name, said in error.fields.items()})
         else:
             self.config = parsed.model_dump(mode="json")
 
@@ -146,103 +139,7 @@ class MethodForm:
 
 def settings_of(method: Method) -> list[Setting]:
     """Every setting of a method with its default, in the order of its schema."""
-    return list(_flatten(method.config_schema(), "", "", method.main_fields))
-
-
-def as_text(value: Any) -> str:
-    """A setting's value as it is typed into an input."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, float):
-        return f"{value:.12g}".replace("e-0", "e-")
-    if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
-        return ", ".join(as_text(item) for item in value)
-    if isinstance(value, dict | list):
-        return json.dumps(value)
-    return str(value)
-
-
-def _flatten(schema: Mapping[str, Any], above: str, group: str, main: tuple[str, ...]) -> Iterator[Setting]:
-    chooser = schema["properties"].get("type", {})
-    for name, entry in schema["properties"].items():
-        path = f"{above}.{name}" if above else name
-        if "properties" in entry:
-            yield from _flatten(entry, path, entry.get("group", group), main)
-            continue
-        own_group = entry.get("group", MAIN)
-        yield Setting(
-            path=path,
-            label=_label(path, alone=path in main or name == "type"),
-            help=entry.get("description", ""),
-            group=group if own_group == MAIN and group else own_group,
-            unit="" if name.endswith(entry.get("unit", "")) else entry["unit"],
-            source=entry.get("source", ""),
-            step=entry.get("step"),
-            default=entry["default"],
-            value=entry["default"],
-            bounds=_bounds(entry),
-            needs=_needs(name, above, entry, chooser),
-            **_kind(entry),
-        )
-
-
-def _needs(name: str, above: str, entry: Mapping[str, Any], chooser: Mapping[str, Any]) -> str:
-    """The field that has to be set before this one matters: what its schema names, or the type of its block."""
-    if "needs" in entry:
-        return f"{PREFIX}.{above}.{entry['needs']}"
-    return f"{PREFIX}.{above}.type" if name != "type" and "none" in chooser.get("enum", ()) else ""
-
-
-def _kind(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The input that fits a schema: its kind, with the options where there are some."""
-    if "enum" in entry:
-        return {"kind": "choice", "options": tuple(entry["enum"])}
-    kind = entry.get("type")
-    if entry.get("contentMediaType") == "application/json":
-        return {"kind": "json"}
-    if entry.get("contentMediaType") == "text/plain":
-        return {"kind": "prose"}
-    if kind == "array":
-        items = entry.get("items", {})
-        if "enum" in items:
-            return {"kind": "choices", "options": tuple(items["enum"])}
-        return {"kind": "json" if items.get("type") in {"object", "array"} else "list"}
-    if kind == "boolean":
-        return {"kind": "switch"}
-    return {"kind": kind if kind in {"integer", "number"} else "json" if kind == "object" else "text"}
-
-
-def _bounds(entry: Mapping[str, Any]) -> str:
-    if "anyOf" in entry:
-        return " or ".join(filter(None, map(_bounds, entry["anyOf"])))
-    if "const" in entry:
-        return as_text(entry["const"])
-    if entry.get("type") == "array":
-        return "a list"
-    words = []
-    for key, word in (
-        ("minimum", "from"),
-        ("exclusiveMinimum", "above"),
-        ("maximum", "to"),
-        ("exclusiveMaximum", "below"),
-    ):
-        if key in entry:
-            words.append(f"{word} {as_text(entry[key])}")
-    return " ".join(words)
-
-
-def _label(path: str, *, alone: bool) -> str:
-    """The field's name in words; one that stands apart from its block says which block it belongs to."""
-    *blocks, name = path.split(".")
-    words = " ".join([*blocks, name] if alone else [name]).replace("_", " ").split()
-    spelled = " ".join(_WORDS.get(word, word) for word in words).split()
-    return " ".join(spelled).capitalize()
-
-
-def _group_title(name: str) -> str:
-    return "Basics" if name == MAIN else name.replace("_", " ").capitalize()
+    return [Setting(**vars(spec), value=spec.default) for spec in setting_specs(method)]
 
 
 def _posted(setting: Setting, posted: QueryDict) -> Any:

@@ -67,7 +67,7 @@ CHARTS = (
         "reward",
         "Good answers should rise and bad ones fall. When both fall, raise beta.",
     ),
-    ChartSpec("Loss", ("loss", "eval/loss"), "", "Starts at 0.69, which is chance, and falls."),
+    ChartSpec("Loss", ("loss", "eval/loss"), "nats per answer", "Starts at 0.69, which is chance, and falls."),
     ChartSpec(
         "Shift",
         ("delta",),
@@ -86,6 +86,16 @@ METHOD = Method(
     summary="Trains the model as a classifier of good and bad single answers.",
     when="You have ratings of single answers and KTO drifts or is unsteady.",
     paper=Paper("Binary Classifier Optimization for Large Language Model Alignment", "2404.04656"),
+    objective="Minimises the cross-entropy of a classifier of good and bad answers whose logit is the answer's reward "
+    "under the model, less a running mean δ of all rewards.",
+    formula="L = -log σ(r - δ) for good answers\nL = -log σ(δ - r) for bad ones\nr = beta · log(π(y|x) / π_ref(y|x))",
+    watch=(
+        "The shift δ: it should come to rest between the rewards of both kinds. One that drifts on moves with answers "
+        "that all grow less likely.",
+        "Good and bad answers of different prompts: the classifier may tell the prompts apart instead. Rate both kinds "
+        "of answers to each.",
+        "Rewards of both kinds that fall: raise beta or lower the learning rate.",
+    ),
     formats=FORMATS,
     config=BcoConfig,
     run=run,

@@ -8,7 +8,14 @@ from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm, preset
-from polm_core.methods.alignment.preference import GRADIENT_NORM, LOG_PROBABILITIES, PreferenceConfig
+from polm_core.methods.alignment.preference import (
+    ACCURACY_FIRST,
+    BOTH_FALL,
+    GRADIENT_NORM,
+    LOG_PROBABILITIES,
+    LONGER,
+    PreferenceConfig,
+)
 from polm_core.training.encoding import as_pairs
 from polm_core.training.preferences import hand_over, needed, pair_columns, usable
 
@@ -83,34 +90,23 @@ def run(config: CpoConfig, context: RunContext) -> dict[str, float]:
     return train(trainer, context, config, split)
 
 
-CHARTS = (
-    ChartSpec(
-        "Preference accuracy",
-        ("rewards/accuracies", "eval/rewards/accuracies"),
-        "share of pairs",
-        "Share of pairs whose chosen answer is the likelier one. It should rise on held-out pairs.",
-    ),
-    ChartSpec(
-        "Reward margin",
-        ("rewards/margins", "eval/rewards/margins"),
-        "reward",
-        "Beta times the difference in log-probability. It should rise on both and then level off.",
-    ),
-    ChartSpec(
-        "Loss",
-        ("loss", "eval/loss", "nll_loss", "eval/nll_loss"),
-        "",
-        "All of it, and the part that learns to write the chosen answer (0 when its weight is 0). Both should fall.",
-    ),
-    ChartSpec(
-        "Rewards",
-        ("rewards/chosen", "rewards/rejected", "eval/rewards/chosen", "eval/rewards/rejected"),
-        "reward",
-        "Rejected should fall. When chosen falls with it, give learning to write it more weight.",
-    ),
-    LOG_PROBABILITIES,
-    GRADIENT_NORM,
+ACCURACY = ChartSpec(
+    "Preference accuracy",
+    ("rewards/accuracies", "eval/rewards/accuracies"),
+    "share of pairs",
+    "Share of pairs whose chosen answer is the likelier one. It should rise on held-out pairs.",
 )
+REWARDS = ChartSpec(
+    "Rewards",
+    ("rewards/chosen", "rewards/rejected", "eval/rewards/chosen", "eval/rewards/rejected"),
+    "reward",
+    "Rejected should fall. When chosen falls with it, give learning to write it more weight.",
+)
+
+
+def margin(how_to_read: str) -> ChartSpec:
+    return ChartSpec("Reward margin", ("rewards/margins", "eval/rewards/margins"), "reward", how_to_read)
+
 
 METHOD = Method(
     slug="cpo",
@@ -123,10 +119,30 @@ METHOD = Method(
         "Contrastive Preference Optimization: Pushing the Boundaries of LLM Performance in Machine Translation",
         "2401.08417",
     ),
+    objective="Minimises the logistic loss of the difference in log-probability plus nll_weight times the negative "
+    "log-likelihood of the chosen answer: DPO with a uniform reference, held up by imitation.",
+    formula="L = -log σ(beta · (log π(y_w|x) - log π(y_l|x))) - nll_weight · 1/|y_w| · log π(y_w|x)",
+    watch=(
+        BOTH_FALL,
+        "Length: log-probabilities are sums, so the shorter answer begins as the likelier one, whatever its quality.",
+        ACCURACY_FIRST,
+    ),
     formats=FORMATS,
     config=CpoConfig,
     run=run,
-    charts=CHARTS,
+    charts=(
+        ACCURACY,
+        margin("Beta times the difference in log-probability. It should rise on both and then level off."),
+        ChartSpec(
+            "Loss",
+            ("loss", "eval/loss", "nll_loss", "eval/nll_loss"),
+            "nats",
+            "All of it, and the part that learns to write the chosen answer. Both should fall.",
+        ),
+        REWARDS,
+        LOG_PROBABILITIES,
+        GRADIENT_NORM,
+    ),
     main_fields=("max_steps", "epochs", "batch_size", "learning_rate", "beta", "nll_weight", "adapter.type"),
 )
 
@@ -137,6 +153,24 @@ SIMPO = preset(
     summary="Makes preferred answers likelier per token, by a margin, without a reference.",
     when="DPO makes answers longer and longer, or there is no memory for a reference.",
     paper=Paper("SimPO: Simple Preference Optimization with a Reference-Free Reward", "2405.14734"),
+    objective="Minimises the logistic loss of the difference in mean log-probability per token, which has to exceed "
+    "the margin: what is trained is what decides while writing, and there is no reference.",
+    formula="L = -log σ(beta · (log π(y_w|x) / |y_w| - log π(y_l|x) / |y_l|) - margin)",
+    watch=(
+        BOTH_FALL,
+        "The learning rate: without a reference nothing holds the model. Above 1e-6 in full training it often breaks.",
+        LONGER,
+    ),
+    charts=(
+        ACCURACY,
+        margin("Beta times the difference in log-probability per token. It should rise past the setting margin."),
+        ChartSpec(
+            "Loss", ("loss", "eval/loss"), "nats per pair", "Starts above 0.69 by about half the margin, and falls."
+        ),
+        REWARDS,
+        LOG_PROBABILITIES,
+        GRADIENT_NORM,
+    ),
     defaults={"loss": "simpo", "beta": 2.0, "nll_weight": 0.0, "margin": 1.0},
     main_fields=("max_steps", "epochs", "batch_size", "learning_rate", "beta", "margin", "adapter.type"),
 )

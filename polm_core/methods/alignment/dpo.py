@@ -10,7 +10,14 @@ from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
-from polm_core.methods.alignment.preference import GRADIENT_NORM, LOG_PROBABILITIES, PreferenceConfig
+from polm_core.methods.alignment.preference import (
+    ACCURACY_FIRST,
+    BOTH_FALL,
+    GRADIENT_NORM,
+    LOG_PROBABILITIES,
+    LONGER,
+    PreferenceConfig,
+)
 from polm_core.training.encoding import as_pairs
 from polm_core.training.preferences import needed, no_room, reference, usable
 from polm_core.training.rows import Row
@@ -169,29 +176,31 @@ def _check_left(train_set: Any, rows: int, config: DpoConfig) -> None:
         logger.warning("%d of %d pairs have too long a prompt and are left out.", rows - len(train_set), rows)
 
 
-CHARTS = (
-    ChartSpec(
-        "Reward margin",
-        ("rewards/margins", "eval/rewards/margins"),
-        "reward",
-        "How much more the model prefers the chosen answer than it did at the start. It should rise on both.",
-    ),
-    ChartSpec(
-        "Reward accuracy",
-        ("rewards/accuracies", "eval/rewards/accuracies"),
-        "share of pairs",
-        "Share of pairs whose chosen answer is preferred. 0.5 is chance; on held-out pairs it is what was learned.",
-    ),
-    ChartSpec(
-        "Rewards",
-        ("rewards/chosen", "rewards/rejected", "eval/rewards/chosen", "eval/rewards/rejected"),
-        "reward",
-        "Rejected should fall. When chosen falls with it, the model moves away from both: raise beta.",
-    ),
-    ChartSpec("Loss", ("loss", "eval/loss"), "", "Starts at 0.69 for DPO, which is chance, and falls."),
-    LOG_PROBABILITIES,
-    GRADIENT_NORM,
+REWARD_MARGIN = ChartSpec(
+    "Reward margin",
+    ("rewards/margins", "eval/rewards/margins"),
+    "reward",
+    "How much more the model prefers the chosen answer than it did at the start. It should rise on both.",
 )
+REWARD_ACCURACY = ChartSpec(
+    "Reward accuracy",
+    ("rewards/accuracies", "eval/rewards/accuracies"),
+    "share of pairs",
+    "Share of pairs whose chosen answer is preferred. 0.5 is chance; on held-out pairs it is what was learned.",
+)
+REWARDS = ChartSpec(
+    "Rewards",
+    ("rewards/chosen", "rewards/rejected", "eval/rewards/chosen", "eval/rewards/rejected"),
+    "reward",
+    "Rejected should fall. When chosen falls with it, the model moves away from both: raise beta.",
+)
+
+
+def charts(how_to_read_the_loss: str) -> tuple[ChartSpec, ...]:
+    """The charts of every relative of DPO: they differ in what their losses mean."""
+    loss = ChartSpec("Loss", ("loss", "eval/loss"), "loss per pair", how_to_read_the_loss)
+    return REWARD_MARGIN, REWARD_ACCURACY, REWARDS, loss, LOG_PROBABILITIES, GRADIENT_NORM
+
 
 METHOD = Method(
     slug="dpo",
@@ -201,9 +210,13 @@ METHOD = Method(
     summary="Makes preferred answers likelier than rejected ones, without a reward model.",
     when="You have pairs of a better and a worse answer. The usual first choice for preferences.",
     paper=Paper("Direct Preference Optimization: Your Language Model is Secretly a Reward Model", "2305.18290"),
+    objective="Minimises the logistic loss of preferring the chosen answer, where an answer's reward is how much "
+    "likelier it became than under the reference: the optimum of RLHF under a KL penalty, without its two stages.",
+    formula="L = -log σ(beta · h)\nh = log(π(y_w|x) / π_ref(y_w|x)) - log(π(y_l|x) / π_ref(y_l|x))",
+    watch=(BOTH_FALL, ACCURACY_FIRST, LONGER),
     formats=FORMATS,
     config=DpoConfig,
     run=run,
-    charts=CHARTS,
+    charts=charts("Starts at 0.69, which is chance, and falls. Held-out loss that rises again means memorised pairs."),
     main_fields=("max_steps", "epochs", "batch_size", "learning_rate", "beta", "loss", "adapter.type"),
 )

@@ -102,12 +102,13 @@ CHARTS = (
         "reward",
         "Good answers should rise and bad ones fall. When both fall, raise the weight of the good ones or beta.",
     ),
-    ChartSpec("Loss", ("loss", "eval/loss"), "", "Starts at 0.5, which is chance, and falls."),
+    ChartSpec("Loss", ("loss", "eval/loss"), "loss per answer", "Starts at 0.5, which is chance, and falls."),
     ChartSpec(
         "Divergence",
         ("kl", "eval/kl"),
-        "nats",
+        "nats per answer",
         "How far the model is from where it started. Steep growth means it forgets: raise beta.",
+        bound=10.0,
     ),
     LOG_PROBABILITIES,
     GRADIENT_NORM,
@@ -121,6 +122,18 @@ METHOD = Method(
     summary="Learns from single answers with a thumbs up or down.",
     when="You have ratings of single answers, not pairs; they may be uneven in number.",
     paper=Paper("KTO: Model Alignment as Prospect Theoretic Optimization", "2402.01306"),
+    objective="Maximises the value of each answer as prospect theory has it: gains and losses against a reference "
+    "point z both level off, and may weigh differently. z is how far the model is from the reference on the batch's "
+    "prompts.",
+    formula="L = good_weight · (1 - σ(beta · (h - z))) for good answers\nL = bad_weight · (1 - σ(beta · (z - h))) for "
+    "bad ones\n"
+    "h = log(π(y|x) / π_ref(y|x))\n"
+    "z = KL(π ‖ π_ref)",
+    watch=(
+        "Uneven ratings: bring good_weight times the good rows within 1 to 4/3 of bad_weight times the bad ones.",
+        "Rewards of both kinds that fall: raise good_weight or beta, or lower the learning rate.",
+        "Small batches: z is their mean, and noisy below 8 rows.",
+    ),
     formats=FORMATS,
     config=KtoConfig,
     run=run,

@@ -12,15 +12,26 @@ REWARD = ChartSpec(
 REWARD_PARTS = ChartSpec(
     "Parts of the reward",
     tuple(f"reward/{name}" for name in REWARD_NAMES),
-    "",
+    "reward",
     "Each reward on its own, before its weight. One that falls while the sum rises is being traded away.",
 )
 REWARD_SPREAD = ChartSpec(
     "Spread",
-    ("reward_std", "frac_reward_zero_std", "reward/reward_model/not_judged", "reward/judge/not_judged"),
-    "",
-    "How much rewards differ, and the share of prompts whose answers all get the same. At 1 there is nothing to learn. "
-    "Also the share of answers that a model could not judge, which should stay near 0.",
+    ("reward_std",),
+    "reward",
+    "How much the rewards of a step differ. Near 0 no answer is better than another.",
+)
+NO_SIGNAL = ChartSpec(
+    "Prompts without signal",
+    ("frac_reward_zero_std",),
+    "share of prompts",
+    "Prompts whose answers all get the same reward. At 1 there is nothing to learn.",
+)
+NOT_JUDGED = ChartSpec(
+    "Not judged",
+    ("reward/reward_model/not_judged", "reward/judge/not_judged"),
+    "share of answers",
+    "Answers that a model could not judge, which count by their other rewards alone. It should stay near 0.",
 )
 COMPLETIONS = ChartSpec(
     "Length of the answers",
@@ -31,6 +42,14 @@ COMPLETIONS = ChartSpec(
 ENTROPY = ChartSpec(
     "Entropy",
     ("entropy",),
-    "nats",
+    "nats per token",
     "How varied the answers are. Near 0 they are all alike, and nothing more is found out.",
+)
+
+HACKED = (
+    "A reward that rises while answers get worse: it is being gamed. Read the samples, and add a reward that notices."
+)
+NO_PROGRESS = (
+    "Prompts without signal: all answers right or all wrong teach nothing. Take prompts that the model gets right "
+    "sometimes, raise the temperature, or draw more answers."
 )

@@ -4,7 +4,7 @@ from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
-from polm_core.methods.alignment.preference import GRADIENT_NORM, LOG_PROBABILITIES, PreferenceConfig
+from polm_core.methods.alignment.preference import ACCURACY_FIRST, GRADIENT_NORM, LOG_PROBABILITIES, PreferenceConfig
 from polm_core.training.encoding import as_pairs
 from polm_core.training.preferences import hand_over, needed, pair_columns, usable
 
@@ -84,6 +84,16 @@ METHOD = Method(
     summary="Learns to write the chosen answers and to avoid the rejected ones in one go, without a reference.",
     when="You have pairs and a model that was not fine-tuned before, or no memory for a reference.",
     paper=Paper("ORPO: Monolithic Preference Optimization without Reference Model", "2403.07691"),
+    objective="Minimises the negative log-likelihood of the chosen answer plus beta times the logistic loss of the "
+    "odds ratio: imitation and preference in one stage, without a reference.",
+    formula="L = -log P(y_w|x) - beta · log σ(log odds(y_w|x) - log odds(y_l|x))\nodds = P / (1-P)\n"
+    "log P(y|x) = 1/|y| · log π(y|x)",
+    watch=(
+        "The share of the two terms: while the loss of writing dominates, the log odds ratio hardly rises. Raise beta.",
+        "Rejected answers that grow likelier too: they share words with the chosen ones. The ratio is what has to "
+        "rise.",
+        ACCURACY_FIRST,
+    ),
     formats=FORMATS,
     config=OrpoConfig,
     run=run,

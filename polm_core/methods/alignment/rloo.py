@@ -6,7 +6,17 @@ from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
-from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, REWARD, REWARD_PARTS, REWARD_SPREAD
+from polm_core.methods.alignment.online import (
+    COMPLETIONS,
+    ENTROPY,
+    HACKED,
+    NO_PROGRESS,
+    NO_SIGNAL,
+    NOT_JUDGED,
+    REWARD,
+    REWARD_PARTS,
+    REWARD_SPREAD,
+)
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.rewards.config import ROLLOUTS, OnlineConfig
 
@@ -75,6 +85,17 @@ METHOD = Method(
     paper=Paper(
         "Back to Basics: Revisiting REINFORCE-Style Optimization for Learning from Human Feedback in LLMs", "2402.14740"
     ),
+    objective="Maximises the expected reward less beta times the KL divergence from the reference, by REINFORCE: of "
+    "each answer's reward the mean of the other answers to its prompt is taken off, an unbiased baseline.",
+    formula="L = -A_i · log π(y_i|x)\nA_i = R_i - 1/(k-1) Σ_{j ≠ i} R_j\n"
+    "R = Σ_m weight_m · r_m(x, y) - beta · log(π(y|x) / π_ref(y|x))\n"
+    "k = num_generations",
+    watch=(
+        HACKED,
+        NO_PROGRESS,
+        "Divergence: rewards won far from the reference rarely mean better answers. Raise beta.",
+        "Answers that are cut off at max_completion_length: what comes after is never rewarded.",
+    ),
     formats=FORMATS,
     config=RlooConfig,
     run=run,
@@ -82,15 +103,18 @@ METHOD = Method(
         REWARD,
         REWARD_PARTS,
         REWARD_SPREAD,
+        NO_SIGNAL,
+        NOT_JUDGED,
         ChartSpec(
             "Divergence",
             ("kl", "eval/kl"),
             "nats per token",
             "How far the model is from where it started. Steep growth means it games the reward: raise beta.",
+            bound=1.0,
         ),
         COMPLETIONS,
         ENTROPY,
-        ChartSpec("Loss", ("loss",), "", "Swings around 0 and says nothing about progress: read the reward."),
+        ChartSpec("Loss", ("loss",), "reward", "Swings around 0 and says nothing about progress: read the reward."),
         GRADIENT_NORM,
     ),
     main_fields=(

@@ -152,9 +152,14 @@ CHARTS = (
         "share of tokens",
         "How often the likeliest token is the right one. It rises as the loss falls.",
     ),
-    ChartSpec("Entropy", ("entropy", "eval/entropy"), "nats", "How unsure the model is. Near 0 it repeats by heart."),
-    ChartSpec("Learning rate", ("learning_rate",), "", "The schedule: up in the warm-up, then down."),
-    ChartSpec("Gradient norm", ("grad_norm",), "", "Spikes mean a step too large: lower the learning rate."),
+    ChartSpec(
+        "Entropy",
+        ("entropy", "eval/entropy"),
+        "nats per token",
+        "How unsure the model is. Near 0 it repeats by heart.",
+    ),
+    ChartSpec("Learning rate", ("learning_rate",), "step size", "The schedule: up in the warm-up, then down."),
+    ChartSpec("Gradient norm", ("grad_norm",), "L2 norm", "Spikes mean a step too large: lower the learning rate."),
 )
 
 METHOD = Method(
@@ -165,6 +170,16 @@ METHOD = Method(
     summary="Trains the model to give the answers of your examples.",
     when="You have examples of good answers. The first step of nearly every recipe.",
     paper=Paper("Finetuned Language Models Are Zero-Shot Learners", "2109.01652"),
+    objective="Minimises the negative log-likelihood of the trained tokens T, each predicted from the true text before "
+    "it. `loss_on` chooses T; with the loss `dft` each term is weighed by the model's own probability of its token.",
+    formula="L = -1/|T| Σ_{t ∈ T} log π(y_t | x, y_{<t})",
+    watch=(
+        "Held-out loss that turns up while training loss falls: the rows are being memorised. Fewer epochs, a lower "
+        "learning rate, or more rows.",
+        "A loss that barely moves from the first step on: the learning rate is too low, or the model knew it all.",
+        "Answers that do not end: rows cut off at max_length hold no end of the turn. The preflight counts them.",
+        "What the model could do before: narrow data makes it forget. Mix in general rows, or train an adapter.",
+    ),
     formats=FORMATS,
     config=SftConfig,
     run=run,

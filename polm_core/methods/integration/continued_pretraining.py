@@ -32,6 +32,15 @@ METHOD = Method(
     summary="Trains on plain text, so that the model learns a domain's language and facts.",
     when="You have much text of a domain and no questions and answers. Fine-tune afterwards.",
     paper=Paper("Don't Stop Pretraining: Adapt Language Models to Domains and Tasks", "2004.10964"),
+    objective="Minimises the negative log-likelihood of every token of the text, as pretraining does.",
+    formula="L = -1/n Σ_{t ≤ n} log π(y_t | y_{<t})",
+    watch=(
+        "Loss on general text beside that of the domain: it rises as the model forgets. Mix in general text or lower "
+        "the learning rate.",
+        "A chat model loses its manners on raw text: train the base model, and fine-tune it afterwards.",
+        "A jump of the loss at the start: the learning rate climbs too fast. Give it a warm-up.",
+        "Near-duplicate texts: they are learned by heart, and the same text held out makes the held-out loss a lie.",
+    ),
     formats=FORMATS,
     config=ContinuedPretrainingConfig,
     run=run,

@@ -61,6 +61,19 @@ SHAPES = [
         {"messages": [user("Say 0!"), assistant("0!")]},
     ),
     Shape(
+        "parts of the responses API",
+        _many(
+            lambda n: {
+                "messages": [
+                    {"role": "user", "content": [{"type": "input_text", "text": f"Say {n}"}]},
+                    {"role": "assistant", "content": [{"type": "output_text", "text": f"{n}"}]},
+                ]
+            }
+        ),
+        Format.CONVERSATION,
+        {"messages": [user("Say 0"), assistant("0")]},
+    ),
+    Shape(
         "sharegpt with tools",
         _many(
             lambda n: {
@@ -93,6 +106,58 @@ SHAPES = [
                     "function": {"name": "weather", "description": "d", "parameters": {"type": "object"}},
                 }
             ],
+        },
+    ),
+    Shape(
+        "xlam function calls",
+        _many(
+            lambda n: {
+                "id": n,
+                "query": f"Weather in town {n}?",
+                "answers": f'[{{"name": "weather", "arguments": {{"town": {n}}}}}]',
+                "tools": '[{"name": "weather", "description": "d", "parameters": {"town": {"type": "int"}}}]',
+            }
+        ),
+        Format.CONVERSATION,
+        {
+            "messages": [
+                user("Weather in town 0?"),
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"town": 0}}}],
+                },
+            ],
+            "tools": [
+                {
+                    "type": "function",
+                    "function": {"name": "weather", "description": "d", "parameters": {"town": {"type": "int"}}},
+                }
+            ],
+        },
+    ),
+    Shape(
+        "openai messages with weights",
+        _many(
+            lambda n: {
+                "messages": [
+                    user(f"Count to {n}"),
+                    {"role": "assistant", "content": "No.", "weight": 0},
+                    user("Please."),
+                    {"role": "assistant", "content": f"{n}.", "weight": 1},
+                    user("Thanks."),
+                    {"role": "assistant", "content": "Bye.", "weight": 0},
+                ]
+            }
+        ),
+        Format.CONVERSATION,
+        {
+            "messages": [
+                user("Count to 0"),
+                {"role": "assistant", "content": "No.", "weight": 0},
+                user("Please."),
+                assistant("0."),
+            ]
         },
     ),
     Shape(
@@ -268,6 +333,16 @@ SHAPES = [
         ),
         Format.PREFERENCE,
         {"prompt": [user("Say 0")], "chosen": [assistant("0")], "rejected": [assistant("No")]},
+    ),
+    Shape(
+        "llama-factory pairs",
+        _many(lambda n: {"instruction": "Double it.", "input": f"{n}", "output": [f"It is {2 * n}.", "No idea."]}),
+        Format.PREFERENCE,
+        {
+            "prompt": [user("Double it.\n\n0")],
+            "chosen": [assistant("It is 0.")],
+            "rejected": [assistant("No idea.")],
+        },
     ),
     Shape(
         "pairs without prompt",
@@ -512,5 +587,52 @@ SHAPES = [
         _many(lambda n: {"problem": f"{n}?", "steps": ["First.", "Then."], "labels": [1, -1]}),
         Format.STEPWISE,
         {"prompt": "0?", "completions": ["First.", "Then."], "labels": [True, False]},
+    ),
+    Shape(
+        "prm800k",
+        _many(
+            lambda n: {
+                "labeler": "x",
+                "question": {"problem": f"{n}?", "ground_truth_answer": f"{n}"},
+                "label": {
+                    "steps": [
+                        {
+                            "completions": [{"text": "Hm.", "rating": 0}, {"text": "First.", "rating": 1}],
+                            "human_completion": None,
+                            "chosen_completion": 1,
+                        },
+                        {
+                            "completions": [{"text": "Or.", "rating": -1}],
+                            "human_completion": {"text": "Then.", "rating": None},
+                            "chosen_completion": None,
+                        },
+                        {
+                            "completions": [{"text": "So.", "rating": 1}, {"text": "Wrong.", "rating": -1}],
+                            "human_completion": None,
+                            "chosen_completion": None,
+                        },
+                    ],
+                    "finish_reason": "found_error",
+                },
+            }
+        ),
+        Format.STEPWISE,
+        {"prompt": "0?", "completions": ["First.", "Then.", "Wrong."], "labels": [True, True, False]},
+    ),
+    Shape(
+        "math-shepherd",
+        _many(
+            lambda n: {
+                "input": f"What is {n} + 1? Step 1: Add 1 to {n}. ки\nStep 2: The answer is: 9 ки",
+                "label": f"What is {n} + 1? Step 1: Add 1 to {n}. +\nStep 2: The answer is: 9 -",
+                "task": "MATH",
+            }
+        ),
+        Format.STEPWISE,
+        {
+            "prompt": "What is 0 + 1?",
+            "completions": ["Step 1: Add 1 to 0.", "Step 2: The answer is: 9"],
+            "labels": [True, False],
+        },
     ),
 ]

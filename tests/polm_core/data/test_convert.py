@@ -12,6 +12,8 @@ PAIR = {"prompt": [user("2 + 3?")], "chosen": [assistant("5.")], "rejected": [as
 GOOD = {"prompt": "2 + 3 =", "completion": " 5", "label": True}
 TALK = {"messages": [user("Hi"), assistant("Hello"), user("2 + 3?"), assistant("5.")]}
 
+STEPS = {"prompt": "2 + 3?", "completions": ["Count.", "From 2. ", "It is 5."], "labels": [True, True, True]}
+
 
 def answer(text: str, solution: str | None = None) -> dict[str, Any]:
     row = {"prompt": "2 + 3?", "answer": text}
@@ -62,6 +64,19 @@ def answer(text: str, solution: str | None = None) -> dict[str, Any]:
         (Format.CONVERSATION, Format.PROMPT, TALK, [{"prompt": TALK["messages"][:3]}]),
         (Format.CONVERSATION, Format.PROMPT, TALK | {"tools": [{}]}, []),
         (Format.CONVERSATION, Format.CONVERSATION, TALK, [TALK]),
+        (
+            Format.STEPWISE,
+            Format.RATING,
+            STEPS,
+            [{"prompt": [user("2 + 3?")], "completion": [assistant("Count.\nFrom 2. It is 5.")], "label": True}],
+        ),
+        (Format.STEPWISE, Format.CONVERSATION, STEPS | {"labels": [True, False, True]}, []),
+        (
+            Format.STEPWISE,
+            Format.CONVERSATION,
+            STEPS,
+            [{"messages": [user("2 + 3?"), assistant("Count.\nFrom 2. It is 5.")]}],
+        ),
     ],
 )
 def test_rows_become_what_the_other_format_asks_for(
@@ -70,11 +85,51 @@ def test_rows_become_what_the_other_format_asks_for(
     assert list(convert_rows([row], source, target)) == expected
 
 
+def rated(prompt: str, answer: str, label: bool) -> dict[str, Any]:
+    return {"prompt": [user(prompt)], "completion": [assistant(answer)], "label": label}
+
+
+def test_ratings_become_pairs_where_a_prompt_has_both() -> None:
+    rows = [
+        rated("a", "good", True),
+        rated("b", "good alone", True),
+        rated("a", "bad", False),
+        rated("c", "same", True),
+        rated("a", "worse", False),
+        rated("c", "same", False),
+        rated("a", "better", True),
+        rated("a", "worst, one too many", False),
+    ]
+
+    pairs = list(convert_rows(rows, Format.RATING, Format.PREFERENCE))
+
+    assert [(one["chosen"][0]["content"], one["rejected"][0]["content"]) for one in pairs] == [
+        ("good", "bad"),
+        ("better", "worse"),
+    ]
+    assert all(one["prompt"] == [user("a")] for one in pairs)
+
+
+# Rows of both labels, all steps right in one of two, a prompt with a good and a bad answer.
+SOURCES: dict[Format, list[dict[str, Any]]] = {
+    Format.RATING: [rated("a", "good", True), rated("a", "bad", False)],
+    Format.STEPWISE: [SPECS[Format.STEPWISE].example, {"prompt": "1 + 1?", "completions": ["2."], "labels": [True]}],
+}
+
+
 @pytest.mark.parametrize(("source", "target"), CONVERSIONS)
-def test_every_conversion_gives_the_columns_of_its_format(source: Format, target: Format) -> None:
-    converted = list(convert_rows([SPECS[source].example], source, target))
+def test_every_conversion_gives_the_columns_of_its_format_and_no_more_rows_than_it_says(
+    source: Format, target: Format
+) -> None:
+    rows = SOURCES.get(source, [SPECS[source].example])
+    labels = {str(good).lower(): sum(row.get("label") is good for row in rows) for good in (True, False)}
+    conversion = CONVERSIONS[source, target]
+
+    converted = list(convert_rows(rows, source, target))
 
     assert converted
+    most = conversion.most(len(rows), labels)
+    assert len(converted) == most if conversion.exact else len(converted) <= most
     for row in converted:
         assert set(SPECS[target].columns) <= set(row) <= {*SPECS[target].columns, *SPECS[target].optional}
 

@@ -91,6 +91,34 @@ def test_ratings_beyond_all_bounds_still_have_a_middle() -> None:
     assert found.mapping.options.label_threshold == pytest.approx(1.35e308)
 
 
+@pytest.mark.parametrize(
+    ("columns", "label", "format"),
+    [
+        (("prompt", "completion"), "label", Format.RATING),
+        (("prompt", "completion"), "rating", Format.RATING),
+        (("instruction", "output"), "rating", Format.RATING),
+        (("prompt", "completion"), "length", Format.PROMPT_COMPLETION),
+        (("prompt", "completion"), "score", Format.PROMPT_COMPLETION),
+    ],
+)
+def test_numbers_rate_an_answer_where_their_name_says_so(
+    columns: tuple[str, str], label: str, format: Format, prepare_bytes: Prepare, out: Path
+) -> None:
+    rows = [{columns[0]: f"{n}?", columns[1]: f"{n}.", label: 1 + n % 5} for n in range(10)]
+
+    report = prepare_bytes(jsonl(rows))
+
+    assert report.format == format, report.why
+    if format == Format.RATING:
+        assert [row["label"] for row in read_rows(out, 0, 5)] == [False, False, True, True, True]
+
+
+def test_a_rating_beside_conversations_leaves_them_conversations() -> None:
+    rows = [{"messages": [user("Hi"), assistant("Hello.")], "rating": n} for n in range(5)]
+
+    assert [one.format for one in detect(rows).candidates][:2] == [Format.CONVERSATION, Format.RATING]
+
+
 def test_other_readings_are_offered_as_alternatives() -> None:
     rows = [{"instruction": "Double.", "input": f"{n}", "output": f"{2 * n} it is"} for n in range(5)]
 

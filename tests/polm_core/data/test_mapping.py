@@ -353,3 +353,75 @@ def test_steps_that_cannot_be_used(steps: object, labels: object, rule: str) -> 
     columns = {"prompt": "prompt", "completions": "completions", "labels": "labels"}
 
     assert problem(row, Format.STEPWISE, columns).rule == rule
+
+
+def _step(*tries: tuple[str, int], chosen: int | None = None, written: object = None) -> dict[str, Any]:
+    found = [{"text": text, "rating": rating} for text, rating in tries]
+    return {"completions": found, "chosen_completion": chosen, "human_completion": written}
+
+
+@pytest.mark.parametrize(
+    ("steps", "labels", "threshold"),
+    [
+        ([_step(("a", 1), ("b", -1), chosen=0), _step(("c", 0), ("d", 1), chosen=0)], {"a": True, "c": False}, None),
+        ([_step(("a", 0), chosen=0)], {"a": True}, 0),
+        ([_step(("a", -1), written={"text": "b"}), _step(("c", -1), ("d", 1))], {"b": True, "c": False}, None),
+        ([_step(("a", 1), chosen=0), {"completions": None, "chosen_completion": None}], {"a": True}, None),
+        ([_step(("a", -1)), _step(("b", 1), chosen=0)], {"a": False}, None),
+    ],
+    ids=["chosen", "neutral taken as good", "written by a person", "given up", "ended by an error"],
+)
+def test_steps_follow_the_path_that_was_chosen(
+    steps: list[object], labels: dict[str, bool], threshold: float | None
+) -> None:
+    options = {} if threshold is None else {"label_threshold": threshold}
+
+    row = mapped({"q": "Why?", "s": steps}, Format.STEPWISE, {"prompt": "q", "tries": "s"}, **options)
+
+    assert dict(zip(row["completions"], row["labels"], strict=True)) == labels
+
+
+@pytest.mark.parametrize(
+    ("steps", "rule"),
+    [
+        ("some text", "tries.shape"),
+        ([], "tries.shape"),
+        ([_step(("a", 1), chosen=3)], "tries.shape"),
+        ([{"completions": [{"text": "a", "rating": None}], "chosen_completion": 0}], "label.unclear"),
+    ],
+)
+def test_tries_that_cannot_be_used(steps: object, rule: str) -> None:
+    assert problem({"q": "Why?", "s": steps}, Format.STEPWISE, {"prompt": "q", "tries": "s"}).rule == rule
+
+
+@pytest.mark.parametrize(
+    ("text", "marks", "rule"),
+    [
+        ("Why? Step 1: a ки", "Why? Step 1: b +", "marks.differ"),
+        ("Why? Step 1: a ки", "Why? Step 1: a ?", "marks.differ"),
+        ("Why? Step 1: a", "Why? Step 1: a", "marks.none"),
+        ("Step 1: a ки", "Step 1: a +", "marks.none"),
+        ("Why? So. ки", "Why? So. -", "marks.none"),
+    ],
+)
+def test_marked_steps_that_cannot_be_used(text: str, marks: str, rule: str) -> None:
+    found = problem({"a": text, "b": marks}, Format.STEPWISE, {"marked": "a", "marks": "b"})
+
+    assert found.rule == rule
+
+
+@pytest.mark.parametrize(
+    ("weights", "rule"),
+    [((0, 0), "messages.all-weights-0"), ((0.5, 1), "messages.weight"), (("no", 1), "messages.weight")],
+)
+def test_weights_that_leave_nothing_or_are_odd(weights: tuple[object, object], rule: str) -> None:
+    talk = [message for weight in weights for message in (user("Hi"), assistant("Ho") | {"weight": weight})]
+
+    assert problem({"messages": talk}, Format.CONVERSATION, {"messages": "messages"}).rule == rule
+
+
+@pytest.mark.parametrize(("calls", "rule"), [([], "calls.empty"), ([{"arguments": {}}], "messages.tool-call")])
+def test_calls_that_cannot_be_used(calls: object, rule: str) -> None:
+    row = {"q": "Weather?", "c": calls}
+
+    assert problem(row, Format.CONVERSATION, {"prompt": "q", "calls": "c"}).rule == rule

@@ -13,13 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from polm_core.data.limits import MB
 from polm_core.data.mapping import Mapping
-from polm_core.data.report import PrepareReport, Status, draft_of, read_progress, read_report
+from polm_core.data.report import PrepareJob, PrepareReport, Status, draft_of, read_progress, read_report
 from polm_core.data.rows import count_rows, read_rows
 from polm_core.errors import DataError
 from polm_core.formats import Format
+from polm_core.run_dir import sha256_of
 from tests.polm_core.data.conftest import Prepare, jsonl
 from tests.polm_core.data.shapes import assistant, user
 
@@ -250,3 +252,51 @@ def test_what_the_web_process_imports_pulls_in_no_heavy_library() -> None:
     )
 
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_rows_of_one_format_become_rows_of_another(tmp_path: Path, out: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_bytes(jsonl(PAIRS))
+
+    report = run(tmp_path, source, out, convert_from="preference", format="rating")
+
+    assert (report.status, report.format, report.rows_used) == (Status.READY, Format.RATING, 2 * len(PAIRS))
+    assert report.why == f"converted from {len(PAIRS)} rows of preference"
+    assert report.stats.labels == {"true": len(PAIRS), "false": len(PAIRS)}
+    assert report.sha256 == sha256_of(out / "rows.jsonl")
+    assert read_rows(out, 3, 1) == [{"prompt": "1?", "completion": "No.", "label": False}]
+
+
+def test_a_text_that_looks_like_messages_is_kept_as_text(prepare_bytes: Prepare, out: Path) -> None:
+    row = {"prompt": "Say it.", "completion": '[{"role": "user", "content": "it"}]'}
+
+    report = prepare_bytes(jsonl([row]), convert_from="prompt-completion", format="prompt-completion")
+
+    assert report.status == Status.READY
+    assert read_rows(out, 0, 2) == [row]
+
+
+def test_a_conversion_that_gives_no_row_says_what_it_takes(prepare_bytes: Prepare, out: Path) -> None:
+    rows = [{"prompt": "a", "completion": "b", "label": False}] * 3
+
+    report = prepare_bytes(jsonl(rows), convert_from="rating", format="prompt-completion")
+
+    assert report.status == Status.INVALID
+    assert report.error is not None
+    assert report.error["code"] == "data.nothing-converted"
+    assert report.error["message"] == (
+        "None of 3 rows gives one of the format prompt and completion, which takes: The good answers."
+    )
+    assert not (out / "rows.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("job", "says"),
+    [
+        ({"convert_from": "text", "format": "preference"}, "rows of 'text' cannot become 'preference'"),
+        ({"convert_from": "rating"}, "needs a format to convert to"),
+    ],
+)
+def test_a_conversion_that_is_not_known_is_refused(job: dict[str, str], says: str, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=says):
+        PrepareJob(source=tmp_path, filename="rows.jsonl", out=tmp_path / "out", **job)

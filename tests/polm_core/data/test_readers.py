@@ -156,6 +156,26 @@ def test_a_single_object_is_one_row(tmp_path: Path) -> None:
     assert rows == [(1, row)]
 
 
+@pytest.mark.parametrize("name", ["data.jsonl", "data.json", "data", "data.jsonl.gz"])
+def test_objects_over_several_lines_follow_one_another(name: str, tmp_path: Path) -> None:
+    rows = [{"steps": [{"a": n}], "text": "}\n{"} for n in range(3)]
+    content = "\n".join(json.dumps(row, indent=2) for row in rows).encode()
+
+    facts, found = read(tmp_path / "data", gzipped(content) if name.endswith("gz") else content, name)
+
+    assert (facts.kind, facts.objects) == (FileKind.JSON, True)
+    assert found == numbered(rows)
+
+
+def test_one_object_over_several_lines_is_one_row_of_json_lines(tmp_path: Path) -> None:
+    row = {"data": [{"a": 1}, {"a": 2}], "text": "b"}
+    content = json.dumps(row, indent=1).encode()
+
+    assert read(tmp_path / "data", content, "data.jsonl")[1] == [(1, row)]
+    # Without that name it is an object around a list of rows.
+    assert read(tmp_path / "data", content, "data.json")[1] == numbered(row["data"])
+
+
 def test_parquet_values_of_all_types_come_as_plain_ones(tmp_path: Path) -> None:
     rows = [{"a": ["x", None], "b": {"c": 1, "d": None}, "e": b"\x00"}]
 

@@ -125,7 +125,9 @@ def test_a_file_that_cannot_be_used_as_it_is(
         (b'[{"text": "a"}, {"text": "b"}', "a.json", 2, "json.syntax", "but the file ends"),
         (b'{"data": [{"text": "a"}], 5: 1}', "a.json", 2, "json.syntax", "a key in double quotes"),
         (b'[{"text": "a"}]\n[{"text": "b"}]', "a.json", 2, "json.trailing", "Something follows the end"),
-        (b'{\n"text": "a"\n}\n{\n"text": "b"\n}', "a.json", 2, "json.trailing", "Something follows the end"),
+        (b'{\n"text": "a"\n}\n{\n"text": "b"\n} ]', "a.jsonl", 3, "json.trailing", "Something follows the end"),
+        (b'{\n"text": "a"\n}\n{\n"text": "b",\n}\n', "a.jsonl", 2, "json.syntax", "Row 2 is not valid JSON"),
+        (b'{"text": "a\n{"text": "b"}\n', "a.jsonl", 1, "json.syntax", "Row 1 is not valid JSON"),
         (b'[{"text": ' + b"[" * 100_000 + b"]" * 100_000 + b"}]", "a.json", 1, "row.too-deep", "nests too deep"),
         (
             lines_with(b'{"prompt": "%s"}\n' % (b"x" * 10 * MB), 5),

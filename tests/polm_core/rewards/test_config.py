@@ -92,7 +92,7 @@ def test_answers_to_a_prompt_divide_the_answers_of_a_step() -> None:
     where, message = problem(OnlineConfig, batch_size=6, num_generations=4)
     assert where == "num_generations"
     assert "processes, 6, not be 4, such as 2, 3, 6" in message
-    assert OnlineConfig(batch_size=2, gradient_accumulation_steps=4, num_generations=4).prompts_per_step == 2
+    assert OnlineConfig(batch_size=2, gradient_accumulation_steps=4, num_generations=4).prompts_per_rollout == 2
     where, message = problem(OnlineConfig, batch_size=1)
     assert "raise batch_size" in message
     # What is wrong with a size is said of that size alone.

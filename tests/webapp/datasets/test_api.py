@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
 
 from tests.support.api import ApiClient
 from tests.support.runs import make_run
 from tests.webapp.datasets import files
+from webapp import artifacts
 from webapp.accounts.models import Role, Team, User
 from webapp.datasets import selectors
 from webapp.datasets.models import Dataset, DatasetVersion
@@ -191,6 +193,28 @@ def test_large_rows_make_short_pages(
         seen += page["items"]
         offset = page["next_offset"]
     assert len(seen) == 10
+
+
+def test_rows_are_downloaded_as_one_file(
+    api: ApiClient, pages: Client, make_prepared: MakePrepared, make_dataset: Any
+) -> None:
+    version = make_prepared(files.preferences(30), name="Sums, again")
+    expected = api.get(f"/datasets/{version.dataset_id}/rows", {"limit": 100}).json()["items"]
+    for answer in (
+        api.get(f"/datasets/{version.dataset_id}/rows.jsonl"),
+        pages.get(f"/datasets/{version.dataset_id}/rows.jsonl?version=1"),
+    ):
+        content = answer.getvalue()
+        assert [json.loads(line) for line in content.splitlines()] == expected
+        assert int(answer.headers["Content-Length"]) == len(content) == version.bytes
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="sums-again-v1.jsonl"'
+    head = pages.head(f"/datasets/{version.dataset_id}/rows.jsonl")
+    assert (head.content, head.headers["Content-Length"]) == (b"", str(version.bytes))
+    assert api.get(f"/datasets/{version.dataset_id}/rows.jsonl", {"version": 2}).status_code == 404
+    waiting = make_dataset(files.preferences(5), name="waiting")
+    assert api.get(f"/datasets/{waiting.pk}/rows.jsonl").status_code == 409
+    artifacts.delete(version.rows_key)
+    assert api.get(f"/datasets/{version.dataset_id}/rows.jsonl").status_code == 404
 
 
 def test_preview_shows_what_a_mapping_would_make(api: ApiClient, make_prepared: MakePrepared) -> None:

@@ -50,6 +50,9 @@ def test_a_file_that_cannot_be_used_says_why(
     message = f"{found['error']['message']} {found['error']['advice']}"
     assert any(word in message for word in said.split("|")), message
     assert found["error"]["advice"]
+    (problem, *others) = found["problems"]
+    assert (problem["message"], problem["remedy"]) == (found["error"]["message"], found["error"]["advice"])
+    assert others == []
     version = DatasetVersion.objects.get()
     assert not any("rows" in str(path) for path in artifacts.local_folder(version_folder(version.pk)).iterdir())
 

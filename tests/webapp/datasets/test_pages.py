@@ -107,6 +107,22 @@ def test_a_dataset_at_work(pages: Client, make_dataset: Make) -> None:
             ),
             ["step 1, right", "step 2, wrong"],
         ),
+        (
+            files.jsonl(
+                [
+                    {
+                        "messages": [
+                            {"role": "user", "content": "Hi"},
+                            {"role": "assistant", "content": "No", "weight": 0},
+                            {"role": "user", "content": "Please"},
+                            {"role": "assistant", "content": "Hello", "weight": 1},
+                        ]
+                    }
+                ]
+                * 3
+            ),
+            ["assistant, not learned"],
+        ),
     ],
 )
 def test_rows_of_every_format(pages: Client, make_prepared: MakePrepared, content: bytes, words: list[str]) -> None:

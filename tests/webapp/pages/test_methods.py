@@ -9,8 +9,10 @@ import pytest
 from django.test import Client
 
 from polm_core import catalogue
+from polm_core.docs import symbols
 from polm_core.formats import SPECS
 from polm_core.method import PARADIGMS, Method
+from polm_core.settings import setting_specs
 from webapp.pages.methods import paradigms
 from webapp.pages.proofs import proof_of
 
@@ -38,13 +40,20 @@ def test_a_method_s_page_tells_what_when_data_settings_charts_and_paper(pages: C
     answer = pages.get(f"/methods/{method.slug}")
     assert answer.status_code == 200
     page = html.unescape(answer.content.decode())
-    said = [method.title, method.summary, method.when, method.paper.title, method.paper.url]
+    said = [method.title, method.summary, method.when, method.paper.title, method.paper.url, method.formula]
+    said += [text for part in (method.objective, *method.watch) for text in part.split("`")]
+    said += [meaning for _, meaning in symbols(method.formula)]
     said += [SPECS[format_].summary for format_ in method.formats]
-    said += [text for chart in method.charts for text in (chart.title, chart.how_to_read, *chart.keys)]
+    said += [kind for format_ in method.formats for kind in SPECS[format_].columns.values()]
+    said += [text for chart in method.charts for text in (chart.title, chart.reading, *chart.keys)]
+    said += [chart.unit for chart in method.charts]
     for text in said:
         assert text in page
-    for path in method.config_schema()["properties"]:
-        assert f">{path}" in page
+    shown = "".join(page.split())
+    for setting in setting_specs(method):
+        assert f">{setting.path}<" in page
+        for text in (setting.default_text, setting.unit, setting.allowed, setting.source):
+            assert "".join(text.split()) in shown, setting.path
     assert f"/runs/new?method={method.slug}" in page
 
 
@@ -60,7 +69,10 @@ def test_a_method_s_page_shows_what_was_measured(pages: Client, settings: Any, t
     page = pages.get("/methods/dpo").content.decode()
     for text in ("0.4321", "eval/rewards/margins", "a model of the test", "at least 0.2 more: it was"):
         assert text in page
-    assert "make proof METHOD=sft" in pages.get("/methods/sft").content.decode()
+    assert "Not measured yet" not in page
+    unmeasured = pages.get("/methods/sft").content.decode()
+    assert "Not measured yet" in unmeasured
+    assert "make proof METHOD=sft" in unmeasured
 
 
 def test_the_table_that_comes_with_the_product_can_be_read() -> None:

@@ -14,7 +14,7 @@ from webapp.accounts.models import Team, User
 from webapp.errors import Conflict, Invalid
 from webapp.registry.models import BaseModel, Checkpoint, ModelStatus
 from webapp.runs import services
-from webapp.runs.api import config_yaml
+from webapp.runs.config_files import config_yaml
 from webapp.runs.models import Preflight
 from workers.judges import judge_env
 from workers.supervisor import run_spec
@@ -49,7 +49,7 @@ def test_the_reward_model_is_frozen_with_the_run_and_reaches_its_process(
     assert spec.reward_model.name == "scores @ 20"
     assert (spec.reward_model.path / "model.safetensors").is_file()  # type: ignore[operator]
     assert spec.model.path != spec.reward_model.path
-    assert "reward_model:\n  path: ./scores @ 20" in config_yaml(run)
+    assert "reward_model:\n  path: ./scores-20" in config_yaml(run)
     assert services.run_clone(actor=actor, run=run).reward_model == run.reward_model
     plain = services.run_clone(actor=actor, run=run, changes={"rewards": {"math": 1, "reward_model": 0}})
     assert plain.reward_model is None
@@ -76,7 +76,7 @@ def test_so_is_the_model_that_judges(actor: Actor, body: dict[str, Any], scorer:
     assert spec.judge_model is not None
     assert spec.judge_model.name == "scores @ 20"
     assert spec.reward_model is None
-    assert "judge_model:\n  path: ./scores @ 20" in config_yaml(run)
+    assert "judge_model:\n  path: ./scores-20" in config_yaml(run)
     assert services.run_clone(actor=actor, run=run).judge_model == run.judge_model
     asks_elsewhere = {"rewards": {"judge_by": "endpoint"}}
     assert services.run_clone(actor=actor, run=run, changes=asks_elsewhere).judge_model is None

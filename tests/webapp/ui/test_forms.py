@@ -8,7 +8,8 @@ from django.template.loader import render_to_string
 
 from polm_core import catalogue
 from polm_core.method import Method
-from webapp.ui.forms import MethodForm, Setting, as_text, settings_of
+from polm_core.settings import as_text
+from webapp.ui.forms import MethodForm, Setting, settings_of
 
 every_method = pytest.mark.parametrize("method", catalogue.METHODS, ids=lambda method: method.slug)
 
@@ -137,6 +138,17 @@ def test_a_group_with_a_problem_is_open() -> None:
     assert [group.title for group in form.groups if group.is_open] == ["Optimiser"]
 
 
+def test_two_methods_on_a_page_keep_their_fields_apart() -> None:
+    sent = QueryDict("one.config.max_steps=5&two.config.max_steps=-1&one.config.adapter.type=lora")
+    one, two = (MethodForm(catalogue.get("sft"), posted=sent, prefix=f"{name}.config") for name in ("one", "two"))
+    assert one.changes == {"max_steps": 5, "adapter": {"type": "lora"}}
+    assert one.settings["adapter.r"].chooser == "one.config.adapter.type"
+    assert one.is_valid
+    assert two.settings["max_steps"].name == "two.config.max_steps"
+    assert two.settings["max_steps"].problems == ["must be at least 0, not -1"]
+    assert two.problems == []
+
+
 def test_problems_of_no_field_stand_above_the_form() -> None:
     form = MethodForm(catalogue.get("sft"))
     form.add_problems({"config.nonsense.deep": ["is not a setting"], "config.adapter": ["does not fit"]})
@@ -157,16 +169,16 @@ def test_what_is_typed_is_escaped() -> None:
 
 def test_fields_of_a_block_without_a_type_wait_for_it() -> None:
     settings = MethodForm(catalogue.get("sft")).settings
-    assert settings["adapter.r"].needs == "config.adapter.type"
-    assert settings["adapter.type"].needs == ""
-    assert settings["generation.temperature"].needs == ""
+    assert settings["adapter.r"].chooser == "config.adapter.type"
+    assert settings["adapter.type"].chooser == ""
+    assert settings["generation.temperature"].chooser == ""
 
 
 def test_options_of_a_reward_wait_for_its_weight() -> None:
     settings = MethodForm(catalogue.get("rloo")).settings
-    assert settings["rewards.regex_pattern"].needs == "config.rewards.regex"
-    assert settings["rewards.json_schema"].needs == "config.rewards.valid_json"
-    assert settings["rewards.regex"].needs == ""
+    assert settings["rewards.regex_pattern"].chooser == "config.rewards.regex"
+    assert settings["rewards.json_schema"].chooser == "config.rewards.valid_json"
+    assert settings["rewards.regex"].chooser == ""
 
 
 def test_rewards_are_filled_in_as_a_form() -> None:

@@ -150,6 +150,11 @@ def test_code_marks_escape_everything_else() -> None:
     assert studio.code_marks("one ` only <b>") == "one ` only &lt;b&gt;"
 
 
+def test_names_break_where_their_words_end_and_are_escaped() -> None:
+    assert studio.breakable("eval/mean_loss") == "eval/<wbr>mean_<wbr>loss"
+    assert studio.breakable("<b>_") == "&lt;b&gt;_<wbr>"
+
+
 @pytest.mark.parametrize(
     ("name", "letters"), [("Ada Lovelace", "AL"), ("max", "m"), ("Anna Maria Holm", "AH"), ("", "?")]
 )

@@ -16,12 +16,14 @@ from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.errors import Invalid, NotFound
+from webapp.metrics.health import advice_for
 from webapp.metrics.selectors import config_diff
 from webapp.pages.lists import back_to
 from webapp.pages.runs.figures import Headline, headline_charts, headlines, method_of
-from webapp.pages.runs.health import advice_for
 from webapp.pages.runs.inputs import storable
+from webapp.recipes.selectors import stages_of_runs
 from webapp.runs import selectors, services
+from webapp.runs.config_files import settings_in_order
 from webapp.runs.models import ACTIVE, FINISHED, Run, Status
 from webapp.runs.waiting import waiting_of
 
@@ -42,14 +44,21 @@ def run(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     if request.htmx:
         return render(request, "runs/_head.html", context)
     method = context["method"]
+    # A stage of a pipeline comes from the stage before, of another method: only a clone is held against its parent.
+    cloned_from = None if context["stage"] else found.parent
     context |= {
         "charts": method.charts if method else (),
         "has_metrics": found.series.exists(),
-        "config_yaml": yaml.safe_dump(found.config, sort_keys=False, allow_unicode=True),
-        "changed_from": "parent" if found.parent else "defaults",
-        "differences": _differences(found, method),
-        "children": found.children.order_by("-id")[:RELATIVES],
+        "config_yaml": yaml.safe_dump(
+            settings_in_order(found.method, found.config), sort_keys=False, allow_unicode=True
+        ),
+        "changed_from": "parent" if cloned_from else "defaults",
+        "differences": _differences(found, cloned_from, method),
+        "children": found.children.filter(stage_run=None).order_by("-id")[:RELATIVES],
         "successors": Run.objects.filter(model__checkpoint__run_checkpoint__run=found, team=found.team_id)[:RELATIVES],
+        "made": found.run_datasets.select_related("version__dataset")
+        .defer("version__report")
+        .order_by("-id")[:RELATIVES],
         "newest": found.run_checkpoints.select_related("checkpoint").order_by("-step")[:RELATIVES],
     }
     return render(request, "runs/run.html", context)
@@ -73,6 +82,7 @@ def _head(request: StudioRequest, run: Run) -> dict[str, Any]:
         "may_delete": may_act and run.status in (*FINISHED, Status.PAUSED, Status.QUEUED),
         "waiting": waiting_of(run) if run.status == Status.QUEUED else None,
         "advice": advice_for(run),
+        "stage": stages_of_runs([run.pk]).get(run.pk),
     }
 
 
@@ -129,7 +139,7 @@ def _headlines(run: Run, method: Method | None) -> list[tuple[Headline, int | No
     return [(headline, steps.get(headline.held_out_key)) for headline in found if headline.is_known]
 
 
-def _differences(run: Run, method: Method | None) -> dict[str, list[Any]]:
+def _differences(run: Run, cloned_from: Run | None, method: Method | None) -> dict[str, list[Any]]:
     """What the run does differently from the one it was cloned from, else from its method's defaults."""
     as_usual = Run(
         method=run.method,
@@ -138,4 +148,4 @@ def _differences(run: Run, method: Method | None) -> dict[str, list[Any]]:
         eval_dataset_version=run.eval_dataset_version,
         config=method.default_config() if method else run.config,
     )
-    return config_diff([run.parent or as_usual, run])
+    return config_diff([cloned_from or as_usual, run])

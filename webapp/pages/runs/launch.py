@@ -10,32 +10,35 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from polm_core import catalogue
-from polm_core.data.convert import compatible
+from polm_core import catalogue, cookbook
 from polm_core.errors import ConfigError, PolmError
-from polm_core.formats import Format
 from polm_core.method import PARADIGMS, Method, Paradigm, ParadigmSpec, merged
 from webapp.accounts.access import Actor, requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
-from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
 from webapp.datasets.selectors import datasets_page
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.pages.runs import recipe
+from webapp.pages.runs.choices import (
+    DatasetChoice,
+    Source,
+    checkpoints_to_choose,
+    dataset_choice,
+    models_to_choose,
+    naming,
+    source_called,
+)
 from webapp.pages.runs.figures import method_of
 from webapp.pages.runs.inputs import storable, whole_number
 from webapp.pages.runs.preflight import ReportView
-from webapp.pages.runs.scorers import SCORERS, ScorerChoice, Source, pinned_lists, scorer_choices, with_chosen
+from webapp.pages.runs.scorers import SCORERS, ScorerChoice, pinned_lists, scorer_choices
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource, ModelStatus
-from webapp.registry.selectors import STARTER, checkpoints_visible, models_visible
+from webapp.registry.selectors import STARTER
 from webapp.runs import selectors, services
 from webapp.runs.models import Preflight, RewardList, Run
 from webapp.ui.forms import MethodForm
 
 DATASETS = 200
-MODELS = 100
-CHECKPOINTS = 50
-MAX_NAME = 200
 # A preflight that no worker has answered is asked for again by the page this many times, about a second apart.
 PREFLIGHT_TRIES = 60
 
@@ -47,16 +50,6 @@ class MethodGroup:
     paradigm: Paradigm
     spec: ParadigmSpec
     branches: dict[str, list[Method]]
-
-
-@dataclass(frozen=True)
-class DatasetChoice:
-    """A dataset in the picker; `reason` says why it cannot be picked, `note` how it would be used."""
-
-    dataset: Dataset
-    version: DatasetVersion
-    reason: str
-    note: str
 
 
 @dataclass
@@ -92,23 +85,16 @@ class LaunchForm:
 
     @cached_property
     def models(self) -> list[BaseModel]:
-        visible = models_visible(self.actor, self.actor.current_team.pk)
-        return with_chosen(visible.order_by("-source", "-id"), self.value("model"), MODELS)
+        return models_to_choose(self.actor, self.value("model"))
 
     @cached_property
     def checkpoints(self) -> list[Checkpoint]:
-        visible = checkpoints_visible(self.actor, self.actor.current_team.pk)
-        return with_chosen(visible.order_by("-id"), self.value("model"), CHECKPOINTS)
+        return checkpoints_to_choose(self.actor, self.value("model"))
 
     @cached_property
     def source(self) -> Source | None:
         """The model or checkpoint that is chosen."""
-        sources: list[Source] = [*self.models, *self.checkpoints]
-        for one in sources:
-            named = STARTER if isinstance(one, BaseModel) and one.source == ModelSource.STARTER else str(one.pk)
-            if named == self.value("model"):
-                return one
-        return None
+        return source_called(self.value("model"), self.models, self.checkpoints)
 
     @cached_property
     def scorers(self) -> list[ScorerChoice]:
@@ -141,7 +127,8 @@ class LaunchForm:
     @cached_property
     def datasets(self) -> list[DatasetChoice]:
         found, _ = datasets_page(actor=self.actor, team=self.actor.current_team, limit=DATASETS)
-        return [_choice(entry.dataset, entry.latest, self.method) for entry in found]
+        formats = self.method.formats if self.method else None
+        return [dataset_choice(entry.dataset, entry.latest, formats) for entry in found]
 
     @property
     def unfit(self) -> list[DatasetChoice]:
@@ -197,22 +184,7 @@ class LaunchForm:
 
     def naming(self) -> dict[str, Any]:
         """What the run is called and where it stands. Problems with it are noted beside their fields."""
-        if len(self.value("name")) > MAX_NAME:
-            self.fields["name"] = [f"must have at most {MAX_NAME} characters"]
-        priority = whole_number(self.value("priority"))
-        if priority is None or not -10 <= priority <= 10:
-            self.fields["priority"] = ["must be a whole number from -10 to 10"]
-        memory = whole_number(self.value("gpu_memory_gb") or "0")
-        if memory is None:
-            self.fields["gpu_memory_gb"] = ["must be a whole number of GB, or empty for any"]
-        return {
-            "name": self.value("name"),
-            "project": self.value("project") or None,
-            "tags": _words(self.value("tags")),
-            "priority": priority or 0,
-            "labels": _words(self.value("labels")),
-            "gpu_memory_gb": memory or 0,
-        }
+        return naming(self.value, self.fields)
 
     def refuse(self, error: PolmError) -> None:
         """Show an error of the services: beside the fields it names, and above the form."""
@@ -293,7 +265,12 @@ def _context(request: StudioRequest, form: LaunchForm) -> dict[str, Any]:
     body = {name: value for name, value in form.request().items() if value}
     url = request.build_absolute_uri(reverse("api:run_create"))
     api_call = recipe.api_call(url, body | naming)
-    return {"form": form, "api_call": api_call, "worker_labels": selectors.worker_labels()}
+    return {
+        "form": form,
+        "api_call": api_call,
+        "worker_labels": selectors.worker_labels(),
+        "recipes": cookbook.RECIPES,
+    }
 
 
 def _preflight(form: LaunchForm, asked: Preflight | None = None, tries: int = 0) -> dict[str, Any]:
@@ -394,16 +371,3 @@ def _run_to_clone(actor: Actor, pk: str) -> Run | None:
     except NotFound:
         return None
     return run if run.team_id == actor.current_team.pk else None
-
-
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _choice(dataset: Dataset, version: DatasetVersion, method: Method | None) -> DatasetChoice:
-    if version.status != VersionStatus.READY:
-        return DatasetChoice(dataset, version, f"it is {version.get_status_display().lower()}.", "")
-    if method is None:
-        return DatasetChoice(dataset, version, "", "")
-    fit = compatible(method.formats, Format(version.format))
-    return DatasetChoice(dataset, version, "" if fit.ok else fit.reason, fit.reason if fit.ok else "")

@@ -1,9 +1,7 @@
 """What hangs on a run's page: samples, the log, its settings as a file, checkpoints."""
 
-import re
 import uuid
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 
 from django.http import HttpResponse
 from django.shortcuts import render
@@ -13,25 +11,15 @@ from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.pages.runs import rollouts
+from webapp.pages.runs.differences import Piece, new_words
 from webapp.pages.runs.figures import headline_charts, headlines, method_of
 from webapp.runs import selectors
-from webapp.runs.api import config_yaml
+from webapp.runs.config_files import config_yaml
 from webapp.runs.models import Run, RunLog, RunSample
 
 SAMPLES = 30
 LOG_LINES = 1_000
 CHECKPOINTS = 200
-# Comparing words takes time that grows with the square of their number.
-MARKED_WORDS = 500
-ALIKE = 0.2
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A part of an answer; `is_new` when the answer before did not have it."""
-
-    text: str
-    is_new: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +35,7 @@ class Answer:
 
     @property
     def pieces(self) -> list[Piece]:
-        return _pieces(self.was, self.sample.completion.strip())
+        return new_words(self.was, self.sample.completion.strip())
 
     @property
     def figures(self) -> list[tuple[str, float]]:
@@ -63,13 +51,14 @@ def samples(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     With `show=rollouts`, the answers that the model learned from in one step.
     """
     found = selectors.run_get(request.actor, pk)
+    may_add = request.actor.holds(Role.MEMBER, found.team_id)
     if request.GET.get("show") == "rollouts":
         context = rollouts.at_step(found, request.GET.get("step", ""), request.GET.get("sort", ""))
-        return render(request, "runs/_rollouts.html", context)
+        return render(request, "runs/_rollouts.html", context | {"may_add": may_add})
     like = request.GET.get("like", "")
     if like.isdigit():
-        return render(request, "runs/_samples_of_prompt.html", _across_steps(found, int(like)))
-    return render(request, "runs/_samples.html", _at_step(found, request.GET.get("step", "")))
+        return render(request, "runs/_samples_of_prompt.html", _across_steps(found, int(like)) | {"may_add": may_add})
+    return render(request, "runs/_samples.html", _at_step(found, request.GET.get("step", "")) | {"may_add": may_add})
 
 
 def _at_step(run: Run, asked: str) -> dict[str, object]:
@@ -94,21 +83,6 @@ def _across_steps(run: Run, sample_id: int) -> dict[str, object]:
     said = list(selectors.run_samples(run).filter(prompt=one.prompt).order_by("step", "id")[:SAMPLES]) if one else []
     pairs = zip(said, [None, *said], strict=False)
     return {"run": run, "sample": one, "answers": [Answer(now, before) for now, before in pairs][::-1]}
-
-
-def _pieces(before: str, after: str) -> list[Piece]:
-    """`after` with the words marked that are not in `before`; unmarked where nearly all of it is new."""
-    old, new = re.split(r"(\s+)", before), re.split(r"(\s+)", after)
-    if not before or len(old) + len(new) > 2 * MARKED_WORDS:
-        return [Piece(after)]
-    matcher = SequenceMatcher(None, old, new, autojunk=False)
-    if matcher.ratio() < ALIKE:
-        return [Piece(after)]
-    return [
-        Piece("".join(new[start:end]), kind != "equal")
-        for kind, _, _, start, end in matcher.get_opcodes()
-        if end > start
-    ]
 
 
 @requires(Role.VIEWER)

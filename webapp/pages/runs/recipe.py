@@ -9,6 +9,7 @@ import yaml
 
 from webapp.datasets.models import DatasetVersion
 from webapp.registry.models import BaseModel, Checkpoint
+from webapp.runs.config_files import model_entry, rows_entry
 
 
 def config_file(
@@ -24,21 +25,16 @@ def config_file(
     """What `python -m polm_core run` takes; the model and the rows are to be put beside the file."""
     spec = {
         "method": method,
-        "model": _where(model),
-        **({"reward_model": _where(reward_model)} if reward_model is not None else {}),
-        **({"judge_model": _where(judge_model)} if judge_model is not None else {}),
-        "dataset": {"path": "./rows.jsonl", "format": rows.format},
+        "model": model_entry(model),
+        **({"reward_model": model_entry(reward_model)} if reward_model is not None else {}),
+        **({"judge_model": model_entry(judge_model)} if judge_model is not None else {}),
+        "dataset": rows_entry(rows),
     }
     if held_out is not None:
-        spec["eval_dataset"] = {"path": "./held-out.jsonl", "format": held_out.format}
+        spec["eval_dataset"] = rows_entry(held_out)
     if config:
         spec["config"] = dict(config)
     return str(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
-
-
-def _where(model: BaseModel | Checkpoint) -> dict[str, str]:
-    hub_id = model.hub_id if isinstance(model, BaseModel) else ""
-    return {"hub_id": hub_id} if hub_id else {"path": f"./{model.name}"}
 
 
 def api_call(url: str, body: Mapping[str, Any]) -> str:

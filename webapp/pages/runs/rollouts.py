@@ -7,9 +7,10 @@ from typing import Any
 from webapp.runs import selectors
 from webapp.runs.models import Run, RunSample
 
-# Of a step that logged more, the first are shown.
+# Of more the best are shown.
 SHOWN = 200
 SORTS = ("reward", "advantage")
+EVERY_STEP = "all"
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,6 @@ class Rollout:
         return self.sample.completion.strip()
 
     @property
-    def reward(self) -> float | None:
-        return _number(self.sample.data.get("reward"))
-
-    @property
-    def advantage(self) -> float | None:
-        return _number(self.sample.data.get("advantage"))
-
-    @property
     def parts(self) -> list[tuple[str, float | None]]:
         """Each reward before its weight; None for one that did not judge the answer."""
         parts = self.sample.data.get("rewards")
@@ -41,47 +34,56 @@ class Rollout:
 class Group:
     """The answers to one prompt of a step."""
 
+    step: int
     prompt: str
     reference: str
     answers: list[Rollout]
 
 
 def at_step(run: Run, asked: str, sort: str) -> dict[str, object]:
-    """One step's answers, by default the newest step's: those with the highest reward or advantage first."""
+    """One step's answers, by default the newest step's, or those of every step (`all`): the best first."""
     steps = selectors.sample_steps(run, rollouts=True)
     newest = steps[-1] if steps else None
+    everywhere = asked == EVERY_STEP
     step = int(asked) if asked.isdigit() and int(asked) in steps else newest
     sort = sort if sort in SORTS else SORTS[0]
-    shown = selectors.run_samples(run, step=step, rollouts=True)[:SHOWN] if step is not None else []
+    shown = selectors.rollouts_best_first(run, sort, step=None if everywhere else step)[:SHOWN] if steps else []
     return {
         "run": run,
         "steps": steps,
-        "step": step,
-        "follows": step == newest,
+        "step": None if everywhere else step,
+        "everywhere": everywhere,
+        "shown": SHOWN,
+        "follows": step == newest and not everywhere,
         "sorts": SORTS,
         "sort": sort,
-        "groups": _groups([Rollout(sample) for sample in _last(shown)], sort),
+        "groups": _groups([Rollout(sample) for sample in _last(shown)]),
     }
 
 
 def _last(samples: Iterable[RunSample]) -> Iterable[RunSample]:
     """Of answers with one place the newest: a run that went on from a checkpoint before this step wrote them twice."""
-    return {(one.data.get("group"), one.data.get("place", one.pk)): one for one in samples}.values()
+    ordered = list(samples)
+    newest: dict[tuple[object, ...], int] = {}
+    for one in ordered:
+        newest[_place(one)] = max(one.pk, newest.get(_place(one), 0))
+    return [one for one in ordered if newest[_place(one)] == one.pk]
 
 
-def _groups(answers: list[Rollout], sort: str) -> list[Group]:
-    ordered = sorted(answers, key=lambda answer: _rank(getattr(answer, sort)), reverse=True)
-    groups: dict[tuple[str, str], list[Rollout]] = {}
-    for answer in ordered:
-        groups.setdefault((str(answer.sample.data.get("group")), answer.sample.prompt), []).append(answer)
+def _place(sample: RunSample) -> tuple[object, ...]:
+    return sample.step, sample.data.get("group"), sample.data.get("place", sample.pk)
+
+
+def _groups(answers: Iterable[Rollout]) -> list[Group]:
+    """In the order of each one's first answer."""
+    groups: dict[tuple[int, str, str], list[Rollout]] = {}
+    for answer in answers:
+        sample = answer.sample
+        groups.setdefault((sample.step, str(sample.data.get("group")), sample.prompt), []).append(answer)
     return [
-        Group(prompt, str(found[0].sample.data.get("reference", "")), found) for (_, prompt), found in groups.items()
+        Group(step, prompt, str(found[0].sample.data.get("reference", "")), found)
+        for (step, _, prompt), found in groups.items()
     ]
-
-
-def _rank(value: float | None) -> float:
-    """What was not judged stands at the end."""
-    return float("-inf") if value is None else value
 
 
 def _number(value: Any) -> float | None:

@@ -1,29 +1,23 @@
 """The models that score answers, to be chosen where the rewards ask for them."""
 
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 
 from webapp.accounts.access import Actor
+from webapp.pages.runs.choices import CHECKPOINTS, MODELS, Source, with_chosen
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource
 from webapp.registry.selectors import checkpoints_visible, models_visible
 from webapp.runs.models import RewardList
 from webapp.runs.reward_lists import reward_lists_visible
 from webapp.runs.scoring import asks_for_judge_model, asks_for_reward_model
 
-MODELS = 100
-CHECKPOINTS = 50
 LISTS = 100
 # The method whose checkpoints score answers.
 REWARD_MODEL = "reward-model"
 SCORERS = ("reward_model", "judge_model")
-
-Source = BaseModel | Checkpoint
-M = TypeVar("M", bound=Model)
 
 
 @dataclass(frozen=True)
@@ -78,12 +72,3 @@ def pinned_lists(actor: Actor, chosen: str = "") -> list[RewardList]:
     """The newest reward lists of the team whose things the page shows, and the one that is chosen."""
     lists = reward_lists_visible(actor).filter(project__team=actor.current_team)
     return with_chosen(lists, chosen, LISTS)
-
-
-def with_chosen(query: QuerySet[M], chosen: str, limit: int) -> list[M]:
-    """The first of `query`, and the one with the id `chosen` though it stands further down."""
-    found = list(query[:limit])
-    if len(found) == limit and chosen not in {str(one.pk) for one in found}:
-        with suppress(ValueError):
-            found += query.filter(pk=uuid.UUID(chosen))
-    return found

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from webapp.pages.runs import detail, launch, listing, parts, queue
+from webapp.pages.runs import adding, comparing, detail, launch, listing, parts, queue
 
 urlpatterns = [
     path("", listing.runs, name="runs"),
@@ -15,6 +15,8 @@ urlpatterns = [
     path("<uuid:pk>/move", queue.move, name="run-move"),
     path("<uuid:pk>/delete", detail.delete, name="run-delete"),
     path("<uuid:pk>/samples", parts.samples, name="run-samples"),
+    path("<uuid:pk>/samples/compare", comparing.compare, name="run-samples-compare"),
+    path("<uuid:pk>/dataset", adding.dataset, name="run-dataset"),
     path("<uuid:pk>/log", parts.log, name="run-log"),
     path("<uuid:pk>/log.txt", parts.log_file, name="run-log-file"),
     path("<uuid:pk>/config.yaml", parts.config_file, name="run-config"),

@@ -9,11 +9,11 @@ from typing import Any
 
 from django import template
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import escape, format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from lucide.templatetags.lucide import lucide
 
-from webapp.ui.forms import as_text
+from polm_core.settings import as_text
 
 register = template.Library()
 
@@ -238,6 +238,12 @@ def code_marks(text: str) -> SafeString:
         return format_html("{}", text)
     marked = (format_html("<code>{}</code>", piece) if index % 2 else piece for index, piece in enumerate(pieces))
     return format_html_join("", "{}", ((piece,) for piece in marked))
+
+
+@register.filter
+def breakable(name: str) -> SafeString:
+    """A name such as `eval/mean_token_accuracy` that may be broken into lines where its words end."""
+    return mark_safe(escape(name).replace("_", "_<wbr>").replace("/", "/<wbr>"))  # noqa: S308 (it is escaped)
 
 
 @register.filter

@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
         ("accounts", "0001_initial"),
         ("datasets", "0001_initial"),
         ("registry", "0001_initial"),
-        ("runs", "0007_reward_lists"),
+        ("runs", "0008_reward_lists"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -113,7 +113,7 @@ def test_a_link_can_make_choices(pages: Client, choice: dict[str, str]) -> None:
 def test_a_link_to_a_checkpoint_far_down_the_list_still_chooses_it(
     pages: Client, team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webapp.pages.runs.launch.CHECKPOINTS", 1)
+    monkeypatch.setattr("webapp.pages.runs.choices.CHECKPOINTS", 1)
     old, _ = make_checkpoint(team, "old"), make_checkpoint(team, "new")
     shown = text(pages.get(f"/runs/new?model={old.pk}"))
     assert f'value="{old.pk}" selected' in shown
@@ -137,7 +137,7 @@ def test_a_reward_model_is_asked_for_once_its_score_has_a_weight(
     chosen["reward_model"] = str(scorer.pk)
     shown = post(pages, chosen)
     assert is_enabled(shown)
-    assert "reward_model:\n  path: ./scores" in shown
+    assert "reward_model:\n  path: ./base\n  adapter: ./scores" in shown
     assert launch(pages, chosen).status_code == 302
     run = Run.objects.get()
     assert run.reward_model is not None
@@ -161,7 +161,7 @@ def test_a_judge_is_asked_for_where_a_model_judges(
     assert str(writer.pk) in offered
     assert str(scorer.pk) not in offered
     chosen["judge_model"] = str(writer.pk)
-    assert "judge_model:\n  path: ./writes" in post(pages, chosen)
+    assert "judge_model:\n  path: ./base\n  adapter: ./writes" in post(pages, chosen)
     assert launch(pages, chosen).status_code == 302
     run = Run.objects.get()
     assert run.judge_model is not None
@@ -250,7 +250,7 @@ def test_the_choice_is_written_down_for_the_command_line_and_the_api(pages: Clie
     assert yaml.safe_load(_snippet(shown, "launch-yaml")) == {
         "method": "sft",
         "model": {"path": "./small"},
-        "dataset": {"path": "./rows.jsonl", "format": "conversation"},
+        "dataset": {"path": "./talks-v1.jsonl", "format": "conversation"},
         "config": {"max_steps": 9},
     }
     call = _snippet(shown, "launch-curl")

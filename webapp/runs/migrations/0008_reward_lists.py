@@ -11,7 +11,7 @@ import webapp.ids
 class Migration(migrations.Migration):
     dependencies = [
         ("registry", "0001_initial"),
-        ("runs", "0006_judge_model"),
+        ("runs", "0007_judge_model"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

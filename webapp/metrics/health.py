@@ -1,12 +1,14 @@
 """Advice on a run: rules that look at its curves and say what is the matter, what shows it and what to try."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from statistics import fmean, median
 
 from django.utils import timezone
 
+from polm_core import catalogue
+from polm_core.rewards.config import REWARD_NAMES
 from webapp.metrics import reading
 from webapp.metrics.models import MetricSeries
 from webapp.runs.leases import LEASE
@@ -23,15 +25,15 @@ RISE = 1.2
 REGAINED = 0.1
 SPIKE = 10.0
 UNLEARNED = 0.1
-# Nats of divergence from the reference, beyond which rewards stop meaning quality (Gao et al., arXiv 2210.10760).
-KL_BOUNDS = {"kl": 1.0, "objective/kl": 10.0}
 LONGER = 1.5
 FLAT = 0.1
+SAME = 0.9
 CLIPPED = 0.5
 COLLAPSED = 0.2
 UNJUDGED = 0.2
 DISK_FREE = 0.1
 
+REWARD_PARTS = tuple(f"reward/{name}" for name in REWARD_NAMES)
 WATCHED = (
     "loss",
     "eval/loss",
@@ -39,23 +41,27 @@ WATCHED = (
     "logps/chosen",
     "rewards/margins",
     "reward",
+    "eval/reward",
+    *REWARD_PARTS,
     "reward_std",
+    "frac_reward_zero_std",
+    "pairs/tied",
     "entropy",
     "completions/mean_length",
     "completions/clipped_ratio",
     "reward/judge/not_judged",
     "reward/reward_model/not_judged",
-    *KL_BOUNDS,
 )
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One finding: what is the matter, what shows it, what to try."""
+    """One finding: what is the matter, what shows it, what to try. `rule` names what found it."""
 
     title: str
     evidence: str
     remedy: str
+    rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,15 +97,19 @@ class Curve:
 
 @dataclass(frozen=True)
 class Signs:
-    """What the rules look at. `curves` holds those metrics of which at least one value is finite."""
+    """What the rules look at. `curves` holds those metrics of which at least one value is finite.
+
+    `bounds` are what the charts of the run's method say a metric should stay below.
+    """
 
     run: Run
     totals: Mapping[str, MetricSeries]
     curves: Mapping[str, Curve]
+    bounds: Mapping[str, float]
 
     @property
-    def learns_from_rewards(self) -> bool:
-        """The loss of such a run is 0 on average, however well it learns."""
+    def draws_answers(self) -> bool:
+        """Whether the run learns from answers that it writes: the loss of such a run says little about its progress."""
         return "reward" in self.totals
 
     def trend(self, key: str) -> Curve | None:
@@ -114,11 +124,13 @@ Rule = Callable[[Signs], Advice | None]
 def advice_for(run: Run) -> list[Advice]:
     """What the rules have to say about a run."""
     signs = _read(run)
-    return [advice for rule in RULES if (advice := rule(signs)) is not None]
+    found = ((name, rule(signs)) for name, rule in RULES.items())
+    return [replace(advice, rule=name) for name, advice in found if advice is not None]
 
 
 def _read(run: Run) -> Signs:
-    totals = {series.key: series for series in run.series.filter(key__in=WATCHED)}
+    bounds = _bounds(run.method)
+    totals = {series.key: series for series in run.series.filter(key__in={*WATCHED, *bounds})}
     windows = {key: window for key, one in totals.items() if (window := reading.window_of(one, BUCKETS))}
     columns = reading.read_windows(list(windows.values()))
     curves = {}
@@ -127,7 +139,12 @@ def _read(run: Run) -> Signs:
         known = found.count > 0
         if known.any():
             curves[key] = Curve(totals[key].count, found.mean[known].tolist(), found.max[known].tolist())
-    return Signs(run, totals, curves)
+    return Signs(run, totals, curves, bounds)
+
+
+def _bounds(slug: str) -> dict[str, float]:
+    charts = (chart for method in catalogue.METHODS if method.slug == slug for chart in method.charts)
+    return {key: chart.bound for chart in charts if chart.bound is not None for key in chart.keys}
 
 
 def _loss_not_finite(signs: Signs) -> Advice | None:
@@ -145,20 +162,32 @@ def _loss_not_finite(signs: Signs) -> Advice | None:
     )
 
 
+def _nothing_trained(signs: Signs) -> Advice | None:
+    loss = signs.totals.get("loss")
+    if loss is None or signs.draws_answers or loss.count < 3 or loss.not_finite or not loss.min == loss.max == 0:
+        return None
+    return Advice(
+        "No token is trained on",
+        f"the loss is 0 at all {loss.count:,} points, so nothing was learned from the first step on",
+        "Look at the first row in the preflight: raise max_length, or train on all tokens.",
+    )
+
+
 def _loss_zero(signs: Signs) -> Advice | None:
     loss = signs.totals.get("loss")
-    if loss is None or signs.learns_from_rewards or loss.count < 3 or loss.last != 0 or loss.min != 0:
+    if loss is None or signs.draws_answers or loss.count < 3 or loss.last != 0 or loss.min != 0 or not loss.max:
         return None
     return Advice(
         "The loss is exactly 0",
-        "nothing is being learned: most often no token of the rows is trained on",
-        "Look at the first row in the preflight: raise max_length, or train on all tokens.",
+        f"it was up to {loss.max:.4g} and is 0 at step {loss.last_step:,}, so nothing more is learned",
+        "The rows are learned by heart, or every pair is past its margin: stop, or take more rows. In fp16 small "
+        "losses become 0: train in bf16 or fp32.",
     )
 
 
 def _loss_rises(signs: Signs) -> Advice | None:
     loss = signs.trend("loss")
-    if loss is None or signs.learns_from_rewards or loss.best <= 0 or loss.now < RISE * loss.best:
+    if loss is None or signs.draws_answers or loss.best <= 0 or loss.now < RISE * loss.best:
         return None
     if loss.now - loss.best < REGAINED * (loss.start - loss.best):
         return None
@@ -186,19 +215,20 @@ def _gradient_spikes(signs: Signs) -> Advice | None:
 
 def _chosen_unlearned(signs: Signs) -> Advice | None:
     chosen, margin = signs.trend("logps/chosen"), signs.trend("rewards/margins")
-    if chosen is None or margin is None or margin.now <= margin.start:
+    if chosen is None or margin is None or signs.draws_answers or margin.now <= margin.start:
         return None
     if chosen.now > chosen.start - UNLEARNED * abs(chosen.start):
         return None
     return Advice(
         "The chosen answers become unlikely too",
-        f"log-probability from {chosen.start:.4g} to {chosen.now:.4g} while the margin rose to {margin.now:.4g}",
+        f"log-probability from {chosen.start:.4g} to {chosen.now:.4g} while the margin rose from {margin.start:.4g} to "
+        f"{margin.now:.4g}",
         "Raise beta, lower the learning rate, or add sft to the losses so that chosen answers stay likely.",
     )
 
 
 def _far_from_reference(signs: Signs) -> Advice | None:
-    for key, bound in KL_BOUNDS.items():
+    for key, bound in signs.bounds.items():
         curve = signs.curves.get(key)
         if curve is not None and curve.now > bound:
             return Advice(
@@ -239,26 +269,37 @@ def _not_judged(signs: Signs) -> Advice | None:
 
 
 def _no_signal(signs: Signs) -> Advice | None:
+    same = signs.trend("frac_reward_zero_std") or signs.trend("pairs/tied")
     spread = signs.trend("reward_std")
-    if spread is None or spread.now > 0 or _is_zero(signs.totals.get("reward")):
+    if _is_zero(signs.totals.get("reward")):
+        return None
+    if same is not None and same.now >= SAME:
+        evidence = f"at {same.now:.0%} of the prompts all answers get the same reward, so none is preferred"
+    elif spread is not None and spread.now == 0:
+        evidence = f"the standard deviation of the rewards went from {spread.start:.4g} to 0: no answer is preferred"
+    else:
         return None
     return Advice(
         "The rewards give no signal",
-        "every answer of a group gets the same reward, so no answer is preferred",
+        evidence,
         "Take prompts of other difficulty, raise the temperature or the group size, or grade rewards more finely.",
     )
 
 
 def _length_hacking(signs: Signs) -> Advice | None:
-    length, reward = signs.trend("completions/mean_length"), signs.trend("reward")
-    if length is None or reward is None or length.now < LONGER * length.start:
+    length = signs.trend("completions/mean_length")
+    parts = {key: part for key in REWARD_PARTS if (part := signs.trend(key))}
+    if not parts and (whole := signs.trend("reward")):
+        parts = {"reward": whole}
+    if length is None or not parts or length.now < LONGER * length.start:
         return None
-    if reward.now - reward.start > FLAT * reward.spread:
+    if any(part.now - part.start > FLAT * part.spread for part in parts.values()):
         return None
+    rewards = ", ".join(f"{key} from {part.start:.4g} to {part.now:.4g}" for key, part in parts.items())
     return Advice(
         "Answers grow longer and not better",
-        f"from {length.start:.4g} to {length.now:.4g} tokens, with the reward at {reward.now:.4g}",
-        "Put a length penalty among the rewards, or normalise the loss by length as dr-grpo does.",
+        f"from {length.start:.4g} to {length.now:.4g} tokens, with {rewards}",
+        "Put a length penalty among the rewards, or bound the answers with max_completion_length.",
     )
 
 
@@ -275,7 +316,7 @@ def _clipped(signs: Signs) -> Advice | None:
 
 def _entropy_collapse(signs: Signs) -> Advice | None:
     entropy = signs.trend("entropy")
-    if entropy is None or not signs.learns_from_rewards or entropy.now > COLLAPSED * entropy.start:
+    if entropy is None or not signs.draws_answers or entropy.now > COLLAPSED * entropy.start:
         return None
     return Advice(
         "The entropy has collapsed",
@@ -286,7 +327,7 @@ def _entropy_collapse(signs: Signs) -> Advice | None:
 
 def _held_out_worse(signs: Signs) -> Advice | None:
     loss = signs.curves.get("eval/loss")
-    if loss is None or len(loss.means) < 3:
+    if loss is None or signs.draws_answers or len(loss.means) < 3:
         return None
     first, best, last = loss.means[0], min(loss.means), loss.means[-1]
     if last > first:
@@ -299,6 +340,20 @@ def _held_out_worse(signs: Signs) -> Advice | None:
         title,
         evidence,
         "The training rows are learned by heart: stop earlier, lower the learning rate, or use more rows.",
+    )
+
+
+def _held_out_reward_worse(signs: Signs) -> Advice | None:
+    reward = signs.curves.get("eval/reward")
+    if reward is None or len(reward.means) < 3:
+        return None
+    first, last = reward.means[0], reward.means[-1]
+    if last >= first - FLAT * reward.spread:
+        return None
+    return Advice(
+        "The held-out reward is worse than at the start",
+        f"it was {first:.4g} and is {last:.4g} now",
+        "Lower the learning rate or raise beta; with few prompts, take more of them.",
     )
 
 
@@ -337,26 +392,28 @@ def _disk_full(signs: Signs) -> Advice | None:
         return None
     return Advice(
         "The worker's disk is almost full",
-        f"{free / total:.0%} of it is free",
+        f"{free / total:.0%} of its {total / 1e9:,.0f} GB are free",
         "Delete runs or checkpoints that nobody needs, or save less often: without room a checkpoint is lost.",
     )
 
 
-RULES: tuple[Rule, ...] = (
-    _loss_not_finite,
-    _loss_zero,
-    _loss_rises,
-    _held_out_worse,
-    _gradient_spikes,
-    _chosen_unlearned,
-    _far_from_reference,
-    _always_zero,
-    _not_judged,
-    _no_signal,
-    _length_hacking,
-    _clipped,
-    _entropy_collapse,
-    _silent,
-    _stalled,
-    _disk_full,
-)
+RULES: dict[str, Rule] = {
+    "loss_not_finite": _loss_not_finite,
+    "nothing_trained": _nothing_trained,
+    "loss_zero": _loss_zero,
+    "loss_rises": _loss_rises,
+    "held_out_worse": _held_out_worse,
+    "held_out_reward_worse": _held_out_reward_worse,
+    "gradient_spikes": _gradient_spikes,
+    "chosen_unlearned": _chosen_unlearned,
+    "far_from_reference": _far_from_reference,
+    "always_zero": _always_zero,
+    "not_judged": _not_judged,
+    "no_signal": _no_signal,
+    "length_hacking": _length_hacking,
+    "clipped": _clipped,
+    "entropy_collapse": _entropy_collapse,
+    "silent": _silent,
+    "stalled": _stalled,
+    "disk_full": _disk_full,
+}

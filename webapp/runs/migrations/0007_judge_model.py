@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("registry", "0001_initial"),
-        ("runs", "0005_rollouts"),
+        ("runs", "0006_answers"),
     ]
 
     operations = [

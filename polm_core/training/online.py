@@ -1,0 +1,64 @@
+"""The trainer of the methods that learn from their own answers by a loss of their own.
+
+trl's experimental trainers for PPO, online DPO, Nash-MD and XPO neither evaluate held-out prompts nor tell the parts of
+a reward. PPO's can neither be stopped nor resumed; with an adapter, those of Nash-MD and XPO have the model in training
+write the reference's answers. trl's RLOO has answers written, rewarded, compared with the reference and evaluated, and
+resumes exactly. So those methods have their answers from it, and put their own loss in place of its own.
+"""
+
+from typing import Any
+
+import torch
+from trl import RLOOTrainer
+
+from polm_core.training.rows import Row
+
+
+class OnlineTrainer(RLOOTrainer):
+    """RLOO's trainer, whose batches also hold what it sums up: the log-probability of each token of an answer under
+    the model that wrote it (`old_logps`) and under the reference (`reference_logps`, with a `beta`), and the weighted
+    reward of each answer (`rewards`, NaN where none was given)."""
+
+    _passes: list[torch.Tensor] | None = None
+
+    def _generate_and_score_completions(self, inputs: list[Row]) -> dict[str, Any]:
+        passes: list[torch.Tensor] = []
+        self._passes = passes
+        output = super()._generate_and_score_completions(inputs)
+        self._passes = None
+        old, *reference = passes
+        own = slice(self.accelerator.process_index * len(inputs), (self.accelerator.process_index + 1) * len(inputs))
+        output |= {"old_logps": old, "rewards": self.weighted(self.parts)[own]}
+        return output | ({"reference_logps": reference[0]} if reference else {})
+
+    def _get_per_token_logps_and_entropies(self, *inputs: Any, **more: Any) -> Any:
+        result = super()._get_per_token_logps_and_entropies(*inputs, **more)
+        if self._passes is not None:
+            self._passes.append(result[0])
+        return result
+
+    def _calculate_rewards(self, *inputs: Any) -> torch.Tensor:
+        """Each reward of each answer, over all processes."""
+        self.parts: torch.Tensor = super()._calculate_rewards(*inputs)
+        return self.parts
+
+    def weighted(self, parts: torch.Tensor) -> torch.Tensor:
+        """The sum of the weighted rewards of each answer; NaN for one that no reward judged."""
+        total = (parts * self.reward_weights.to(parts.device)).nansum(dim=1)
+        return total.masked_fill(parts.isnan().all(dim=1), torch.nan)
+
+    def write_advantages(self, advantages: torch.Tensor) -> None:
+        """Put what this process's answers are worth into the trainer's notes, from which the samples are written."""
+        notes = self._logs["advantages"]
+        notes.clear()
+        notes.extend(self.accelerator.gather(advantages).tolist())
+
+    def count(self, key: str, values: torch.Tensor) -> None:
+        """Log the mean of `values`, of those that are numbers, over all processes at the next log line."""
+        mode = "train" if self.model.training else "eval"
+        self._metrics[mode][key].append(self.accelerator.gather(values.detach().float().reshape(-1)).nanmean().item())
+
+
+def masked_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The mean of the values that `mask` keeps; 0 when it keeps none."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)

@@ -1,0 +1,98 @@
+"""A whole recipe through real workers: three runs that follow each other by themselves, and again from the second."""
+
+import json
+
+import pytest
+
+from tests.support.studio import RunningStudio
+from tests.support.tiny import conversations, preferences, prompts
+
+pytestmark = pytest.mark.live
+
+STAGES = ("sft", "reward", "policy")
+SHORT = {"max_steps": 2, "batch_size": 4, "max_length": 128, "eval_steps": 0, "generation": {"samples": 0}}
+CHOICES = {
+    "sft": {"config": SHORT},
+    "reward": {"config": {name: value for name, value in SHORT.items() if name != "generation"}},
+    "policy": {"config": {**SHORT, "num_generations": 2, "max_completion_length": 8}},
+}
+
+
+def _state(studio: RunningStudio, pk: str, *wanted: str, seconds: float = 400) -> dict:
+    def there() -> dict | None:
+        found = studio.api.get(f"/pipelines/{pk}").json()
+        assert found["state"] in {"running", "stopping", *wanted}, found
+        return found if found["state"] in wanted else None
+
+    return studio.wait_for(there, seconds, f"pipeline {pk} to be {' or '.join(wanted)}")
+
+
+@pytest.mark.timeout(900)
+def test_instructgpt_from_one_call_to_a_policy_and_again_from_its_second_stage(
+    studio: RunningStudio, tiny: str
+) -> None:
+    datasets = {
+        slot: studio.upload(slot, f"{slot}.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())["id"]
+        for slot, rows in (
+            ("demonstrations", conversations(40)),
+            ("comparisons", preferences(40)),
+            ("prompts", prompts(40)),
+        )
+    }
+    body = {"recipe": "instructgpt", "models": {"base": tiny}, "datasets": datasets, "stages": CHOICES}
+    answer = studio.api.post("/pipelines", json=body)
+    assert answer.status_code == 201, answer.text
+    pk = answer.json()["id"]
+    done = _state(studio, pk, "succeeded")
+    runs = {stage["name"]: studio.run(stage["run"]) for stage in done["stages"]}
+    checkpoints = {stage["name"]: stage["checkpoint"] for stage in done["stages"]}
+    assert [runs[name]["method"] for name in STAGES][:2] == ["sft", "reward-model"]
+    assert [runs[name]["parent"] for name in STAGES] == [None, runs["sft"]["id"], runs["sft"]["id"]]
+    assert all(checkpoints.values())
+    assert _checkpoint_of(studio, runs["reward"]["model"]) == checkpoints["sft"]
+    assert _checkpoint_of(studio, runs["policy"]["model"]) == checkpoints["sft"]
+    assert _checkpoint_of(studio, runs["policy"]["reward_model"]) == checkpoints["reward"]
+    assert "reward/reward_model" in runs["policy"]["summary"]
+
+    again = studio.api.post(f"/pipelines/{pk}/restart", json={"stage": "reward", "config": {"max_steps": 1}})
+    assert again.status_code == 200, again.text
+    anew = _state(studio, pk, "succeeded")
+    stages = {stage["name"]: stage for stage in anew["stages"]}
+    assert stages["sft"]["run"] == runs["sft"]["id"]
+    assert studio.run(stages["reward"]["run"])["total_steps"] == 1
+    assert {stages["reward"]["run"], stages["policy"]["run"]}.isdisjoint(run["id"] for run in runs.values())
+    policy = studio.run(stages["policy"]["run"])
+    assert _checkpoint_of(studio, policy["reward_model"]) == stages["reward"]["checkpoint"]
+    assert studio.run(runs["policy"]["id"])["status"] == "succeeded"
+
+
+@pytest.mark.timeout(600)
+def test_a_stage_whose_settings_fail_halts_the_pipeline_with_its_advice(studio: RunningStudio, tiny: str) -> None:
+    rows = {
+        "demonstrations": conversations(8),
+        "comparisons": [{"prompt": "x", "chosen": "long " * 60, "rejected": "longer " * 60}] * 8,
+        "prompts": prompts(8),
+    }
+    datasets = {
+        slot: studio.upload(f"bad {slot}", f"{slot}.jsonl", "".join(json.dumps(row) + "\n" for row in some).encode())
+        for slot, some in rows.items()
+    }
+    reward = {"config": {**CHOICES["reward"]["config"], "max_length": 8}}
+    answer = studio.api.post(
+        "/pipelines",
+        json={
+            "recipe": "instructgpt",
+            "models": {"base": tiny},
+            "datasets": {slot: made["id"] for slot, made in datasets.items()},
+            "stages": {**CHOICES, "reward": reward},
+        },
+    )
+    assert answer.status_code == 201, answer.text
+    failed = _state(studio, answer.json()["id"], "failed")
+    assert [stage["state"] for stage in failed["stages"]] == ["succeeded", "failed", "waiting"]
+    assert failed["stages"][1]["error"]["advice"] == "Raise max_length."
+
+
+def _checkpoint_of(studio: RunningStudio, model: str) -> str:
+    """The checkpoint that a registered model stands for."""
+    return studio.api.get(f"/models/{model}").json()["checkpoint"]  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""Recipes to start, and the pipelines that carry them out."""

@@ -1,0 +1,89 @@
+"""A run as a file for `python -m polm_core run`, with what has to stand beside it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from polm_core import catalogue
+from webapp.datasets.models import DatasetVersion
+from webapp.registry.models import BaseModel, Checkpoint, CheckpointKind, ModelSource
+from webapp.runs.models import Run
+
+STARTER = "./starter"
+
+
+def config_yaml(run: Run) -> str:
+    """All of a run: its paths name files and folders beside the file, and the comment on top says where to get them."""
+    rows, held_out = run.dataset_version, run.eval_dataset_version
+    spec = {
+        "run_id": str(run.pk),
+        "method": run.method,
+        "model": model_entry(run.model),
+        "reward_model": model_entry(run.reward_model) if run.reward_model else None,
+        "judge_model": model_entry(run.judge_model) if run.judge_model else None,
+        "dataset": rows_entry(rows),
+        "eval_dataset": rows_entry(held_out) if held_out else None,
+        "config": settings_in_order(run.method, run.config),
+        "code_version": run.code_version,
+    }
+    needed = {
+        **_model_sources(run.model),
+        **(_model_sources(run.reward_model) if run.reward_model else {}),
+        **(_model_sources(run.judge_model) if run.judge_model else {}),
+        **{f"./{one.rows_filename}": _rows_source(one) for one in (rows, held_out) if one},
+    }
+    comment = "".join(f"# {path}: {source}\n" for path, source in needed.items())
+    return f"{comment}{yaml.safe_dump(spec, sort_keys=False, allow_unicode=True)}"
+
+
+def settings_in_order(method: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config in the order of the method's own settings: the database keeps none."""
+    known = next((one for one in catalogue.METHODS if one.slug == method), None)
+    return _in_order(config, known.default_config() if known else {})
+
+
+def _in_order(values: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    names = [*(name for name in like if name in values), *(name for name in values if name not in like)]
+    return {
+        name: _in_order(values[name], like[name])
+        if isinstance(values[name], dict) and isinstance(like.get(name), dict)
+        else values[name]
+        for name in names
+    }
+
+
+def rows_entry(version: DatasetVersion) -> dict[str, str]:
+    """Rows in a file beside the config, under the name that their download has."""
+    return {"path": f"./{version.rows_filename}", "format": version.format}
+
+
+def model_entry(model: BaseModel | Checkpoint) -> dict[str, str]:
+    """A model on the hub or in a folder beside the config; an adapter with the model that it was trained on."""
+    if isinstance(model, BaseModel):
+        if model.checkpoint is not None:
+            return model_entry(model.checkpoint)
+        if model.source == ModelSource.HUB:
+            return {"hub_id": model.hub_id} | ({"revision": model.revision} if model.revision else {})
+        # The starter's weights are in 4 bits, those of the hub are not: from these the run would be another one.
+        return {"path": STARTER if model.source == ModelSource.STARTER else f"./{model.name}"}
+    folder = f"./{model.folder_name}"
+    if model.kind == CheckpointKind.MODEL or model.base_model is None:
+        return {"path": folder}
+    return {**model_entry(model.base_model), "adapter": folder}
+
+
+def _model_sources(model: BaseModel | Checkpoint) -> dict[str, str]:
+    """Where each folder that `model_entry` names comes from."""
+    if isinstance(model, BaseModel):
+        if model.checkpoint is not None:
+            return _model_sources(model.checkpoint)
+        if model.source == ModelSource.STARTER:
+            return {STARTER: f"python -m polm_core starter {STARTER}"}
+        return {f"./{model.name}": f"the folder {model.path} of the workers"} if model.path else {}
+    below = _model_sources(model.base_model) if model.base_model and model.kind == CheckpointKind.ADAPTER else {}
+    return {**below, f"./{model.folder_name}": f"GET /api/v1/checkpoints/{model.pk}/download, unpacked"}
+
+
+def _rows_source(version: DatasetVersion) -> str:
+    return f"GET /api/v1/datasets/{version.dataset_id}/rows.jsonl?version={version.number}"
