@@ -186,7 +186,7 @@ def test_each_stage_starts_from_what_the_recipe_says(actor: Actor, pipeline: Pip
     assert (reward.method, reward.parent, reward.model.checkpoint) == ("reward-model", sft, tuned)
     _carried_on(actor, pipeline, "reward")
     policy = run_of(actor, pipeline, "policy")
-    assert (policy.method, policy.parent, policy.model.checkpoint) == ("rloo", sft, tuned)
+    assert (policy.method, policy.parent, policy.model.checkpoint) == ("ppo", sft, tuned)
     assert policy.reward_model is not None
     assert policy.reward_model.checkpoint == reward.run_checkpoints.get().checkpoint
     assert policy.created_by == actor.user
