@@ -1,7 +1,7 @@
 """Methods that learn from answers of their own: what they write down, compare with, and refuse."""
 
 from collections import defaultdict
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +263,8 @@ def test_what_an_endpoint_does_not_judge_is_counted_and_a_silent_one_ends_the_ru
     make_run: MakeRun, judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answering_to(judge_server, monkeypatch)
-    judge_server.reply = lambda question: "5" if len(judge_server.asked) % 2 else "Well."
+    replies = cycle(["5", "5", "5", "Well."])
+    judge_server.reply = lambda question: next(replies)
     rewards = {"math": 0, "judge": 1, "judge_by": "endpoint"}
     run_dir = online_run(make_run, rewards=rewards, batch_size=8, max_steps=2)
     assert report_on(run_dir).blocking == []
