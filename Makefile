@@ -1,6 +1,6 @@
 # The two commands that matter: `make run` and `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench chaos proof soak lint fmt check-lint check-format check-types check-imports check-migrations check-deployment check-tests
+.PHONY: help install run test bench chaos proof soak docs lint fmt check-lint check-format check-types check-imports check-migrations check-deployment check-tests
 
 # The first Python that is new enough; PYTHON=/path/to/python overrules it.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -48,6 +48,9 @@ proof: $(INSTALLED) ## Train every method for real and write docs/proof.md (METH
 
 soak: $(INSTALLED_FOR_TESTS) ## An hour of steady work, then what grew; adds to docs/benchmarks.md (MINUTES=60)
 	$(BIN)/python -m tests.soak
+
+docs: $(INSTALLED) ## Write docs/methods from the catalogue
+	$(BIN)/python -m polm_core docs
 
 lint: check-lint check-format check-types check-imports ## Check style, types and import rules
 

@@ -56,7 +56,7 @@ class Workload(NamedTuple):
     """What is computed: tokens of a row (mean and near the longest, over all its sequences), rows of an evaluation.
 
     `answer_tokens` is the longest answer that the model writes to learn from it, 0 where it learns from rows; they
-    are written in `rollouts` turns. `scorer_weights` counts the weights of the model that judges them,
+    are written in `rollouts` turns. `scorer_weights` counts the weights of the models that judge them,
     `has_value_model` says whether a second model of the same size learns what they will earn.
     """
 

@@ -24,9 +24,16 @@ from polm_core.rewards.config import AnsweringConfig, OnlineConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
 from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows
-from polm_core.training.loading import check_scorer, check_start, compute_precision, has_accelerator, load_tokenizer
+from polm_core.training.loading import (
+    check_scorer,
+    check_start,
+    check_writer,
+    compute_precision,
+    has_accelerator,
+    load_tokenizer,
+)
 from polm_core.training.preferences import EMPTY, EQUAL, encoded_rows, fault, needed, needed_ratings
-from polm_core.training.rewards import LEARNED, check_rewards
+from polm_core.training.rewards import JUDGED, LEARNED, check_rewards
 from polm_core.training.rollouts import check_prompts, needed_prompts
 from polm_core.training.rows import Row, Split, fingerprint, load_split
 
@@ -114,13 +121,13 @@ def preflight(spec: RunSpec) -> Report:
         tokenizer = load_tokenizer(spec.model)
         check_start(spec.model, config)
         shape = model_shape(spec.model)
-        scorer = _check_rewards(config, spec, split.format)
+        scorers = _check_rewards(config, spec, split.format)
         _count_rows(report, split, keeps_back=spec.eval_dataset is None)
         _check_weights(config, shape)
         split = _without_faults(report, split)
         view = _View(tokenizer, split, config)
         _measure(report, view)
-        _estimate(report, view, shape, scorer)
+        _estimate(report, view, shape, scorers)
         _warn(report, view, shape, precision)
         report.warnings += _unused_settings(method, config)
     except PolmError as error:
@@ -177,15 +184,19 @@ def _check_weights(config: TrainConfig, shape: ModelShape) -> None:
         raise no_biases()
 
 
-def _check_rewards(config: TrainConfig, spec: RunSpec, format_: Format) -> ModelShape | None:
-    """The sizes of the reward model that answers are scored with, if one is. Raises for rewards that cannot be had."""
+def _check_rewards(config: TrainConfig, spec: RunSpec, format_: Format) -> list[ModelShape]:
+    """The sizes of the models that answers are scored with. Raises for rewards that cannot be had."""
     if not isinstance(config, AnsweringConfig):
-        return None
-    check_rewards(config.rewards, spec, format_)
-    if spec.reward_model is None or LEARNED not in config.rewards.weights:
-        return None
-    check_scorer(spec.reward_model)
-    return model_shape(spec.reward_model)
+        return []
+    rewards, found = config.rewards, []
+    check_rewards(rewards, spec, format_)
+    if spec.reward_model is not None and LEARNED in rewards.weights:
+        check_scorer(spec.reward_model)
+        found.append(model_shape(spec.reward_model))
+    if spec.judge_model is not None and JUDGED in rewards.weights and rewards.judge_by == "model":
+        check_writer(spec.judge_model)
+        found.append(model_shape(spec.judge_model))
+    return found
 
 
 def _without_faults(report: Report, split: Split) -> Split:
@@ -250,7 +261,7 @@ def _token_stats(lengths: list[int], scale: float) -> TokenStats:
     )
 
 
-def _estimate(report: Report, view: _View, shape: ModelShape, scorer: ModelShape | None) -> None:
+def _estimate(report: Report, view: _View, shape: ModelShape, scorers: Sequence[ModelShape]) -> None:
     config, limit = view.config, view.config.max_length * (2 if view.is_pairs else 1)
     stats = report.tokens
     rows = report.rows_used if view.cuts else math.ceil(report.rows_used * stats.mean / limit)
@@ -275,7 +286,7 @@ def _estimate(report: Report, view: _View, shape: ModelShape, scorer: ModelShape
         answer_tokens=answer,
         rollouts=answering.rollouts(report.steps, report.rows_used) if answering else 0,
         has_value_model=online is not None and online.has_value_model,
-        scorer_weights=scorer.parameters if scorer is not None else 0,
+        scorer_weights=sum(scorer.parameters for scorer in scorers),
     )
     device, report.memory_available = _machine(config)
     report.memory_bytes, report.disk_bytes, report.seconds = estimate(shape, config, work, flops=machine_flops(device))

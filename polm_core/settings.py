@@ -16,9 +16,9 @@ _WORDS = {"lr": "learning rate", "r": "rank", "eval": "evaluation", "grad": "gra
 class SettingSpec:
     """One setting.
 
-    `kind` is integer, number, text, switch, choice (one of `options`), choices (several of them), list (values with
-    commas between them), lines (one on each line) or json. `needs` is the path of the setting without which this one
-    has no meaning.
+    `kind` is integer, number, text, prose (text of several lines), switch, choice (one of `options`), choices (several
+    of them), list (values with commas between them), lines (one on each line) or json. `needs` is the path of the
+    setting without which this one has no meaning.
     """
 
     path: str
@@ -105,6 +105,8 @@ def _kind(entry: Mapping[str, Any]) -> dict[str, Any]:
     kind = entry.get("type")
     if entry.get("contentMediaType") == "application/json":
         return {"kind": "json"}
+    if entry.get("contentMediaType") == "text/plain" and kind != "array":
+        return {"kind": "prose"}
     if kind == "array":
         items = entry.get("items", {})
         if "enum" in items:

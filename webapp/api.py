@@ -150,7 +150,8 @@ def mount() -> NinjaAPI:
     from webapp.runs.answers_api import router as answers
     from webapp.runs.api import router as runs
     from webapp.runs.project_api import router as projects
+    from webapp.workbench.api import router as workbench
 
-    for router in (datasets, registry, runs, answers, projects, metrics, recipes, live, playground):
+    for router in (datasets, registry, runs, answers, projects, metrics, recipes, live, playground, workbench):
         api.add_router("", router)
     return api

@@ -59,6 +59,9 @@ STALL_SECONDS = os.environ.get("POLM_STALL_SECONDS", "120")
 STALL_POLICY = os.environ.get("POLM_STALL_POLICY", "retry")
 
 # --- limits -----------------------------------------------------------------------------------------------------------
+# Hosts inside that a judge may be asked at; see polm_core.rewards.endpoint, which reads it where it is asked.
+JUDGE_HOSTS = os.environ.get("POLM_JUDGE_HOSTS", "")
+
 MAX_UPLOAD_BYTES = int(os.environ.get("POLM_MAX_UPLOAD_BYTES", 2 * 1024**3))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024**2
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 2_000
@@ -125,6 +128,7 @@ INSTALLED_APPS = [
     "webapp.metrics",
     "webapp.recipes",
     "webapp.playground",
+    "webapp.workbench",
     "webapp.live",
     "webapp.ui",
     "webapp.studio",

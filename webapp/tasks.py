@@ -20,6 +20,7 @@ MODELS_PREPARE = "models.prepare"
 PREFLIGHT = "runs.preflight"
 GENERATE = "playground.generate"
 PROJECT_RETAIN = "projects.retain"
+REWARDS_TRY = "rewards.try"
 
 QUEUE_OF = {
     RUNS_WAKE: "runs",
@@ -28,6 +29,7 @@ QUEUE_OF = {
     PREFLIGHT: "light",
     GENERATE: "light",
     PROJECT_RETAIN: "light",
+    REWARDS_TRY: "light",
 }
 
 sender = Celery("studio", broker=settings.BROKER_URL, set_as_current=False)

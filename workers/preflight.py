@@ -17,6 +17,7 @@ from webapp.registry.models import BaseModel
 from webapp.runs.models import Preflight
 from webapp.runs.services import preflight_finish
 from workers import children, presence
+from workers.judges import judge_env
 from workers.supervisor import dataset_spec, model_spec
 
 SECONDS = 40.0
@@ -32,19 +33,20 @@ def answer(preflight_id: str) -> None:
     try:
         request = preflight.request
         models = BaseModel.objects.select_related("checkpoint__base_model")
-        scorer = request.get("reward_model")
+        scorer, judge = request.get("reward_model"), request.get("judge_model")
         evaluation = request["eval_dataset_version"]
         spec = RunSpec(
             method=request["method"],
             model=model_spec(models.get(pk=request["model"])),
             reward_model=model_spec(models.get(pk=scorer)) if scorer else None,
+            judge_model=model_spec(models.get(pk=judge)) if judge else None,
             dataset=dataset_spec(DatasetVersion.objects.get(pk=request["dataset_version"])),
             eval_dataset=dataset_spec(DatasetVersion.objects.get(pk=evaluation)) if evaluation else None,
             config=request["config"],
         )
         write_atomic(folder / "spec.yaml", dump_spec(spec))
-        gpus = children.gpu_environment(presence.current().gpus)
-        child = children.start("preflight", folder, folder / "spec.yaml", folder / "report.json", env=gpus)
+        env = children.gpu_environment(presence.current().gpus) | judge_env(preflight.team_id, spec.config)
+        child = children.start("preflight", folder, folder / "spec.yaml", folder / "report.json", env=env)
         deadline = time.monotonic() + SECONDS
         while child.alive() and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -12,6 +12,7 @@ from webapp.registry.selectors import models_to_wake
 from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.leases import lease_over, leases_correct
 from webapp.runs.models import Project, Run, Status, Worker
+from webapp.workbench.selectors import trials_wait
 
 GONE_AFTER = datetime.timedelta(days=2)
 
@@ -33,4 +34,6 @@ def reap() -> None:
         tasks.send(tasks.PROJECT_RETAIN, project_id)
     if generations_wait():
         tasks.send(tasks.GENERATE)
+    if trials_wait():
+        tasks.send(tasks.REWARDS_TRY)
     Worker.objects.filter(heartbeat_at__lt=now - GONE_AFTER, runs=None).delete()

@@ -40,6 +40,7 @@ from webapp.runs.leases import (
 from webapp.runs.models import Run, Status, Worker
 from webapp.studio.identity import wait_until
 from workers import children
+from workers.judges import judge_env
 from workers.models import local_path
 from workers.shipping import Shipper
 from workers.tailer import Tailer
@@ -139,6 +140,7 @@ class Supervisor:
         related = (
             "model__checkpoint__base_model",
             "reward_model__checkpoint__base_model",
+            "judge_model__checkpoint__base_model",
             "dataset_version",
             "eval_dataset_version",
         )
@@ -165,8 +167,8 @@ class Supervisor:
         self.child.forget()
         write_atomic(self.run_dir.config, dump_spec(run_spec(run, resume=resume)))
         root = self.run_dir.root
-        gpus = children.gpu_environment(run.devices)
-        children.start("run", root, root, env=gpus, abandoned_after=ABANDONED_AFTER.total_seconds())
+        env = children.gpu_environment(run.devices) | judge_env(run.team_id, run.config)
+        children.start("run", root, root, env=env, abandoned_after=ABANDONED_AFTER.total_seconds())
 
     def _note_restart(self, resume: Path | None) -> None:
         """Say in the run's own log how the process before ended and where the next one goes on."""
@@ -322,6 +324,7 @@ def run_spec(run: Run, *, resume: Path | None = None) -> RunSpec:
         method=run.method,
         model=model_spec(run.model),
         reward_model=model_spec(run.reward_model) if run.reward_model else None,
+        judge_model=model_spec(run.judge_model) if run.judge_model else None,
         dataset=dataset_spec(run.dataset_version),
         eval_dataset=dataset_spec(run.eval_dataset_version) if run.eval_dataset_version else None,
         config=run.config,

@@ -8,6 +8,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from polm_core.blocks import DATA, MAIN, SCHEDULE, Block, WritingConfig, setting
 from polm_core.rewards.json_schema import check_schema
+from polm_core.rewards.judge import RUBRIC
 from polm_core.rewards.patterns import check_pattern
 
 REWARDS = "rewards"
@@ -24,6 +25,7 @@ REWARD_NAMES = (
     "no_repeats",
     "instructions",
     "reward_model",
+    "judge",
 )
 # These compare with the answer that the row holds.
 COMPARING = frozenset({"math", "exact"})
@@ -113,6 +115,15 @@ class RewardsConfig(Block):
     reward_model: float = _weight()
     """Weight of the score that the run's reward model gives the whole answer. Its scores have no bounds: look at them
     first, and weigh the others accordingly."""
+
+    judge: float = _weight()
+    """Weight of the score that a language model gives the text as a judge, from 0 to 1."""
+
+    judge_by: Literal["model", "endpoint"] = _option("model", "judge")
+    """Who judges: the run's judge model, or the OpenAI-compatible endpoint that the team or the studio has set."""
+
+    judge_rubric: str = _option(RUBRIC, "judge", media="text/plain", max_length=10_000)
+    """What the judge is told to look at."""
 
     @model_validator(mode="before")
     @classmethod

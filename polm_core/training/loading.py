@@ -92,6 +92,12 @@ def check_scorer(model: ModelSpec) -> None:
         raise _no_scorer(model)
 
 
+def check_writer(model: ModelSpec) -> None:
+    """Raise `ModelError` when a model on this disk writes no text, as a judge has to; no weight is loaded."""
+    check_folder(model)
+    _check_writes(model)
+
+
 def _no_scorer(model: ModelSpec) -> ModelError:
     return ModelError(
         f"{model.name} is no reward model: it writes text and gives no score.",

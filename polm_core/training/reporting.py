@@ -30,7 +30,7 @@ _NOT_METRICS = {
     "total_flos",
 }
 # trl's name of a part of the reward; what preference methods call `rewards/chosen` is none.
-_REWARD_PART = re.compile(r"rewards/([^/]+)/(mean|std)")
+_REWARD_PART = re.compile(r"rewards/([^/]+)/(mean|std|not_judged)")
 # `running.json` is the mean that bco shifts its rewards by.
 _TRAINER_STATE = (
     "optimizer.pt",
@@ -159,7 +159,7 @@ def metric_values(logs: Mapping[str, Any]) -> dict[str, float]:
         name = rest if prefix == "eval" else key
         if prefix != "train" and name not in _NOT_METRICS:
             if part := _REWARD_PART.fullmatch(name):
-                name = f"reward/{part[1]}" if part[2] == "mean" else f"reward/{part[1]}/std"
+                name = f"reward/{part[1]}" if part[2] == "mean" else f"reward/{part[1]}/{part[2]}"
             values[f"eval/{name}" if prefix == "eval" else name] = value
     return values
 

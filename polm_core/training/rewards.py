@@ -2,25 +2,37 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from polm_core.blocks import TrainConfig
-from polm_core.context import RunSpec
-from polm_core.errors import ConfigError, ModelError
+from polm_core.context import ModelSpec, RunSpec
+from polm_core.errors import ConfigError, ModelError, PolmError
 from polm_core.formats import Format
 from polm_core.rewards.config import AnsweringConfig, RewardsConfig
-from polm_core.rewards.verifiers import VERIFIERS, Verifier
+from polm_core.rewards.judge import Judge
+from polm_core.rewards.verifiers import VERIFIERS, Verifier, final_part
 from polm_core.training.encoding import Messages, as_messages, encode_ratings, plain_text
+from polm_core.training.faults import as_polm_error
 from polm_core.training.rows import Row
 
 RewardFunction = Callable[..., list[float | None]]
 """Takes `prompts`, `completions` and the columns of the rows by name; answers in their order, None for no judgement."""
 
-LEARNED = "reward_model"
+LEARNED, JUDGED = "reward_model", "judge"
+# The codes of failures of one reward on the answers it was given, which others can still judge.
+SILENT, RAISED = "judge.silent", "reward.raised"
+UNJUDGED = frozenset({SILENT, RAISED})
+
+
+class Scorers(Protocol):
+    """The models that a description of work names to score answers."""
+
+    reward_model: ModelSpec | None
+    judge_model: ModelSpec | None
 
 
 def check_rewards(rewards: RewardsConfig, spec: RunSpec, format_: Format) -> None:
-    """Raise `ConfigError` when the run has not what its rewards need: rows with an answer, or a reward model."""
+    """Raise `ConfigError` when the run has not what its rewards need: rows with an answer, a reward model, a judge."""
     if rewards.comparing and format_ is not Format.PROMPT_ANSWER:
         names = " and ".join(rewards.comparing)
         problem = (
@@ -37,17 +49,55 @@ def check_rewards(rewards: RewardsConfig, spec: RunSpec, format_: Format) -> Non
             fields={"config.rewards.reward_model": ["must be 0 in a run without a reward model"]},
             advice="Name one beside the model that is trained, as reward_model, or give this reward no weight.",
         )
+    if JUDGED in rewards.weights:
+        _check_judge(rewards, spec)
 
 
-def reward_functions(config: AnsweringConfig, spec: RunSpec) -> list[RewardFunction]:
-    """The rewards that have a weight, in the order of `config.rewards.weights`; a reward model is loaded.
+def _check_judge(rewards: RewardsConfig, spec: RunSpec) -> None:
+    from polm_core.training.judging import check_endpoint
 
-    Raises what `load_scorer` does.
+    if rewards.judge_by == "endpoint":
+        check_endpoint()
+    elif spec.judge_model is None:
+        raise ConfigError(
+            "judge has a weight, and the run has no judge model.",
+            fields={"config.rewards.judge": ["must be 0 in a run without a judge model"]},
+            advice="Name one beside the model that is trained, as judge_model, or set judge_by to endpoint.",
+        )
+
+
+def reward_functions(config: AnsweringConfig, spec: Scorers) -> list[RewardFunction]:
+    """The rewards that have a weight, in the order of `config.rewards.weights`; models they need are loaded.
+
+    Raises what `load_scorer` and `bring_judge` do. What goes wrong in one later is a `PolmError` that names it.
     """
-    return [
-        _learned(config, spec) if name == LEARNED else _verifier(name, VERIFIERS[name], config.rewards)
-        for name in config.rewards.weights
-    ]
+    return [_named(name, _reward(name, config, spec)) for name in config.rewards.weights]
+
+
+def _named(name: str, function: RewardFunction) -> RewardFunction:
+    def reward(**batch: Any) -> list[float | None]:
+        try:
+            return function(**batch)
+        except PolmError:
+            raise
+        # A model's own files decide what goes wrong in it, such as a tokenizer that has more tokens than its weights.
+        except Exception as error:
+            raise as_polm_error(error) or ModelError(
+                f"The reward {name} could not judge the answers: {type(error).__name__}: {error}",
+                code=RAISED,
+                advice="Try it on some answers in the reward workbench, take another model, or give it no weight.",
+            ) from error
+
+    reward.__name__ = name
+    return reward
+
+
+def _reward(name: str, config: AnsweringConfig, spec: Scorers) -> RewardFunction:
+    if name == LEARNED:
+        return _learned(config, spec)
+    if name == JUDGED:
+        return _judged(config, spec)
+    return _verifier(name, VERIFIERS[name], config.rewards)
 
 
 def judged(
@@ -78,11 +128,10 @@ def _verifier(name: str, verify: Verifier, rewards: RewardsConfig) -> RewardFunc
         pairs = zip(completions, answers, strict=True)
         return [verify(plain_text(completion), right, rewards) for completion, right in pairs]
 
-    reward.__name__ = name
     return reward
 
 
-def _learned(config: AnsweringConfig, spec: RunSpec) -> RewardFunction:
+def _learned(config: AnsweringConfig, spec: Scorers) -> RewardFunction:
     from polm_core.training.loading import load_scorer, load_tokenizer, training_device
     from polm_core.training.scoring import score
 
@@ -109,5 +158,38 @@ def _learned(config: AnsweringConfig, spec: RunSpec) -> RewardFunction:
                 given[index] = value if math.isfinite(value) else None
         return given
 
-    reward.__name__ = LEARNED
     return reward
+
+
+def _judged(config: AnsweringConfig, spec: Scorers) -> RewardFunction:
+    from polm_core.training.judging import bring_judge
+
+    rewards = config.rewards
+    judge = bring_judge(
+        rewards.judge_by, spec.judge_model, rewards.judge_rubric, config=config, batch_size=config.batch_size
+    )
+
+    def reward(
+        prompts: Sequence[str | Messages], completions: Sequence[str | Messages], **_: Any
+    ) -> list[float | None]:
+        """The scores of what is said after thinking; nothing said gets 0 unasked, None is what was not judged."""
+        texts = [final_part(plain_text(completion)) for completion in completions]
+        given: list[float | None] = [None if text else 0.0 for text in texts]
+        asked = [index for index, text in enumerate(texts) if text]
+        scores = judge.scores([(plain_text(prompts[index]), texts[index]) for index in asked])
+        if asked and all(score is None for score in scores):
+            raise _silent(judge)
+        for index, score in zip(asked, scores, strict=True):
+            given[index] = score
+        return given
+
+    return reward
+
+
+def _silent(judge: Judge) -> ModelError:
+    return ModelError(
+        f"The judge gave no judgement on any answer of a step: {judge.problem or 'its scores are not finite'}.",
+        code=SILENT,
+        advice="See that the judge can be reached and does as it is asked, with the reward workbench; or take another "
+        "one, or give judge no weight. The run goes on from its last checkpoint.",
+    )

@@ -11,10 +11,13 @@ from polm_core.rewards.config import AnsweringConfig, OnlineConfig
 from polm_core.run_dir import RunDir
 from polm_core.training.arguments import training_arguments
 from polm_core.training.encoding import as_asked, as_prompts, encode_prompts, plain_text
-from polm_core.training.rewards import weighted
+from polm_core.training.rewards import JUDGED, LEARNED, weighted
 from polm_core.training.rows import Row
 
 logger = logging.getLogger(__name__)
+
+# What these do not judge is told at every step: they are models, and can fail later.
+_MAY_FAIL = frozenset({JUDGED, LEARNED})
 
 
 def prompt_rows(tokenizer: Any, rows: Sequence[Row], config: AnsweringConfig) -> list[Row]:
@@ -92,12 +95,22 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig, *
             for column in (logs["completion"], logs["advantages"], *logs["rewards"].values()):
                 column.clear()
             output = super()._generate_and_score_completions(inputs)
+            self._count_unjudged()
             if self.model.training:
                 # Of several processes the first has the first rows, and all that was made of every row. The last
                 # prompt's other answers may be made elsewhere.
                 prompts = min(config.logged_prompts, math.ceil(len(inputs) / answers))
                 self._write([inputs[min(index, len(inputs) - 1)] for index in range(prompts * answers)])
             return output
+
+        def _count_unjudged(self) -> None:
+            """The share of the step's answers that a reward could not judge, for those where there are some."""
+            metrics = self._metrics["train" if self.model.training else "eval"]
+            for name in weights:
+                given = list(self._logs["rewards"][name])
+                unjudged = sum(not math.isfinite(value) for value in given)
+                if given and (unjudged or name in _MAY_FAIL):
+                    metrics[f"rewards/{name}/not_judged"].append(unjudged / len(given))
 
         def _write(self, rows: list[Row]) -> None:
             logs, step = self._logs, before + self.state.global_step + 1

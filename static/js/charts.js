@@ -11,6 +11,7 @@
 import { csv, picture, save } from "./chart-files.js";
 import { bytesize, number } from "./format.js";
 import { cssColour, figure, shownValues } from "./plot.js";
+import { CONFIG, loadPlotly } from "./plotly.js";
 import { xValues } from "./series.js";
 
 // After growing a chart rests twice as long as that took, so that a busy browser or server is asked less often.
@@ -19,21 +20,6 @@ const LEAST_REST_MS = 100;
 const MOST_REST_MS = 2_000;
 const MIN_POINTS = 200;
 const MAX_POINTS = 1_500;
-const CONFIG = { displayModeBar: false, responsive: false, doubleClick: false, showTips: false };
-
-let plotly;
-
-/** Plotly, loaded with the first chart that comes into view. */
-function loadPlotly() {
-  plotly ??= new Promise((resolve, reject) => {
-    const script = document.createElement("script");
-    script.src = new URL("../vendor/plotly.min.js", import.meta.url);
-    script.addEventListener("load", () => resolve(window.Plotly));
-    script.addEventListener("error", () => reject(new Error("The chart library did not load.")));
-    document.head.append(script);
-  });
-  return plotly;
-}
 
 export class Board {
   constructor(options = {}) {

@@ -1,5 +1,7 @@
 // The Launch page: settings that only matter for some choices, and answers that never undo what was typed meanwhile.
 
+import { putBack, showNeeded } from "./needs.js";
+
 const form = document.getElementById("launch");
 const controls = (root) => root.querySelectorAll("input[name], select[name], textarea[name]");
 const isTick = (control) => control.type === "checkbox" || control.type === "radio";
@@ -35,27 +37,6 @@ function openAgain(to, menu) {
   const name = menu.querySelector("input").name;
   const twin = to.querySelector(`[name="${CSS.escape(name)}"]`)?.closest("details");
   if (twin) twin.open = true;
-}
-
-/** Fields of a block matter once its type is chosen, and those of a reward once it has a weight. */
-function showNeeded(root) {
-  for (const field of root.querySelectorAll("[data-needs]")) {
-    const chooser = root.querySelector(`[name="${CSS.escape(field.dataset.needs)}"]`);
-    // An empty input stands for the default, which it shows as its placeholder.
-    const chosen = chooser && (chooser.value.trim() || chooser.placeholder);
-    field.hidden = !chosen || chosen === "none" || Number(chosen) === 0;
-  }
-}
-
-function putBack(button) {
-  const name = button.dataset.reset;
-  const fields = [...form.querySelectorAll(`[name="${CSS.escape(name)}"]:not([type="hidden"])`)];
-  for (const field of fields) {
-    if (field.type === "checkbox") field.checked = field.dataset.default === "on";
-    else field.value = field.dataset.default ?? "";
-  }
-  fields[0]?.focus();
-  fields[0]?.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
 /** Enter ends a field, as Tab does; only Ctrl-Enter and the button launch. */
@@ -99,7 +80,7 @@ form.addEventListener("change", () => showNeeded(form));
 form.addEventListener("keydown", onKey);
 form.addEventListener("click", (event) => {
   const button = event.target.closest("[data-reset]");
-  if (button) putBack(button);
+  if (button) putBack(form, button);
 });
 showNeeded(form);
 // One id for each visit: pressing the button twice queues one run.

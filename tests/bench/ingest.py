@@ -30,6 +30,9 @@ _COPY_ROW = np.dtype(
 
 
 def measure(short: bool) -> list[Row]:
+    from workers.memory import keep_one_heap
+
+    keep_one_heap()  # as workers do
     lines = LINES // 4 if short else LINES
     repeats = 1 if short else REPEATS
     with studio_database() as var:

@@ -1,7 +1,7 @@
 """A tiny model, canonical rows of each format, and runs on them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from polm_core.formats import Format
 from polm_core.rewards.config import AnsweringConfig, OnlineConfig
 from polm_core.run_dir import RunDir
 from tests.support import tiny
+from tests.support.judge import JudgeServer, judging
 
 MakeRun = Callable[..., RunDir]
 
@@ -44,6 +45,13 @@ def tokenizer(tiny_model: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(tiny_model)
+
+
+@pytest.fixture
+def judge_server() -> Iterator[JudgeServer]:
+    """An OpenAI-compatible endpoint that says 5 to everything."""
+    with judging() as server:
+        yield server
 
 
 @pytest.fixture

@@ -155,7 +155,8 @@ def _never_logged(method: Method, run_dir: RunDir) -> list[str]:
     """The metrics of the method's charts that a run has not logged, apart from rewards that it gave no weight."""
     config = get(method.slug).parse(yaml.safe_load(run_dir.config.read_text())["config"])
     weights = config.rewards.weights if isinstance(config, AnsweringConfig) else {}
-    idle = {f"{side}reward/{name}" for name in REWARD_NAMES if name not in weights for side in ("", "eval/")}
+    names = [name for name in REWARD_NAMES if name not in weights]
+    idle = {f"{side}reward/{name}{part}" for name in names for side in ("", "eval/") for part in ("", "/not_judged")}
     logged = {key for line in run_dir.metrics.read_text().splitlines() for key in json.loads(line)["values"]}
     return [key for chart in method.charts for key in chart.keys if key not in logged | idle]
 

@@ -61,6 +61,16 @@ def test_the_better_answer_of_a_pair_is_the_one_that_earns_more(make_run: MakeRu
     assert made(last) == rows, "the rows come with the model"
 
 
+def test_a_judge_labels_the_pairs(make_run: MakeRun, tiny_model: Path) -> None:
+    spec = {"judge_model": {"path": str(tiny_model), "name": "judge"}}
+    run_dir = feedback_run(make_run, "rlaif", rewards={"no_repeats": 0, "judge": 1}, spec=spec)
+    assert preflight(load_spec(run_dir.config)).blocking == []
+    assert execute(run_dir.root) == 0
+    pairs = [row for row in made(run_dir.root) if "problem" not in row]
+    assert all(1 >= row["chosen_reward"] > row["rejected_reward"] >= 0 for row in pairs)
+    assert points(run_dir, "eval/reward/judge").keys() == {0, 1}
+
+
 def test_pairs_that_are_too_close_are_left_out(make_run: MakeRun) -> None:
     run_dir = feedback_run(make_run, "rlaif", min_margin=0.3)
     assert execute(run_dir.root) == 0

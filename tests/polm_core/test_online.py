@@ -1,7 +1,7 @@
 """Methods that learn from answers of their own: what they write down, compare with, and refuse."""
 
 from collections import defaultdict
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from polm_core.run_dir import RunDir
 from tests.polm_core.conftest import MakeRun, points, samples
 from tests.polm_core.test_ranks import carry_out
 from tests.support import tiny
+from tests.support.judge import JudgeServer, answering_to
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("default")]
 
@@ -242,3 +243,37 @@ def test_the_whole_journey_of_a_reward_model(make_run: MakeRun) -> None:
     assert execute(run_dir.root) == 0
     given = {sample["rewards"]["reward_model"] for sample in rollouts(run_dir)}
     assert len(given) > 4
+
+
+def test_a_run_learns_from_a_judge_that_is_a_model(make_run: MakeRun, tiny_model: Path) -> None:
+    judge = {"judge_model": {"path": str(tiny_model), "name": "judge"}}
+    run_dir = online_run(make_run, spec=judge, rewards={"math": 0, "judge": 1})
+    report = report_on(run_dir)
+    assert report.blocking == []
+    assert report.memory_bytes > report_on(online_run(make_run, name="without", rewards={"math": 1})).memory_bytes
+    assert execute(run_dir.root) == 0
+    given = {sample["rewards"]["judge"] for sample in rollouts(run_dir)}
+    assert len(given) > 4
+    assert all(0 <= score <= 1 for score in given)
+    assert points(run_dir, "reward/judge").keys() == {1, 2, 3, 4}
+    assert set(points(run_dir, "reward/judge/not_judged").values()) == {0.0}
+
+
+def test_what_an_endpoint_does_not_judge_is_counted_and_a_silent_one_ends_the_run(
+    make_run: MakeRun, judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering_to(judge_server, monkeypatch)
+    replies = cycle(["5", "5", "5", "Well."])
+    judge_server.reply = lambda question: next(replies)
+    rewards = {"math": 0, "judge": 1, "judge_by": "endpoint"}
+    run_dir = online_run(make_run, rewards=rewards, batch_size=8, max_steps=2)
+    assert report_on(run_dir).blocking == []
+    assert execute(run_dir.root) == 0
+    shares = points(run_dir, "reward/judge/not_judged")
+    assert shares.keys() == {1, 2}
+    assert all(0 < share < 1 for share in shares.values())
+    assert None in {sample["rewards"]["judge"] for sample in rollouts(run_dir)}
+    judge_server.reply = lambda question: "Well."
+    error = error_of(online_run(make_run, name="silent", rewards=rewards))
+    assert error["code"] == "judge.silent"
+    assert "POLM" not in error["message"]

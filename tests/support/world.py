@@ -20,7 +20,10 @@ from webapp.playground.models import Generation
 from webapp.recipes.models import Pipeline, PipelineStage, StageRun
 from webapp.recipes.services import pipeline_stop
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource, Share
-from webapp.runs.models import Project, Run, RunCheckpoint, RunLog, RunSample, Worker
+from webapp.runs.models import Project, RewardList, Run, RunCheckpoint, RunLog, RunSample, Worker
+from webapp.runs.reward_lists import reward_list_create
+from webapp.workbench.models import RewardTrial
+from webapp.workbench.services import trial_create
 
 # In the name of everything that the team owns: a page that shows it to others gives itself away.
 MARK = "zinnober"
@@ -41,6 +44,8 @@ class World:
     checkpoint: Checkpoint
     share: Share
     generation: Generation
+    trial: RewardTrial
+    reward_list: RewardList
     invitation: Invitation
     token: ApiToken
     worker: Worker
@@ -65,6 +70,8 @@ class World:
             Share: Q(checkpoint__team=self.team),
             Run: of_team | Q(dataset_version__dataset__team=self.team) | Q(model__team=self.team),
             RunCheckpoint: Q(run__team=self.team),
+            RewardTrial: of_team,
+            RewardList: Q(project__team=self.team),
             Pipeline: of_team,
             PipelineStage: Q(pipeline__team=self.team),
             StageRun: Q(stage__pipeline__team=self.team),
@@ -88,7 +95,10 @@ class World:
             self.share,
             self.pipeline,
         )
-        return [MARK.encode(), *(str(thing.pk).encode() for thing in (*things, self.generation, self.invitation))]
+        return [
+            MARK.encode(),
+            *(str(thing.pk).encode() for thing in (*things, self.generation, self.trial, self.invitation)),
+        ]
 
 
 def make_world() -> World:
@@ -117,6 +127,8 @@ def make_world() -> World:
         checkpoint=checkpoint,
         share=factories.make_share(checkpoint),
         generation=factories.make_generation(team, checkpoint),
+        trial=trial_create(actor=member, run=run.pk, rewards=["length"]),
+        reward_list=reward_list_create(actor=member, project=project, name=f"{MARK} rewards", rewards=["length"]),
         invitation=services.invitation_create(actor=admin, team=team, role=Role.VIEWER)[0],
         token=services.token_create(actor=member, name=f"{MARK} token")[0],
         worker=Worker.objects.create(name="worker", host="host", heartbeat_at=timezone.now()),

@@ -50,6 +50,7 @@ PAGE_OBJECTS: dict[tuple[str, str], Given] = {
     ("runs/pipelines/<uuid:pk>/restart", "stage"): lambda world: "sft",
     ("runs/recipes/", "slug"): lambda world: "instructgpt",
     ("runs/queue/workers/", "pk"): lambda world: world.worker.pk,
+    ("workbench/", "pk"): lambda world: world.trial.pk,
     ("team/", "pk"): lambda world: world.team.pk,
     ("team/", "user"): lambda world: _pk(world, "bystander"),
     # Whoever holds one of these is let in by it, so callers here have none.
@@ -67,6 +68,8 @@ API_OBJECTS: dict[str, Given] = {
     "pipeline_id": lambda world: world.pipeline.pk,
     "project_id": lambda world: world.project.pk,
     "run_id": lambda world: world.run.pk,
+    "list_id": lambda world: world.reward_list.pk,
+    "trial_id": lambda world: world.trial.pk,
     "share_id": lambda world: world.share.pk,
     "slug": lambda world: "sft",
     "worker_id": lambda world: world.worker.pk,
@@ -93,6 +96,8 @@ FORMS: dict[str, Given] = {
     "invitation-revoke": lambda world: {},
     "hub-token": lambda world: {"value": "hf_x"},
     "hub-token-delete": lambda world: {},
+    "judge-endpoint": lambda world: {"url": "https://api.example.com/v1", "model": "m", "key": "sk-x"},
+    "judge-endpoint-delete": lambda world: {},
     "member-role": lambda world: {"role": "viewer"},
     "member-remove": lambda world: {},
     "first-run": lambda world: {},
@@ -125,9 +130,13 @@ FORMS: dict[str, Given] = {
     "share-new": lambda world: {"kind": "link"},
     "share-revoke": lambda world: {},
     "generation-stop": lambda world: {},
+    "workbench": lambda world: {"source": f"run:{world.run.pk}", "config.rewards.length": "1"},
+    "reward-trial-stop": lambda world: {},
+    "reward-trial-pin": lambda world: {"name": "another", "project": world.project.pk},
     "playground": lambda world: {"left": world.checkpoint.pk, "prompt": "1 + 1 =", **GENERATION},
 }
 
+REWARDS = {"length": 1}
 MADE_OF_ANSWERS = {"format": "prompt-completion", "name": "more answers"}
 GENERATION = {"max_new_tokens": 8, "temperature": 1, "top_p": 1, "seed": 0}
 PREFLIGHT = {"method": "sft", "config": {"max_steps": 2}}
@@ -149,6 +158,8 @@ BODIES: dict[str, Given] = {
     "PATCH /models/{model_id}": lambda world: {"name": "another"},
     "POST /checkpoints/{checkpoint_id}/register": lambda world: {},
     "POST /checkpoints/{checkpoint_id}/share": lambda world: {"link": True},
+    "POST /reward-trials": lambda world: {"run": str(world.run.pk), "rewards": REWARDS},
+    "POST /reward-lists": lambda world: {"name": "another", "project": str(world.project.pk), "rewards": REWARDS},
     "POST /pipelines": lambda world: {"recipe": "instructgpt", "datasets": _slots(world), "models": _base(world)},
     "POST /pipelines/{pipeline_id}/restart": lambda world: {"stage": "sft"},
     "POST /generations": lambda world: {"models": [str(world.checkpoint.pk)], "prompt": "1 + 1 ="},

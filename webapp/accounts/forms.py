@@ -148,6 +148,22 @@ class TeamChoiceForm(StudioForm):
     team = forms.UUIDField()
 
 
+class JudgeEndpointForm(StudioForm):
+    url = forms.CharField(
+        label="Address",
+        max_length=500,
+        help_text="As the OpenAI client takes it, for example https://api.example.com/v1.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    model = forms.CharField(max_length=200, help_text="The name that the endpoint knows the model by.")
+    key = forms.CharField(
+        max_length=500,
+        required=False,
+        help_text="All three are kept encrypted, given to workers that ask the judge, and never shown again.",
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+    )
+
+
 class SecretForm(StudioForm):
     value = forms.CharField(
         label="Access token",

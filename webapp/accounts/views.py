@@ -19,6 +19,7 @@ from webapp.accounts.access import Actor, public, requires, signed_in
 from webapp.accounts.forms import (
     InvitationForm,
     JoinForm,
+    JudgeEndpointForm,
     NameForm,
     NewTeamForm,
     PasswordForm,
@@ -30,6 +31,7 @@ from webapp.accounts.forms import (
     TokenForm,
     WelcomeForm,
 )
+from webapp.accounts.judges import JUDGE_ENDPOINT, judge_endpoint_set
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Invitation, Role, Team, User
 from webapp.errors import NotFound
@@ -324,6 +326,27 @@ def hub_token_delete(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     return redirect("team")
 
 
+@requires(Role.ADMIN)
+@sensitive_post_parameters("url", "key")
+@require_POST
+def judge_endpoint(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    team = request.actor.get(Team, pk, Role.ADMIN, team="pk")
+    form = JudgeEndpointForm(request.POST)
+    if not form.attempt(partial(judge_endpoint_set, actor=request.actor, team=team)):
+        return _team_page(request, team, judge_form=form, status=422)
+    messages.success(request, "The judge's endpoint is kept.")
+    return redirect("team")
+
+
+@requires(Role.ADMIN)
+@require_POST
+def judge_endpoint_delete(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    team = request.actor.get(Team, pk, Role.ADMIN, team="pk")
+    services.secret_delete(actor=request.actor, team=team, name=JUDGE_ENDPOINT)
+    messages.success(request, "The judge's endpoint is removed.")
+    return redirect("team")
+
+
 def _team_page(request: StudioRequest, team: Team | None, *, status: int = 200, **given: Any) -> HttpResponse:
     if team is None:
         context = {"new_form": NewTeamForm(), **given}
@@ -349,5 +372,7 @@ def _admin_context(team: Team) -> dict[str, Any]:
         "tokens": selectors.team_tokens(team),
         "secret_form": SecretForm(),
         "secret_set_at": selectors.secret_set_at(team, services.HUB_TOKEN),
+        "judge_form": JudgeEndpointForm(),
+        "judge_set_at": selectors.secret_set_at(team, JUDGE_ENDPOINT),
         "events": selectors.audit_page(team, RECENT_EVENTS)[0],
     }

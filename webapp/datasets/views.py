@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django.views.decorators.vary import vary_on_headers
 
+from polm_core.data.completions import ANSWERED
 from polm_core.data.limits import human_bytes
 from polm_core.formats import Format
 from webapp.accounts.access import requires
@@ -169,8 +170,10 @@ def _dataset_page(
         "launch_url": f"{reverse('launch')}?dataset={found.pk}",
     }
     if version.status == VersionStatus.READY:
+        format_ = Format(version.format)
         context |= _rows(request, version) | {
-            "serves": pages.serves(Format(version.format)),
+            "serves": pages.serves(format_),
+            "has_answers": format_ in ANSWERED,
             "conversions": selectors.conversions(version),
             "made_into": selectors.made_into(found),
         }

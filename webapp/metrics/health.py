@@ -30,6 +30,7 @@ FLAT = 0.1
 SAME = 0.9
 CLIPPED = 0.5
 COLLAPSED = 0.2
+UNJUDGED = 0.2
 DISK_FREE = 0.1
 
 REWARD_PARTS = tuple(f"reward/{name}" for name in REWARD_NAMES)
@@ -48,6 +49,8 @@ WATCHED = (
     "entropy",
     "completions/mean_length",
     "completions/clipped_ratio",
+    "reward/judge/not_judged",
+    "reward/reward_model/not_judged",
 )
 
 
@@ -236,9 +239,40 @@ def _far_from_reference(signs: Signs) -> Advice | None:
     return None
 
 
+def _always_zero(signs: Signs) -> Advice | None:
+    reward = signs.totals.get("reward")
+    if reward is None or not _is_zero(reward):
+        return None
+    return Advice(
+        "Every reward is 0",
+        f"no answer of {reward.count:,} steps got any, so there is nothing to learn from",
+        "Try the rewards on some answers in the reward workbench; begin with an easier one, such as think_tags, or "
+        "with a model that gets some answers right.",
+    )
+
+
+def _is_zero(reward: MetricSeries | None) -> bool:
+    return reward is not None and reward.count >= ENOUGH and reward.min == 0 == reward.max
+
+
+def _not_judged(signs: Signs) -> Advice | None:
+    for name in ("judge", "reward_model"):
+        share = signs.curves.get(f"reward/{name}/not_judged")
+        if share is not None and share.now > UNJUDGED:
+            return Advice(
+                f"Many answers get no score from {name}",
+                f"{share.now:.0%} of them lately: they count by their other rewards alone",
+                "Most often it replies with something else than a number, cannot be reached, or the answers are longer "
+                "than it can read. Try it in the reward workbench.",
+            )
+    return None
+
+
 def _no_signal(signs: Signs) -> Advice | None:
     same = signs.trend("frac_reward_zero_std") or signs.trend("pairs/tied")
     spread = signs.trend("reward_std")
+    if _is_zero(signs.totals.get("reward")):
+        return None
     if same is not None and same.now >= SAME:
         evidence = f"at {same.now:.0%} of the prompts all answers get the same reward, so none is preferred"
     elif spread is not None and spread.now == 0:
@@ -373,6 +407,8 @@ RULES: dict[str, Rule] = {
     "gradient_spikes": _gradient_spikes,
     "chosen_unlearned": _chosen_unlearned,
     "far_from_reference": _far_from_reference,
+    "always_zero": _always_zero,
+    "not_judged": _not_judged,
     "no_signal": _no_signal,
     "length_hacking": _length_hacking,
     "clipped": _clipped,

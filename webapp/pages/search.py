@@ -57,6 +57,7 @@ def _actions(actor: Actor, query: str) -> Iterator[Found]:
         ("Runs", "activity", "runs", Role.VIEWER),
         ("Compare runs", "chart-spline", "compare", Role.VIEWER),
         ("Datasets", "database", "datasets", Role.VIEWER),
+        ("Reward workbench", "scale", "workbench", Role.VIEWER),
         ("Models and checkpoints", "box", "models", Role.VIEWER),
         ("Methods", "flask-conical", "methods", None),
         ("Playground", "messages-square", "playground", Role.VIEWER),

@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from webapp.pages import compare, home, methods, projects, search
+from webapp.pages import compare, home, methods, projects, search, workbench
 
 urlpatterns = [
     path("", home.home, name="home"),
@@ -13,6 +13,10 @@ urlpatterns = [
     path("methods/", methods.methods, name="methods"),
     path("methods/<slug:slug>", methods.method, name="method"),
     path("search", search.search, name="search"),
+    path("workbench/", workbench.workbench, name="workbench"),
+    path("workbench/<uuid:pk>", workbench.trial, name="reward-trial"),
+    path("workbench/<uuid:pk>/stop", workbench.trial_stop, name="reward-trial-stop"),
+    path("workbench/<uuid:pk>/pin", workbench.trial_pin, name="reward-trial-pin"),
     path("project", projects.switch, name="project-switch"),
     path("projects/<uuid:pk>", projects.project, name="project"),
 ]

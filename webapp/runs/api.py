@@ -55,6 +55,8 @@ class RunIn(Body):
     dataset: str
     eval_dataset: str | None = None
     reward_model: str | None = None
+    judge_model: str | None = None
+    reward_list: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -95,6 +97,8 @@ class RunOut(Schema):
     dataset: uuid.UUID
     eval_dataset: uuid.UUID | None
     reward_model: uuid.UUID | None
+    judge_model: uuid.UUID | None
+    reward_list: uuid.UUID | None
     status: str
     step: int
     total_steps: int
@@ -417,6 +421,8 @@ def _run(run: Run) -> dict[str, Any]:
         "dataset": run.dataset_version.dataset_id,
         "eval_dataset": run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
         "reward_model": run.reward_model_id,
+        "judge_model": run.judge_model_id,
+        "reward_list": run.reward_list_id,
         "status": run.status,
         "step": run.step,
         "total_steps": run.total_steps,

@@ -119,6 +119,35 @@ class QueuePause(models.Model):
         return f"since {self.since}"
 
 
+class RewardList(models.Model):
+    """Rewards under a name and a version, for runs of a project to learn from. It is never changed.
+
+    `rewards` are all settings of a `RewardsConfig`, and the models those that they ask for.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="reward_lists")
+    name = models.CharField(max_length=100)
+    version = models.PositiveIntegerField()
+    rewards = models.JSONField()
+    reward_model = models.ForeignKey(BaseModel, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    judge_model = models.ForeignKey(BaseModel, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint("project", Lower("name"), "version", name="reward_list_version_unique")]
+        indexes = [models.Index(fields=["project", "-id"], name="reward_list_newest")]
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}"
+
+    @property
+    def team_id(self) -> uuid.UUID:
+        """Whose it is."""
+        return self.project.team_id
+
+
 class Run(models.Model):
     """One training job.
 
@@ -138,10 +167,15 @@ class Run(models.Model):
     # What is run: frozen at creation.
     method = models.CharField(max_length=50)
     model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="runs")
-    # What scores the answers of a run that learns from its own, where their score has a weight.
+    # What scores the answers of a run that learns from its own, where their scores have a weight.
     reward_model = models.ForeignKey(
         BaseModel, null=True, blank=True, on_delete=models.PROTECT, related_name="scored_runs"
     )
+    judge_model = models.ForeignKey(
+        BaseModel, null=True, blank=True, on_delete=models.PROTECT, related_name="judged_runs"
+    )
+    # The pinned rewards that its settings hold, where it was launched with some.
+    reward_list = models.ForeignKey(RewardList, null=True, blank=True, on_delete=models.PROTECT, related_name="runs")
     dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="runs")
     eval_dataset_version = models.ForeignKey(
         DatasetVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="eval_runs"

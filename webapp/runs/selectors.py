@@ -61,6 +61,8 @@ def runs_visible(actor: Actor) -> QuerySet[Run]:
             "project",
             "model__checkpoint",
             "reward_model",
+            "judge_model",
+            "reward_list",
             "dataset_version__dataset",
             "eval_dataset_version__dataset",
             "worker",

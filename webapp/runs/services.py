@@ -24,7 +24,8 @@ from webapp.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from webapp.registry.models import BaseModel, ModelStatus
 from webapp.registry.services import model_resolve_for_run
 from webapp.runs.leases import announce
-from webapp.runs.models import FINISHED, Preflight, Project, Run, Status
+from webapp.runs.models import FINISHED, Preflight, Project, RewardList, Run, Status
+from webapp.runs.reward_lists import reward_list_for_run, scoring_models
 from webapp.runs.signals import run_moved
 from webapp.tasks import PREFLIGHT, RUNS_WAKE, wake
 
@@ -51,6 +52,8 @@ class RunRequest:
         dataset: str | uuid.UUID | DatasetVersion,
         eval_dataset: str | uuid.UUID | None = None,
         reward_model: str | None = None,
+        judge_model: str | None = None,
+        reward_list: str | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         self.method: Method = catalogue.get(method)
@@ -64,23 +67,25 @@ class RunRequest:
                 f"The model {self.model.name} could not be prepared.",
                 advice="See its page for the reason, or choose another.",
             )
-        self.reward_model = self._reward_model(actor, reward_model) if self._scores() else None
+        self.reward_list = reward_list_for_run(actor, reward_list, self.team) if reward_list else None
+        if self.reward_list is not None:
+            self._take(self.reward_list, config or {})
+            reward_model = _ref(self.reward_list.reward_model_id)
+            judge_model = _ref(self.reward_list.judge_model_id)
+        rewards = self.config.get("rewards", {})
+        models = scoring_models(actor, self.team, rewards, reward_model, judge_model)
+        self.reward_model, self.judge_model = models["reward_model"], models["judge_model"]
 
-    def _scores(self) -> bool:
-        """Whether the settings give the score of a reward model a weight."""
-        return bool(self.config.get("rewards", {}).get("reward_model"))
-
-    def _reward_model(self, actor: Actor, ref: str | None) -> BaseModel:
-        if not ref:
+    def _take(self, pinned: RewardList, config: Mapping[str, Any]) -> None:
+        """Put the pinned rewards into the settings, which must not give others."""
+        taken = self.method.parse({**config, "rewards": pinned.rewards}).model_dump(mode="json")
+        if "rewards" in config and self.config["rewards"] != taken["rewards"]:
             raise Invalid(
-                "The score of a reward model has a weight, and the run has none.",
-                advice="Choose a reward model, or set rewards.reward_model to 0.",
-                fields={"reward_model": ["must name a reward model"]},
+                f"The settings give other rewards than {pinned} does.",
+                advice="Leave rewards out of the settings, or name no reward list.",
+                fields={"reward_list": [f"must not be given with rewards that differ from {pinned}"]},
             )
-        found = model_resolve_for_run(actor, ref, team=self.team, field="reward_model")
-        if found.status != ModelStatus.READY:
-            raise Conflict(f"The reward model {found.name} is not ready.", advice="See its page, or choose another.")
-        return found
+        self.config = taken
 
     def _version(self, actor: Actor, ref: str | uuid.UUID | DatasetVersion, field: str) -> DatasetVersion:
         return version_for_run(actor, ref, formats=self.method.formats, title=self.method.title, field=field)
@@ -90,6 +95,7 @@ class RunRequest:
             "method": self.method.slug,
             "model": str(self.model.pk),
             "reward_model": str(self.reward_model.pk) if self.reward_model else None,
+            "judge_model": str(self.judge_model.pk) if self.judge_model else None,
             "dataset_version": str(self.dataset_version.pk),
             "eval_dataset_version": str(self.eval_dataset_version.pk) if self.eval_dataset_version else None,
             "config": self.config,
@@ -133,6 +139,8 @@ def run_create(
     dataset: str | uuid.UUID | DatasetVersion,
     eval_dataset: str | uuid.UUID | None = None,
     reward_model: str | None = None,
+    judge_model: str | None = None,
+    reward_list: str | None = None,
     config: Mapping[str, Any] | None = None,
     project: str | None = None,
     name: str = "",
@@ -152,6 +160,8 @@ def run_create(
         dataset=dataset,
         eval_dataset=eval_dataset,
         reward_model=reward_model,
+        judge_model=judge_model,
+        reward_list=reward_list,
         config=config,
     )
     team = request.team
@@ -172,6 +182,8 @@ def run_create(
                 method=request.method.slug,
                 model=request.model,
                 reward_model=request.reward_model,
+                judge_model=request.judge_model,
+                reward_list=request.reward_list,
                 dataset_version=request.dataset_version,
                 eval_dataset_version=request.eval_dataset_version,
                 config=request.config,
@@ -202,13 +214,16 @@ def run_clone(*, actor: Actor, run: Run, changes: Mapping[str, Any] | None = Non
     """A new run like this one, with some settings changed; the old one is its parent."""
     actor.require(run.team_id, Role.MEMBER, "run")
     config = merged(run.config, changes or {})
+    keeps_rewards = config.get("rewards") == run.config.get("rewards")
     return run_create(
         actor=actor,
         method=run.method,
         model=str(run.model_id),
         dataset=run.dataset_version.dataset_id,
         eval_dataset=run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
-        reward_model=str(run.reward_model_id) if run.reward_model_id else None,
+        reward_model=_ref(run.reward_model_id),
+        judge_model=_ref(run.judge_model_id),
+        reward_list=_ref(run.reward_list_id) if keeps_rewards else None,
         config=config,
         project=str(run.project_id),
         name=name,
@@ -370,6 +385,8 @@ def preflight_request(
     dataset: str | uuid.UUID,
     eval_dataset: str | uuid.UUID | None = None,
     reward_model: str | None = None,
+    judge_model: str | None = None,
+    reward_list: str | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Preflight:
     """Ask a worker to look at the data as the model would see it; the same question is answered from the last hour."""
@@ -380,6 +397,8 @@ def preflight_request(
         dataset=dataset,
         eval_dataset=eval_dataset,
         reward_model=reward_model,
+        judge_model=judge_model,
+        reward_list=reward_list,
         config=config,
     ).as_dict()
     fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
@@ -465,6 +484,10 @@ def _hardware(config: Mapping[str, Any], gpu_memory_gb: int) -> dict[str, Any]:
     else:
         gpus, cpu_will_do = devices, devices == 0
     return {"gpus": gpus, "cpu_will_do": cpu_will_do, "gpu_memory_gb": gpu_memory_gb}
+
+
+def _ref(pk: uuid.UUID | None) -> str | None:
+    return str(pk) if pk else None
 
 
 def _default_name(request: RunRequest) -> str:

@@ -27,6 +27,12 @@ NO_SIGNAL = ChartSpec(
     "share of prompts",
     "Prompts whose answers all get the same reward. At 1 there is nothing to learn.",
 )
+NOT_JUDGED = ChartSpec(
+    "Not judged",
+    ("reward/reward_model/not_judged", "reward/judge/not_judged"),
+    "share of answers",
+    "Answers that a model could not judge, which count by their other rewards alone. It should stay near 0.",
+)
 COMPLETIONS = ChartSpec(
     "Length of the answers",
     ("completions/mean_length", "completions/min_length", "completions/max_length"),

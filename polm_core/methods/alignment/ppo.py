@@ -8,7 +8,15 @@ from polm_core.blocks import MAIN, OPTIMISER, setting
 from polm_core.context import RunContext
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
-from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, HACKED, REWARD, REWARD_PARTS, REWARD_SPREAD
+from polm_core.methods.alignment.online import (
+    COMPLETIONS,
+    ENTROPY,
+    HACKED,
+    NOT_JUDGED,
+    REWARD,
+    REWARD_PARTS,
+    REWARD_SPREAD,
+)
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.rewards.config import ROLLOUTS, OnlineConfig
 
@@ -148,6 +156,7 @@ METHOD = Method(
         REWARD,
         REWARD_PARTS,
         REWARD_SPREAD,
+        NOT_JUDGED,
         ChartSpec(
             "Divergence",
             ("objective/kl", "eval/objective/kl"),

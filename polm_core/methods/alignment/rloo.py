@@ -12,6 +12,7 @@ from polm_core.methods.alignment.online import (
     HACKED,
     NO_PROGRESS,
     NO_SIGNAL,
+    NOT_JUDGED,
     REWARD,
     REWARD_PARTS,
     REWARD_SPREAD,
@@ -103,6 +104,7 @@ METHOD = Method(
         REWARD_PARTS,
         REWARD_SPREAD,
         NO_SIGNAL,
+        NOT_JUDGED,
         ChartSpec(
             "Divergence",
             ("kl", "eval/kl"),

@@ -11,10 +11,12 @@ from polm_core.context import DatasetSpec, ModelSpec, RunSpec
 from polm_core.errors import ConfigError, ModelError
 from polm_core.formats import Format
 from polm_core.rewards.config import OnlineConfig
+from polm_core.training.judging import LocalJudge
 from polm_core.training.loading import load_reward_model, load_tokenizer
 from polm_core.training.rewards import check_rewards, reward_functions
 from polm_core.training.scoring import score
 from tests.support import tiny
+from tests.support.judge import JudgeServer, answering_to
 
 PROMPTS = [[{"role": "user", "content": f"What is {number} + 1?"}] for number in range(3)]
 COMPLETIONS = [[{"role": "assistant", "content": text}] for text in ("1", "2 is right", "")]
@@ -39,11 +41,12 @@ def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def spec(tiny_model: Path, scorer: Path | None = None) -> RunSpec:
+def spec(tiny_model: Path, scorer: Path | None = None, judge: Path | None = None) -> RunSpec:
     return RunSpec(
         method="rloo",
         model=ModelSpec(path=tiny_model),
         reward_model=ModelSpec(path=scorer, name="scorer") if scorer else None,
+        judge_model=ModelSpec(path=judge) if judge else None,
         dataset=DatasetSpec(path=Path("rows.jsonl"), format=Format.PROMPT_ANSWER),
     )
 
@@ -86,6 +89,19 @@ def test_a_model_that_writes_is_no_reward_model(tiny_model: Path) -> None:
     assert "reward-model" in caught.value.advice
 
 
+def test_what_goes_wrong_in_a_models_own_files_names_the_reward(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    scorer = AutoModelForSequenceClassification.from_pretrained(tiny_model, num_labels=1)
+    scorer.resize_token_embeddings(20)  # fewer than the tokenizer beside it has
+    scorer.save_pretrained(tmp_path)
+    load_tokenizer(ModelSpec(path=tiny_model)).save_pretrained(tmp_path)
+    (function,) = reward_functions(online(reward_model=1), spec(tiny_model, tmp_path))
+    with pytest.raises(ModelError, match="The reward reward_model could not judge the answers: IndexError") as caught:
+        function(prompts=PROMPTS, completions=COMPLETIONS)
+    assert caught.value.code == "reward.raised"
+
+
 def test_rewards_that_the_run_cannot_give_are_refused(tiny_model: Path, reward_model: Path) -> None:
     rows = Format.PROMPT
     with pytest.raises(ConfigError, match="prompt rows have none") as caught:
@@ -96,3 +112,48 @@ def test_rewards_that_the_run_cannot_give_are_refused(tiny_model: Path, reward_m
     assert list(caught.value.fields) == ["config.rewards.reward_model"]
     check_rewards(online(length=1, reward_model=1).rewards, spec(tiny_model, reward_model), rows)
     check_rewards(online(math=1).rewards, spec(tiny_model), Format.PROMPT_ANSWER)
+
+
+def test_a_judge_scores_what_is_said_after_thinking(tiny_model: Path) -> None:
+    rewards = online(judge=1, judge_rubric="Short is good.")
+    (function,) = reward_functions(rewards, spec(tiny_model, judge=tiny_model))
+    assert function.__name__ == "judge"
+    said = [[{"role": "assistant", "content": text}] for text in ("<think>no</think>2", "2", "<think>2")]
+    thought, plain, unsaid = function(prompts=[PROMPTS[0]] * 3, completions=said)
+    assert thought == pytest.approx(plain)
+    assert unsaid == 0.0
+    judge = LocalJudge(ModelSpec(path=tiny_model), "Short is good.", config=rewards)
+    assert plain == pytest.approx(judge.score("What is 0 + 1?", "2"), abs=1e-5)
+
+
+def test_an_endpoint_that_judges_nothing_ends_the_run(
+    tiny_model: Path, judge_server: JudgeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering_to(judge_server, monkeypatch)
+    (function,) = reward_functions(online(judge=1, judge_by="endpoint"), spec(tiny_model))
+    judge_server.reply = lambda question: "4" if "2 is right" in question else "Fine."
+    assert function(prompts=PROMPTS, completions=COMPLETIONS) == [None, 0.75, 0.0]
+    judge_server.reply = lambda question: "Fine."
+    with pytest.raises(ModelError, match=r"replied 'Fine\.'") as caught:
+        function(prompts=PROMPTS, completions=COMPLETIONS)
+    assert caught.value.code == "judge.silent"
+    assert "workbench" in caught.value.advice
+
+
+def test_a_judge_that_the_run_cannot_have_is_refused(
+    tiny_model: Path, reward_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = Format.PROMPT
+    with pytest.raises(ConfigError, match="no judge model") as caught:
+        check_rewards(online(judge=1).rewards, spec(tiny_model), rows)
+    assert list(caught.value.fields) == ["config.rewards.judge"]
+    check_rewards(online(judge=1).rewards, spec(tiny_model, judge=tiny_model), rows)
+    with pytest.raises(ModelError, match="is a reward model"):
+        reward_functions(online(judge=1), spec(tiny_model, judge=reward_model))
+    endpoint = online(judge=1, judge_by="endpoint").rewards
+    with pytest.raises(ConfigError, match="no endpoint"):
+        check_rewards(endpoint, spec(tiny_model), rows)
+    monkeypatch.setenv("POLM_JUDGE_URL", "https://169.254.169.254/v1")
+    monkeypatch.setenv("POLM_JUDGE_MODEL", "m")
+    with pytest.raises(ConfigError, match="must be a public address"):
+        check_rewards(endpoint, spec(tiny_model), rows)

@@ -121,8 +121,8 @@ CASES: dict[str, list[tuple[str, str | None, dict[str, Any], float | None]]] = {
 }
 
 
-def test_every_reward_but_the_learned_one_is_a_function_with_a_table() -> None:
-    assert [*VERIFIERS, "reward_model"] == list(REWARD_NAMES)
+def test_every_reward_but_those_of_models_is_a_function_with_a_table() -> None:
+    assert [*VERIFIERS, "reward_model", "judge"] == list(REWARD_NAMES)
     assert CASES.keys() == VERIFIERS.keys()
     assert all(verifier.__doc__ for verifier in VERIFIERS.values())
 

@@ -8,11 +8,13 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 from django.utils import timezone
+from pytest_django import Settings
 
 from tests.support.api import ApiClient
 from tests.support.factories import PASSWORD, make_user
 from webapp.accounts import selectors, services
 from webapp.accounts.access import Actor
+from webapp.accounts.judges import judge_endpoint_get
 from webapp.accounts.models import ApiToken, Invitation, Membership, Role, Team, TeamSecret, User
 
 SignedIn = Callable[[User], Client]
@@ -167,6 +169,8 @@ ADMIN_DEEDS = [
     ("/team/{team}/members/{admin}/remove", {}),
     ("/team/{team}/hub-token", {"value": "hf_x"}),
     ("/team/{team}/hub-token/delete", {}),
+    ("/team/{team}/judge", {"url": "https://api.example.com/v1", "model": "m"}),
+    ("/team/{team}/judge/delete", {}),
 ]
 
 
@@ -196,6 +200,36 @@ def test_the_hub_token_is_kept_and_never_shown(team: Team, admin: User, signed_i
     assert "hf private" not in _text(refused)
     assert client.post(f"/team/{team.pk}/hub-token/delete").url == "/team"
     assert services.secret_get(team_id=team.pk, name=services.HUB_TOKEN) is None
+
+
+def test_the_judges_endpoint_is_kept_and_never_shown(
+    team: Team, admin: User, signed_in: SignedIn, settings: Settings
+) -> None:
+    client, sent = signed_in(admin), {"url": "https://judges.example.com/v1", "model": "judge-1", "key": "sk-private"}
+    assert client.post(f"/team/{team.pk}/judge", sent).url == "/team"
+    kept = judge_endpoint_get(team_id=team.pk)
+    assert kept is not None
+    assert kept[:3] == tuple(sent.values())
+    page = _text(client.get("/team"))
+    assert "An endpoint is kept" in page
+    secret = bytes(TeamSecret.objects.get(team=team).ciphertext)
+    for value in sent.values():
+        assert value not in page
+        assert value.encode() not in secret
+    for url, problem in (
+        ("https://169.254.169.254/v1", "must be a public address"),
+        ("http://vllm:8000/v1", "must begin with https://"),
+        ("https://me:pass@example.com", "the key goes into the field of its own"),
+    ):
+        refused = client.post(f"/team/{team.pk}/judge", {**sent, "url": url})
+        assert refused.status_code == 422
+        assert problem in _text(refused)
+        assert "sk-private" not in _text(refused)
+    assert judge_endpoint_get(team_id=team.pk) == kept
+    settings.JUDGE_HOSTS = "vllm, other"
+    assert client.post(f"/team/{team.pk}/judge", {**sent, "url": "http://vllm:8000/v1"}).status_code == 302
+    assert client.post(f"/team/{team.pk}/judge/delete").url == "/team"
+    assert judge_endpoint_get(team_id=team.pk) is None
 
 
 def test_people_of_two_teams_switch_between_them(

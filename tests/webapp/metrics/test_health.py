@@ -75,6 +75,8 @@ FAULTS: list[tuple[str, str, Series, str, str]] = [
         "no signal",
         "100% of the",
     ),
+    ("always_zero", "rloo", {"reward": [0.0] * 20, "reward_std": [0.0] * 20}, "Every reward is 0", "20 steps"),
+    ("not_judged", "rloo", {"reward/judge/not_judged": line(0, 0.5)}, "no score from judge", "46% of them"),
     ("no_signal", "rloo", {"pairs/tied": [0.95] * 40}, "no signal", "at 95% of the prompts"),
     (
         "length_hacking",
@@ -115,6 +117,8 @@ NO_FAULTS: list[tuple[str, str, Series, str]] = [
     ("far_from_reference", "kto", {"kl": line(0, 8)}, "its divergence is that of whole answers"),
     ("far_from_reference", "gone", {"kl": line(0, 40)}, "a method that the catalogue no longer has"),
     ("no_signal", "rloo", {"reward_std": [0.0] * 5}, "too early to tell"),
+    ("always_zero", "rloo", {"reward": [0.0] * 5}, "too few zeros"),
+    ("not_judged", "rloo", {"reward/judge/not_judged": [0.1] * 20}, "some answers without a judgement"),
     ("no_signal", "rloo", {"reward_std": line(0.4, 0.1), "frac_reward_zero_std": [0.5] * 40}, "half the prompts teach"),
     ("length_hacking", "rloo", {"completions/mean_length": LONGER, "reward": UP}, "longer and better"),
     (

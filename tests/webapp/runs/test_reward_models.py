@@ -5,15 +5,18 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
+from polm_core.context import dump_spec
 from tests.support import factories
 from tests.support.checkpoints import make_base_model, make_checkpoint
 from webapp.accounts.access import Actor
-from webapp.accounts.models import Team
+from webapp.accounts.judges import judge_endpoint_set
+from webapp.accounts.models import Team, User
 from webapp.errors import Conflict, Invalid
 from webapp.registry.models import BaseModel, Checkpoint, ModelStatus
 from webapp.runs import services
 from webapp.runs.config_files import config_yaml
 from webapp.runs.models import Preflight
+from workers.judges import judge_env
 from workers.supervisor import run_spec
 
 pytestmark = pytest.mark.django_db
@@ -58,6 +61,45 @@ def test_a_score_with_a_weight_needs_a_reward_model(actor: Actor, body: dict[str
         services.run_create(actor=actor, **body, config=SCORED)
     assert caught.value.fields == {"reward_model": ["must name a reward model"]}
     assert "rewards.reward_model to 0" in caught.value.advice
+
+
+JUDGED = {"rewards": {"math": 0, "judge": 1, "judge_rubric": "Short is good."}}
+
+
+def test_so_is_the_model_that_judges(actor: Actor, body: dict[str, Any], scorer: Checkpoint) -> None:
+    with pytest.raises(Invalid) as caught:
+        services.run_create(actor=actor, **body, config=JUDGED)
+    assert caught.value.fields == {"judge_model": ["must name a judge model"]}
+    assert "rewards.judge to 0" in caught.value.advice
+    run = services.run_create(actor=actor, **body, judge_model=str(scorer.pk), config=JUDGED)
+    spec = run_spec(run)
+    assert spec.judge_model is not None
+    assert spec.judge_model.name == "scores @ 20"
+    assert spec.reward_model is None
+    assert "judge_model:\n  path: ./scores-20" in config_yaml(run)
+    assert services.run_clone(actor=actor, run=run).judge_model == run.judge_model
+    asks_elsewhere = {"rewards": {"judge_by": "endpoint"}}
+    assert services.run_clone(actor=actor, run=run, changes=asks_elsewhere).judge_model is None
+
+
+def test_the_teams_endpoint_reaches_the_processes_that_ask_it_and_nothing_else(
+    admin: User, body: dict[str, Any], team: Team
+) -> None:
+    actor = Actor(admin)
+    config = {"rewards": {"math": 0, "judge": 1, "judge_by": "endpoint"}}
+    run = services.run_create(actor=actor, **body, config=config)
+    assert judge_env(team.pk, run.config) == {}
+    judge_endpoint_set(actor=actor, team=team, url="https://api.example.com/v1", model="judge-1", key="sk-private")
+    assert judge_env(team.pk, run.config) == {
+        "POLM_JUDGE_URL": "https://api.example.com/v1",
+        "POLM_JUDGE_MODEL": "judge-1",
+        "POLM_JUDGE_KEY": "sk-private",
+    }
+    assert judge_env(team.pk, services.run_create(actor=actor, **body).config) == {}
+    # The studio's own key is not for the team's address.
+    judge_endpoint_set(actor=actor, team=team, url="https://api.example.com/v1", model="judge-1")
+    assert judge_env(team.pk, run.config)["POLM_JUDGE_KEY"] == ""
+    assert "api.example.com" not in dump_spec(run_spec(run)) + config_yaml(run)
 
 
 def test_one_that_is_of_another_team_or_not_ready_is_refused(

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from polm_core import catalogue, cookbook
 from polm_core.errors import ConfigError, PolmError
-from polm_core.method import PARADIGMS, Method, Paradigm, ParadigmSpec
+from polm_core.method import PARADIGMS, Method, Paradigm, ParadigmSpec, merged
 from webapp.accounts.access import Actor, requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
@@ -20,8 +20,6 @@ from webapp.datasets.selectors import datasets_page
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.pages.runs import recipe
 from webapp.pages.runs.choices import (
-    CHECKPOINTS,
-    MODELS,
     DatasetChoice,
     Source,
     checkpoints_to_choose,
@@ -29,20 +27,18 @@ from webapp.pages.runs.choices import (
     models_to_choose,
     naming,
     source_called,
-    with_chosen,
 )
 from webapp.pages.runs.figures import method_of
 from webapp.pages.runs.inputs import storable, whole_number
 from webapp.pages.runs.preflight import ReportView
+from webapp.pages.runs.scorers import SCORERS, ScorerChoice, pinned_lists, scorer_choices
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource, ModelStatus
-from webapp.registry.selectors import STARTER, checkpoints_visible, models_visible
+from webapp.registry.selectors import STARTER
 from webapp.runs import selectors, services
-from webapp.runs.models import Preflight, Run
+from webapp.runs.models import Preflight, RewardList, Run
 from webapp.ui.forms import MethodForm
 
 DATASETS = 200
-# The method whose checkpoints score answers.
-REWARD_MODEL = "reward-model"
 # A preflight that no worker has answered is asked for again by the page this many times, about a second apart.
 PREFLIGHT_TRIES = 60
 
@@ -100,27 +96,33 @@ class LaunchForm:
         """The model or checkpoint that is chosen."""
         return source_called(self.value("model"), self.models, self.checkpoints)
 
-    @property
-    def asks_for_reward_model(self) -> bool:
-        """Whether the settings give the score of a reward model a weight."""
-        setting = self.settings.settings.get("rewards.reward_model") if self.settings else None
-        return setting is not None and bool(setting.value)
+    @cached_property
+    def scorers(self) -> list[ScorerChoice]:
+        """The models that the settings ask for besides the one that is trained."""
+        config = (self.settings.config or self.settings.changes) if self.settings else {}
+        return scorer_choices(self.actor, config, self.values)
 
     @cached_property
-    def scorers(self) -> list[Source]:
-        """What may be a reward model: checkpoints that were trained to be one, and models from elsewhere."""
-        actor, team = self.actor, self.actor.current_team.pk
-        checkpoints = checkpoints_visible(actor, team).filter(method=REWARD_MODEL).order_by("-id")
-        models = models_visible(actor, team).filter(source__in=(ModelSource.HUB, ModelSource.PATH)).order_by("-id")
-        chosen = self.value("reward_model")
-        return [*with_chosen(checkpoints, chosen, CHECKPOINTS), *with_chosen(models, chosen, MODELS)]
+    def reward_lists(self) -> list[RewardList]:
+        """The pinned rewards that may be chosen, where the method learns from rewards."""
+        if self.settings is None or "rewards.math" not in self.settings.settings:
+            return []
+        return pinned_lists(self.actor, self.value("reward_list"))
 
     @property
-    def scorer(self) -> Source | None:
-        """The reward model that is chosen, where one is needed."""
-        if not self.asks_for_reward_model:
-            return None
-        return next((one for one in self.scorers if str(one.pk) == self.value("reward_model")), None)
+    def reward_list(self) -> RewardList | None:
+        """Those that are chosen."""
+        return next((one for one in self.reward_lists if str(one.pk) == self.value("reward_list")), None)
+
+    def scorer(self, field: str) -> Source | None:
+        """The model that is chosen as `field`, where one is needed."""
+        return next((one.chosen for one in self.scorers if one.field == field), None)
+
+    @property
+    def unasked(self) -> dict[str, str]:
+        """Those that were chosen and are not asked for now, which the page remembers."""
+        asked = {one.field for one in self.scorers}
+        return {field: self.value(field) for field in SCORERS if field not in asked}
 
     @cached_property
     def datasets(self) -> list[DatasetChoice]:
@@ -155,8 +157,8 @@ class LaunchForm:
             return f"{self.source.name} could not be prepared: choose another model."
         if self.dataset is None:
             return "Choose a dataset."
-        if self.asks_for_reward_model and self.scorer is None:
-            return "Choose a reward model, or give its score no weight."
+        if unchosen := [one.label.lower() for one in self.scorers if one.chosen is None]:
+            return f"Choose a {unchosen[0]}, or give its score no weight."
         for choice in (self.dataset, self.held_out):
             if choice is not None and choice.reason:
                 return f"{choice.dataset.name} does not fit: {choice.reason}"
@@ -175,7 +177,8 @@ class LaunchForm:
             "model": self.value("model"),
             "dataset": self.value("dataset"),
             "eval_dataset": self.value("eval_dataset") or None,
-            "reward_model": (self.value("reward_model") or None) if self.asks_for_reward_model else None,
+            **{one.field: self.value(one.field) or None for one in self.scorers},
+            "reward_list": str(self.reward_list.pk) if self.reward_list else None,
             "config": self.settings.changes if self.settings else {},
         }
 
@@ -196,7 +199,8 @@ class LaunchForm:
         return recipe.config_file(
             method=self.method.slug,
             model=self.source,
-            reward_model=self.scorer,
+            reward_model=self.scorer("reward_model"),
+            judge_model=self.scorer("judge_model"),
             rows=self.dataset.version,
             held_out=self.held_out.version if self.held_out else None,
             config=self.request()["config"],
@@ -288,7 +292,18 @@ def _preflight(form: LaunchForm, asked: Preflight | None = None, tries: int = 0)
 def _form_of_post(actor: Actor, posted: QueryDict) -> LaunchForm:
     method = method_of(posted.get("method", ""))
     settings = _settings(method, posted) if method else None
-    return LaunchForm(actor, posted.dict(), method, settings, _run_to_clone(actor, posted.get("clone", "")))
+    form = LaunchForm(actor, posted.dict(), method, settings, _run_to_clone(actor, posted.get("clone", "")))
+    return _with_pinned(form)
+
+
+def _with_pinned(form: LaunchForm) -> LaunchForm:
+    """The form with the settings and models of the reward list that is chosen in it, if one is."""
+    pinned = form.reward_list
+    if pinned is None or form.method is None or form.settings is None:
+        return form
+    settings = MethodForm(form.method, values=merged(form.settings.changes, {"rewards": pinned.rewards}))
+    models = {"reward_model": _named(pinned.reward_model), "judge_model": _named(pinned.judge_model)}
+    return LaunchForm(form.actor, {**form.values, **models}, form.method, settings, form.source_run)
 
 
 def _settings(method: Method, posted: QueryDict) -> MethodForm:
@@ -321,7 +336,7 @@ def _form_of_link(actor: Actor, asked: QueryDict) -> LaunchForm:
     method = method_of(values.get("method", ""))
     keeps_settings = source is not None and method is not None and method.slug == source.method
     settings = MethodForm(method, values=source.config if source and keeps_settings else None) if method else None
-    return LaunchForm(actor, values, method, settings, source)
+    return _with_pinned(LaunchForm(actor, values, method, settings, source))
 
 
 def _choices_of(run: Run) -> dict[str, str]:
@@ -332,7 +347,9 @@ def _choices_of(run: Run) -> dict[str, str]:
         "model": STARTER if run.model.source == ModelSource.STARTER else str(run.model_id),
         "dataset": str(run.dataset_version.dataset_id),
         "eval_dataset": str(held_out.dataset_id) if held_out else "",
-        "reward_model": _scorer_of(run),
+        "reward_model": _named(run.reward_model),
+        "judge_model": _named(run.judge_model),
+        "reward_list": str(run.reward_list_id or ""),
         "project": run.project.name,
         "tags": ", ".join(run.tags),
         "labels": ", ".join(run.labels),
@@ -340,9 +357,8 @@ def _choices_of(run: Run) -> dict[str, str]:
     }
 
 
-def _scorer_of(run: Run) -> str:
+def _named(model: BaseModel | None) -> str:
     """What scored its answers, as the picker names it: a checkpoint by its own id."""
-    model = run.reward_model
     return str(model.checkpoint_id or model.pk) if model else ""
 
 

@@ -17,6 +17,7 @@ def config_file(
     method: str,
     model: BaseModel | Checkpoint,
     reward_model: BaseModel | Checkpoint | None,
+    judge_model: BaseModel | Checkpoint | None,
     rows: DatasetVersion,
     held_out: DatasetVersion | None,
     config: Mapping[str, Any],
@@ -26,6 +27,7 @@ def config_file(
         "method": method,
         "model": model_entry(model),
         **({"reward_model": model_entry(reward_model)} if reward_model is not None else {}),
+        **({"judge_model": model_entry(judge_model)} if judge_model is not None else {}),
         "dataset": rows_entry(rows),
     }
     if held_out is not None:

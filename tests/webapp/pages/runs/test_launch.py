@@ -146,6 +146,32 @@ def test_a_reward_model_is_asked_for_once_its_score_has_a_weight(
     assert f'<option value="{scorer.pk}" selected>' in cloned
 
 
+def test_a_judge_is_asked_for_where_a_model_judges(
+    pages: Client, choice: dict[str, str], actor: Actor, team: Team
+) -> None:
+    answers = b"".join(b'{"prompt": "%d + 1 =", "answer": "%d"}\n' % (n, n + 1) for n in range(8))
+    rows = factories.make_version(actor, "sums", answers)
+    chosen = {**choice, "method": "rloo", "settings_of": "rloo", "dataset": str(rows.dataset_id)}
+    writer, scorer = make_checkpoint(team, "writes"), make_checkpoint(team, "scores")
+    Checkpoint.objects.filter(pk=scorer.pk).update(method="reward-model")
+    chosen |= {"config.rewards.judge": "1", "config.rewards.judge_rubric": "Short.\nTrue."}
+    shown = post(pages, chosen)
+    assert reason(shown) == "Choose a judge model, or give its score no weight."
+    offered = " ".join(options(shown, "judge_model"))
+    assert str(writer.pk) in offered
+    assert str(scorer.pk) not in offered
+    chosen["judge_model"] = str(writer.pk)
+    assert "judge_model:\n  path: ./base\n  adapter: ./writes" in post(pages, chosen)
+    assert launch(pages, chosen).status_code == 302
+    run = Run.objects.get()
+    assert run.judge_model is not None
+    assert run.judge_model.checkpoint == writer
+    assert run.config["rewards"]["judge_rubric"] == "Short.\nTrue."
+    elsewhere = post(pages, chosen | {"config.rewards.judge_by": "endpoint"})
+    assert 'select id="judge_model"' not in elsewhere
+    assert is_enabled(elsewhere)
+
+
 @pytest.mark.parametrize("link", ["?method=nope", "?model=x&dataset=y", "?clone=x", "?method=s%00ft", "?priority=x"])
 def test_a_link_that_makes_no_sense_opens_the_page(pages: Client, link: str) -> None:
     text(pages.get(f"/runs/new{link}"))

@@ -1,0 +1,74 @@
+"""The models that score answers, to be chosen where the rewards ask for them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import QuerySet
+
+from webapp.accounts.access import Actor
+from webapp.pages.runs.choices import CHECKPOINTS, MODELS, Source, with_chosen
+from webapp.registry.models import BaseModel, Checkpoint, ModelSource
+from webapp.registry.selectors import checkpoints_visible, models_visible
+from webapp.runs.models import RewardList
+from webapp.runs.reward_lists import reward_lists_visible
+from webapp.runs.scoring import asks_for_judge_model, asks_for_reward_model
+
+LISTS = 100
+# The method whose checkpoints score answers.
+REWARD_MODEL = "reward-model"
+SCORERS = ("reward_model", "judge_model")
+
+
+@dataclass(frozen=True)
+class ScorerChoice:
+    """A picker of one of `SCORERS`."""
+
+    field: str
+    label: str
+    offered: list[Source]
+    chosen: Source | None
+
+
+def scorer_choices(actor: Actor, config: Mapping[str, Any], values: Mapping[str, Any]) -> list[ScorerChoice]:
+    """The models that `config` asks for, each with what may be chosen, and what `values` name."""
+    found = []
+    if asks_for_reward_model(config):
+        found.append(_choice("reward_model", "Reward model", values, *_reward_models(actor)))
+    if asks_for_judge_model(config):
+        found.append(_choice("judge_model", "Judge model", values, *_judges(actor)))
+    return found
+
+
+def _reward_models(actor: Actor) -> tuple[QuerySet[Checkpoint], QuerySet[BaseModel]]:
+    """Checkpoints that were trained to be one, and models from elsewhere."""
+    team = actor.current_team.pk
+    checkpoints = checkpoints_visible(actor, team).filter(method=REWARD_MODEL)
+    return checkpoints, models_visible(actor, team).filter(source__in=(ModelSource.HUB, ModelSource.PATH))
+
+
+def _judges(actor: Actor) -> tuple[QuerySet[Checkpoint], QuerySet[BaseModel]]:
+    """Whatever writes text."""
+    team = actor.current_team.pk
+    return checkpoints_visible(actor, team).exclude(method=REWARD_MODEL), models_visible(actor, team)
+
+
+def _choice(
+    field: str,
+    label: str,
+    values: Mapping[str, Any],
+    checkpoints: QuerySet[Checkpoint],
+    models: QuerySet[BaseModel],
+) -> ScorerChoice:
+    chosen = str(values.get(field, "") or "").strip()
+    offered: list[Source] = [
+        *with_chosen(checkpoints.order_by("-id"), chosen, CHECKPOINTS),
+        *with_chosen(models.order_by("-id"), chosen, MODELS),
+    ]
+    return ScorerChoice(field, label, offered, next((one for one in offered if str(one.pk) == chosen), None))
+
+
+def pinned_lists(actor: Actor, chosen: str = "") -> list[RewardList]:
+    """The newest reward lists of the team whose things the page shows, and the one that is chosen."""
+    lists = reward_lists_visible(actor).filter(project__team=actor.current_team)
+    return with_chosen(lists, chosen, LISTS)

@@ -1,0 +1,127 @@
+"""Trying rewards: a child process judges answers, verifiers and models alike."""
+
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from polm_core.errors import PolmError
+from polm_core.run_dir import write_atomic
+from polm_core.trial import TrialAnswer, TrialJob, TrialProgress
+from webapp.runs.models import RunSample
+from webapp.workbench.models import RewardTrial
+from webapp.workbench.selectors import trials_wait
+from webapp.workbench.services import trial_claim, trial_fail, trial_finish, trial_progress, trial_release
+from workers import presence
+from workers.jobs import JobInterrupted, run_job
+from workers.judges import judge_env
+from workers.supervisor import dataset_spec, model_spec
+
+SECONDS = 3600.0
+
+
+_trying = threading.Lock()
+
+
+def try_rewards(_trial_id: str = "") -> None:
+    """Carry out the trials that wait, until none does. One thread of a process does so: the others see to the rest."""
+    while not presence.shutting_down.is_set() and trials_wait() and _trying.acquire(blocking=False):
+        try:
+            while not presence.shutting_down.is_set() and (trial := trial_claim()) is not None:
+                _carry_out(trial)
+        finally:
+            _trying.release()
+
+
+def _carry_out(trial: RewardTrial) -> None:
+    folder: Path = settings.VAR_DIR / "trials" / f"{trial.pk}-{trial.attempts}"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        job = folder / "job.json"
+        write_atomic(job, _job(trial, folder).model_dump_json())
+        log = folder / "log.txt"
+        code = run_job(
+            [sys.executable, "-m", "polm_core.trial", str(job)],
+            log=log,
+            go_on=lambda: trial_progress(trial=trial, progress=_progress(folder)),
+            seconds=SECONDS,
+            env=judge_env(trial.team_id, {"rewards": trial.rewards}),
+            stopping=presence.shutting_down,
+        )
+        _store(trial, folder, code, log)
+    except JobInterrupted:
+        trial_release(trial=trial)  # does nothing for one that was stopped
+    except PolmError as error:
+        trial_fail(trial=trial, error=error)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _job(trial: RewardTrial, folder: Path) -> TrialJob:
+    source: dict[str, Any] = {}
+    if trial.dataset_version is not None:
+        source["dataset"] = dataset_spec(trial.dataset_version)
+        source["every"] = max(1, trial.dataset_version.rows // trial.most)
+    else:
+        source["answers"] = folder / "answers.jsonl"
+        _write_samples(trial, source["answers"])
+    return TrialJob(
+        rewards=trial.rewards,
+        most=trial.most,
+        reward_model=model_spec(trial.reward_model) if trial.reward_model else None,
+        judge_model=model_spec(trial.judge_model) if trial.judge_model else None,
+        **source,
+    )
+
+
+def _write_samples(trial: RewardTrial, path: Path) -> None:
+    """The newest answers of the run."""
+    newest = RunSample.objects.filter(run=trial.run_id).order_by("-step", "-id")[: trial.most]
+    with path.open("w", encoding="utf-8") as file:
+        for sample in newest:
+            reference = sample.data.get("reference")
+            answer = {
+                "prompt": sample.data.get("turns") or sample.prompt,
+                "completion": sample.completion,
+                "reference": reference if isinstance(reference, str) else None,
+            }
+            file.write(json.dumps(answer) + "\n")
+
+
+def _progress(folder: Path) -> dict[str, Any]:
+    try:
+        return TrialProgress.model_validate_json((folder / "progress.json").read_bytes()).model_dump()
+    except (OSError, ValueError):
+        return {}
+
+
+def _store(trial: RewardTrial, folder: Path, code: int, log: Path) -> None:
+    try:
+        answer = TrialAnswer.model_validate_json((folder / "answer.json").read_bytes())
+    except (OSError, ValueError):
+        raise _died(code, log) from None
+    if answer.report is None:
+        told = answer.error or {}
+        raise PolmError(told.get("message", ""), code=told.get("code", "error"), advice=told.get("advice", ""))
+    trial_finish(trial=trial, report=answer.report.model_dump(mode="json"), rows=_rows(folder / "rows.jsonl"))
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The judged answers, as they stand in the table."""
+    with path.open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def _died(code: int, log: Path) -> PolmError:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    how = f"was killed (signal {-code})" if code < 0 else "failed"
+    return PolmError(
+        f"The process that judges {how}: {lines[-1][:300] if lines else 'it printed nothing'}",
+        code="trial.crashed",
+        advice="See that the worker has enough memory, then try again.",
+    )
