@@ -20,10 +20,20 @@ MAX_DEVICES = 64
 
 
 def setting(
-    default: Any, *, group: str, unit: str = "", source: str = "", step: float | None = None, **bounds: Any
+    default: Any,
+    *,
+    group: str,
+    unit: str = "",
+    source: str = "",
+    step: float | None = None,
+    media: str = "",
+    **bounds: Any,
 ) -> Any:
-    """A pydantic field with its form metadata; `bounds` are pydantic's (`ge`, `le`, `gt`, `lt`, `max_length`)."""
-    extra = {"group": group, "unit": unit, "source": source, "step": step}
+    """A pydantic field with its form metadata; `bounds` are pydantic's (`ge`, `le`, `gt`, `lt`, `max_length`).
+
+    `media` is the type of what its text holds; a list of `text/plain` is written one on each line.
+    """
+    extra = {"group": group, "unit": unit, "source": source, "step": step, "contentMediaType": media}
     return Field(default, json_schema_extra={key: value for key, value in extra.items() if value}, **bounds)
 
 

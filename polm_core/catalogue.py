@@ -6,6 +6,7 @@ from polm_core.errors import ConfigError
 from polm_core.method import Method, Paradigm, near
 from polm_core.methods.alignment import (
     bco,
+    constitutional_ai,
     cpo,
     dpo,
     dpo_presets,
@@ -15,16 +16,18 @@ from polm_core.methods.alignment import (
     orpo,
     ppo,
     reward_model,
+    rlaif,
     rloo,
     xpo,
 )
 from polm_core.methods.efficiency import adapters
-from polm_core.methods.fine_tuning import sft, soft_prompts
+from polm_core.methods.fine_tuning import reft, sft, soft_prompts
 from polm_core.methods.integration import continued_pretraining
 
 METHODS: tuple[Method, ...] = (
     sft.METHOD,
     *soft_prompts.METHODS,
+    reft.METHOD,
     reward_model.METHOD,
     ppo.METHOD,
     rloo.METHOD,
@@ -37,6 +40,8 @@ METHODS: tuple[Method, ...] = (
     bco.METHOD,
     orpo.METHOD,
     *cpo.METHODS,
+    rlaif.METHOD,
+    constitutional_ai.METHOD,
     *adapters.METHODS,
     continued_pretraining.METHOD,
 )

@@ -172,8 +172,8 @@ class RunContext:
         self._progress = Progress()
         self._progress_written = 0.0
         run_dir.create()
-        self._metrics = _open_lines(run_dir.metrics, writes=self.is_main)
-        self._samples = _open_lines(run_dir.samples, writes=self.is_main)
+        self._metrics = open_lines(run_dir.metrics, writes=self.is_main)
+        self._samples = open_lines(run_dir.samples, writes=self.is_main)
 
     def __enter__(self) -> Self:
         return self
@@ -263,7 +263,7 @@ def finite(values: Mapping[str, float]) -> dict[str, float]:
     return {key: value for key, value in values.items() if math.isfinite(value)}
 
 
-def _open_lines(path: Path, *, writes: bool) -> TextIO:
+def open_lines(path: Path, *, writes: bool) -> TextIO:
     """Open for appending whole lines; a torn last line (left by a kill) is cut off first.
 
     A process that does not write must not cut either: another may have written meanwhile.

@@ -20,7 +20,7 @@ from polm_core.errors import PolmError
 from polm_core.estimate import ModelShape, Workload, estimate, machine_flops, missing_targets, model_shape
 from polm_core.formats import Format
 from polm_core.method import Method
-from polm_core.rewards.config import OnlineConfig
+from polm_core.rewards.config import AnsweringConfig, OnlineConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
 from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows
@@ -143,7 +143,7 @@ class _View:
         self.config = config
         self.is_pairs = split.format is Format.PREFERENCE
         self.is_judged = split.format in (Format.PREFERENCE, Format.RATING)
-        self.is_prompts = isinstance(config, OnlineConfig)
+        self.is_prompts = isinstance(config, AnsweringConfig)
         settings = config.model_dump()
         self.cuts = not settings.get("packing", False)
         self._tokenizer = tokenizer
@@ -186,7 +186,7 @@ def _check_weights(config: TrainConfig, shape: ModelShape) -> None:
 
 def _check_rewards(config: TrainConfig, spec: RunSpec, format_: Format) -> list[ModelShape]:
     """The sizes of the models that answers are scored with. Raises for rewards that cannot be had."""
-    if not isinstance(config, OnlineConfig):
+    if not isinstance(config, AnsweringConfig):
         return []
     rewards, found = config.rewards, []
     check_rewards(rewards, spec, format_)
@@ -266,23 +266,25 @@ def _estimate(report: Report, view: _View, shape: ModelShape, scorers: Sequence[
     stats = report.tokens
     rows = report.rows_used if view.cuts else math.ceil(report.rows_used * stats.mean / limit)
     per_step = config.batch_size * config.gradient_accumulation_steps * config.processes
+    answering = config if isinstance(config, AnsweringConfig) else None
     online = config if isinstance(config, OnlineConfig) else None
-    answer = online.max_completion_length if online else 0
+    answer, sequences = (answering.max_completion_length, answering.sequences_per_row) if answering else (0, 1)
     steps_of_epoch = (
         report.rows_used // online.prompts_per_rollout * online.steps_per_rollout
         if online
         else math.ceil(rows / per_step)
     )
-    report.steps = config.max_steps or math.ceil(config.epochs * steps_of_epoch)
+    before = answering.steps_before_epochs if answering else 0
+    report.steps = config.max_steps or before + math.ceil(config.epochs * steps_of_epoch)
     work = Workload(
-        tokens_per_row=(min(stats.mean, limit) if view.cuts else limit) + answer,
-        tokens_of_long_row=(min(stats.p95, limit) if view.cuts else limit) + answer,
+        tokens_per_row=((min(stats.mean, limit) if view.cuts else limit) + answer) * sequences,
+        tokens_of_long_row=((min(stats.p95, limit) if view.cuts else limit) + answer) * sequences,
         steps=report.steps,
         held_out_rows=report.held_out_rows * (online.held_out_answers if online else 1),
         has_reference=config.compares_with_reference,
         needs_logits=view.is_prompts or (view.is_judged and not config.drops_long_rows),
         answer_tokens=answer,
-        rollouts=math.ceil(report.steps / online.steps_per_rollout) if online else 0,
+        rollouts=answering.rollouts(report.steps, report.rows_used) if answering else 0,
         has_value_model=online is not None and online.has_value_model,
         scorer_weights=sum(scorer.parameters for scorer in scorers),
     )
@@ -306,7 +308,7 @@ def _machine(config: TrainConfig) -> tuple[str, int]:
 def _warn(report: Report, view: _View, shape: ModelShape, precision: str) -> None:
     """Turn the counts into advice."""
     config = view.config
-    if isinstance(config, OnlineConfig):
+    if isinstance(config, AnsweringConfig):
         check_prompts(report.rows_used, config)
     elif report.rows_used == 0:
         report.blocking.append(
@@ -398,8 +400,10 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
             "Add rows, or give an evaluation set.",
         ),
     )
-    answer = config.max_completion_length if isinstance(config, OnlineConfig) else 0
-    together = " and max_completion_length are" if answer else " is"
+    answer, times = 0, 0
+    if isinstance(config, AnsweringConfig):
+        answer, times = config.max_completion_length * config.answers_in_a_text, config.answers_in_a_text
+    together = {0: " is", 1: " and max_completion_length are"}.get(times, f" and {times} x max_completion_length are")
     yield (
         0 < shape.positions < config.max_length + answer,
         entry(

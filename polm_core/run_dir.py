@@ -24,6 +24,8 @@ M = TypeVar("M", bound=BaseModel)
 STACKS = signal.SIGUSR1
 # What a checkpoint of p-tuning needs to be resumed, beside the virtual tokens themselves.
 PROMPT_ENCODER = "prompt_encoder.safetensors"
+# What one of ReFT needs: the weights that its warm-up ended with, to which the model is held from there on.
+WARMED_UP = "warmed_up.safetensors"
 # What one of PPO needs: the model of what answers will earn, in a folder of its own so that nothing takes it for a part
 # of the policy, and for each process the answers that are not used up yet.
 VALUE_MODEL = "value_model/weights.safetensors"
@@ -138,13 +140,17 @@ def verify_checkpoint(folder: Path) -> Manifest:
 
 
 class RunDir:
-    """Paths and small reads and writes of one run's directory."""
+    """Paths and small reads and writes of one run's directory.
+
+    `made` holds the rows that a run makes itself before it trains on them; each checkpoint has a copy.
+    """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
         self.config = self.root / "config.yaml"
         self.metrics = self.root / "metrics.jsonl"
         self.samples = self.root / "samples.jsonl"
+        self.made = self.root / "made.jsonl"
         self.log = self.root / "log.txt"
         self.progress = self.root / "progress.json"
         self.control = self.root / "control"

@@ -17,8 +17,8 @@ class SettingSpec:
     """One setting.
 
     `kind` is integer, number, text, prose (text of several lines), switch, choice (one of `options`), choices (several
-    of them), list (values with commas between them) or json. `needs` is the path of the setting without which this one
-    has no meaning.
+    of them), list (values with commas between them), lines (one on each line) or json. `needs` is the path of the
+    setting without which this one has no meaning.
     """
 
     path: str
@@ -105,12 +105,14 @@ def _kind(entry: Mapping[str, Any]) -> dict[str, Any]:
     kind = entry.get("type")
     if entry.get("contentMediaType") == "application/json":
         return {"kind": "json"}
-    if entry.get("contentMediaType") == "text/plain":
+    if entry.get("contentMediaType") == "text/plain" and kind != "array":
         return {"kind": "prose"}
     if kind == "array":
         items = entry.get("items", {})
         if "enum" in items:
             return {"kind": "choices", "options": tuple(items["enum"])}
+        if entry.get("contentMediaType") == "text/plain":
+            return {"kind": "lines"}
         return {"kind": "json" if items.get("type") in {"object", "array"} else "list"}
     if kind == "boolean":
         return {"kind": "switch"}

@@ -1,7 +1,7 @@
 """The settings of rewards, and of the methods that learn from them."""
 
 import json
-from math import prod
+from math import ceil, prod
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
@@ -140,7 +140,7 @@ class RewardsConfig(Block):
             if name in found:
                 raise ValueError(f"must not name {name} twice")
             found |= {name: options.pop("weight", 1.0), **options}
-        return {"math": 0.0} | found
+        return dict.fromkeys(REWARD_NAMES, 0.0) | found
 
     @field_validator("must_contain", "must_not_contain", mode="before")
     @classmethod
@@ -210,18 +210,25 @@ class RewardsConfig(Block):
         return any(asked) or self.no_commas or bool(self.ends_with) or self.letter_case != "any"
 
 
-class OnlineConfig(WritingConfig):
-    """A method whose model writes answers as it trains, and learns from the rewards they get."""
+class PromptRewardsConfig(RewardsConfig):
+    """What answers to prompts alone are rewarded for, which have no answer to be compared with."""
+
+    math: float = _weight()
+    """Weight of being right in mathematics, where rows have an answer: 1 when the last number or formula of the text
+    equals it, however it is written, 0 when not. Rows whose answer is no mathematics are not judged."""
+
+    no_repeats: float = _weight(1.0)
+    """Weight of not repeating oneself: the share of runs of three words that are said for the first time, thoughts
+    included; 1 when nothing is said twice. It stands for rewards that you have yet to choose."""
+
+
+class AnsweringConfig(WritingConfig):
+    """A method that is given prompts: its model writes the answers, and they are rewarded."""
 
     # Half a prompt asks something else.
     drops_long_rows: ClassVar[bool] = True
-    has_value_model: ClassVar[bool] = False
-    # Answers to each held-out prompt: more prompts say more than more answers to the same.
-    held_out_answers: ClassVar[int] = 1
-
-    batch_size: int = setting(8, group=MAIN, unit="answers", source="trl", ge=1, le=4096)
-    """Answers in one forward pass on one device: lower it when memory runs out, and raise
-    gradient_accumulation_steps."""
+    # Answers of the model that stand after the prompt in the longest text that it reads and writes.
+    answers_in_a_text: ClassVar[int] = 1
 
     max_length: int = setting(512, group=DATA, unit="tokens", ge=8, le=1_048_576)
     """Longest prompt; rows with a longer one are left out."""
@@ -232,10 +239,6 @@ class OnlineConfig(WritingConfig):
     chat_template: bool = setting(True, group=DATA)
     """Put plain-text prompts into the model's chat turns; off has the model go on from the bare text."""
 
-    num_generations: int = setting(4, group=MAIN, unit="answers", source="RLOO, arXiv 2402.14740", ge=2, le=1024)
-    """Answers to each prompt, which are compared with each other. It divides the answers of a step: batch_size x
-    gradient_accumulation_steps x processes."""
-
     max_completion_length: int = setting(256, group=MAIN, unit="tokens", ge=1, le=32_768)
     """Longest answer while training; what is not finished by then is cut off."""
 
@@ -245,14 +248,49 @@ class OnlineConfig(WritingConfig):
     top_p: float = setting(1.0, group=ROLLOUTS, source="trl", step=0.05, gt=0, le=1)
     """Draw from the likeliest tokens that together reach this probability."""
 
+    rewards: RewardsConfig = setting(RewardsConfig(), group=REWARDS)
+    """What answers are rewarded for."""
+
+    @property
+    def prompts_needed(self) -> int:
+        """The fewest prompts that a run can start with."""
+        return 1
+
+    @property
+    def steps_before_epochs(self) -> int:
+        """Optimiser steps before those that the epochs count."""
+        return 0
+
+    @property
+    def sequences_per_row(self) -> int:
+        """How many sequences are trained on together: two for a pair."""
+        return 1
+
+    def rollouts(self, steps: int, prompts: int) -> int:
+        """How often a batch of answers is written, in so many steps on so many prompts."""
+        return steps
+
+
+class OnlineConfig(AnsweringConfig):
+    """A method whose model writes answers at each step, and learns from the rewards they get."""
+
+    has_value_model: ClassVar[bool] = False
+    # Answers to each held-out prompt: more prompts say more than more answers to the same.
+    held_out_answers: ClassVar[int] = 1
+
+    batch_size: int = setting(8, group=MAIN, unit="answers", source="trl", ge=1, le=4096)
+    """Answers in one forward pass on one device: lower it when memory runs out, and raise
+    gradient_accumulation_steps."""
+
+    num_generations: int = setting(4, group=MAIN, unit="answers", source="RLOO, arXiv 2402.14740", ge=2, le=1024)
+    """Answers to each prompt, which are compared with each other. It divides the answers of a step: batch_size x
+    gradient_accumulation_steps x processes."""
+
     skip_cut_answers: bool = setting(False, group=ROLLOUTS, source="DAPO, arXiv 2503.14476, which does")
     """Do not learn from answers that were cut off, whatever their reward."""
 
     logged_prompts: int = setting(2, group=ROLLOUTS, unit="prompts", ge=0, le=256)
     """Prompts of each step whose answers are kept to read, with their rewards; 0 keeps none."""
-
-    rewards: RewardsConfig = setting(RewardsConfig(), group=REWARDS)
-    """What answers are rewarded for."""
 
     @field_validator("num_generations")
     @classmethod
@@ -278,3 +316,10 @@ class OnlineConfig(WritingConfig):
     def prompts_per_rollout(self) -> int:
         """Prompts that are answered at once, before anything is learned from the answers."""
         return self.batch_size * self.gradient_accumulation_steps * self.processes // self.num_generations
+
+    @property
+    def prompts_needed(self) -> int:
+        return self.prompts_per_rollout
+
+    def rollouts(self, steps: int, prompts: int) -> int:
+        return ceil(steps / self.steps_per_rollout)

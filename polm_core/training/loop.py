@@ -10,6 +10,7 @@ from polm_core.context import RunContext
 from polm_core.errors import ConfigError
 from polm_core.run_dir import verify_checkpoint
 from polm_core.training.arguments import draft_dir
+from polm_core.training.reporting import AlreadyComplete, RunCallback, Stage
 from polm_core.training.rows import Split
 from polm_core.training.sampling import WriteSamples, answering
 
@@ -22,30 +23,32 @@ def train(
     config: TrainConfig,
     split: Split,
     write_samples: WriteSamples | None = None,
+    stage: Stage = Stage(),  # noqa: B008 - a tuple of constants
 ) -> dict[str, float]:
     """Train to the last step, or to where the run is asked to end, and return the newest value of each metric.
 
     A new run with held-out rows is evaluated before its first step too. At each evaluation the model answers held-out
-    prompts, or does what `write_samples` does in place of that.
+    prompts, or does what `write_samples` does in place of that. Of a run with several trainers, `stage` says which of
+    them this is.
     """
     from transformers import PrinterCallback
 
-    from polm_core.training.reporting import AlreadyComplete, RunCallback
-
     _widen_adapter(trainer.model)
     evaluates = bool(trainer.eval_dataset)
-    checkpoint = resume_path(context)
-    trainer.args.eval_on_start = evaluates and checkpoint is None
+    checkpoint = resume_path(context, after=stage.before)
+    # What the stage before ended with, it has evaluated.
+    trainer.args.eval_on_start = evaluates and checkpoint is None and not stage.before
     trainer.remove_callback(PrinterCallback)
     if config.adapter.type is AdapterType.P_TUNING:
         from polm_core.training.prompt_encoder import PromptEncoderCallback
 
         trainer.add_callback(PromptEncoderCallback(checkpoint))
-    trainer.add_callback(RunCallback(context, config, write_samples or answering(context, config, split), evaluates))
-    _tell_of_every_pass(trainer.model, context)
+    writes = write_samples or answering(context, config, split)
+    trainer.add_callback(RunCallback(context, config, writes, evaluates, stage))
+    tell_of_every_pass(trainer.model, context)
     _know_numbered_cpus()
     context.check()
-    context.phase("training")
+    context.phase(stage.phase)
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     except AlreadyComplete:
@@ -53,11 +56,12 @@ def train(
     finally:
         if context.is_main:
             shutil.rmtree(draft_dir(context.run_dir), ignore_errors=True)
-    context.phase("done")
+    if context.ending or not stage.after:
+        context.phase("done")
     return dict(context.latest)
 
 
-def _tell_of_every_pass(model: Any, context: RunContext) -> None:
+def tell_of_every_pass(model: Any, context: RunContext) -> None:
     """Give a sign of life at each forward pass: a whole step, an evaluation or an answer may take minutes.
 
     Every pass goes through the input embeddings, also where peft or generation goes around the model's own call.
@@ -87,10 +91,18 @@ def _widen_adapter(model: Any) -> None:
                 parameter.data = parameter.data.float()
 
 
-def resume_path(context: RunContext) -> str | None:
-    """The checkpoint to go on from. Raises `ConfigError` when it is damaged, of another method, or only weights."""
+def resume_path(context: RunContext, *, after: int = 0) -> str | None:
+    """The checkpoint to go on from, if it was taken later than step `after`.
+
+    Raises `ConfigError` when it is damaged, of another method, or only weights.
+    """
+    return str(context.spec.resume) if resumed_step(context) > after else None
+
+
+def resumed_step(context: RunContext) -> int:
+    """The step of the checkpoint to go on from, 0 without one. Raises what `resume_path` does."""
     if context.spec.resume is None:
-        return None
+        return 0
     manifest = verify_checkpoint(context.spec.resume)
     if manifest.method != context.spec.method:
         raise ConfigError(
@@ -104,4 +116,4 @@ def resume_path(context: RunContext) -> str | None:
             fields={"resume": ["must hold the trainer's state"]},
             advice="Start a new run from the checkpoint's model instead.",
         )
-    return str(context.spec.resume)
+    return manifest.step

@@ -6,14 +6,14 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from polm_core.blocks import TrainConfig
 from polm_core.context import PREEMPTED, Ending, RunContext, finite, numbers
-from polm_core.run_dir import PROMPT_ENCODER, UNUSED_ANSWERS, VALUE_MODEL, Manifest
+from polm_core.run_dir import PROMPT_ENCODER, UNUSED_ANSWERS, VALUE_MODEL, WARMED_UP, Manifest
 from polm_core.training.sampling import WriteSamples
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ _TRAINER_STATE = (
     "trainer_state.json",
     "running.json",
     PROMPT_ENCODER,
+    WARMED_UP,
     VALUE_MODEL,
 )
 # One file for each process.
@@ -50,16 +51,32 @@ class AlreadyComplete(Exception):
     """The checkpoint that a run resumes from is that of its last step."""
 
 
+class Stage(NamedTuple):
+    """Where a trainer's steps stand in a run that has several trainers, one after the other: so many steps come
+    `before` them, on so many `tokens`, and so many `after`. Steps are counted through in all that is written."""
+
+    phase: str = "training"
+    before: int = 0
+    after: int = 0
+    tokens: int = 0
+
+
 class RunCallback(TrainerCallback):
     """Writes metrics, samples, progress and checkpoints, and ends the run when that is asked."""
 
     def __init__(
-        self, context: RunContext, config: TrainConfig, write_samples: WriteSamples | None, evaluates: bool
+        self,
+        context: RunContext,
+        config: TrainConfig,
+        write_samples: WriteSamples | None,
+        evaluates: bool,
+        stage: Stage,
     ) -> None:
         self.context = context
         self.config = config
         self.write_samples = write_samples
         self.evaluates = evaluates
+        self.stage = stage
         self.meter = _Meter()
         self.began = 0.0
         self.first_step = 0
@@ -67,17 +84,20 @@ class RunCallback(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step >= state.max_steps:
             raise AlreadyComplete
+        if state.global_step == 0:
+            state.num_input_tokens_seen = self.stage.tokens
         self.meter.restart(state.num_input_tokens_seen)
         self.began, self.first_step = time.monotonic(), state.global_step
-        self.context.progress(step=state.global_step, total_steps=state.max_steps)
-        self.context.phase("evaluating" if args.eval_on_start else "training")
+        step, total = self.stage.before + state.global_step, self.stage.before + state.max_steps + self.stage.after
+        self.context.progress(step=step, total_steps=total)
+        self.context.phase("evaluating" if args.eval_on_start else self.stage.phase)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.meter.begin_step()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.meter.end_step()
-        step, last = state.global_step, state.global_step >= state.max_steps
+        step, last = self.stage.before + state.global_step, state.global_step >= state.max_steps
         ending = None if last else _agreed(self.context)
         control.should_training_stop = last or ending is not None
         control.should_log = control.should_training_stop or _due(step, self.config.logging_steps)
@@ -91,7 +111,7 @@ class RunCallback(TrainerCallback):
             tokens=int(state.num_input_tokens_seen),
             samples=round(state.epoch * len(kwargs["train_dataloader"].dataset)),
             epoch=state.epoch,
-            seconds_per_step=(time.monotonic() - self.began) / (step - self.first_step),
+            seconds_per_step=(time.monotonic() - self.began) / (state.global_step - self.first_step),
         )
         if control.should_evaluate:
             self.context.phase("evaluating")
@@ -104,26 +124,28 @@ class RunCallback(TrainerCallback):
         values = metric_values(logs)
         if not values:
             return
+        step = self.stage.before + state.global_step
         if self.context.is_main:
-            logger.info("step %d of %d: %s", state.global_step, state.max_steps, _readable(values))
+            total = self.stage.before + state.max_steps + self.stage.after
+            logger.info("step %d of %d: %s", step, total, _readable(values))
         if "learning_rate" in values:
             values |= {"epoch": state.epoch, "num_tokens": float(state.num_input_tokens_seen)}
             values |= self.meter.read(state.num_input_tokens_seen)
-        self.context.log_metrics(state.global_step, values)
+        self.context.log_metrics(step, values)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if self.write_samples is not None and self.context.is_main:
             self.context.phase("answering held-out prompts")
-            self.write_samples(kwargs["model"], kwargs["processing_class"], state.global_step)
-        self.context.phase("saving" if control.should_save else "training")
+            self.write_samples(kwargs["model"], kwargs["processing_class"], self.stage.before + state.global_step)
+        self.context.phase("saving" if control.should_save else self.stage.phase)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         _wait_for_others()
         if self.context.is_main:
             self.context.phase("saving")
             draft = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            complete_checkpoint(self.context, draft, state.global_step, self.config.task)
-            self.context.phase("training")
+            complete_checkpoint(self.context, draft, self.stage.before + state.global_step, self.config.task)
+            self.context.phase(self.stage.phase)
 
 
 def metric_values(logs: Mapping[str, Any]) -> dict[str, float]:
@@ -152,6 +174,8 @@ def complete_checkpoint(context: RunContext, draft: Path, step: int, task: str) 
     if place.exists():
         shutil.rmtree(place)
     draft.rename(place)
+    if context.run_dir.made.is_file():
+        shutil.copy(context.run_dir.made, place)
     state = [name for name in _TRAINER_STATE if (place / name).is_file()]
     state += sorted(path.name for pattern in _TRAINER_STATES for path in place.glob(pattern))
     manifest = Manifest(

@@ -1,18 +1,19 @@
 """Rewards as the online trainers take them: one function each, of a batch of prompts and completions."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from polm_core.blocks import TrainConfig
 from polm_core.context import ModelSpec, RunSpec
 from polm_core.errors import ConfigError, ModelError, PolmError
 from polm_core.formats import Format
-from polm_core.rewards.config import OnlineConfig, RewardsConfig
+from polm_core.rewards.config import AnsweringConfig, RewardsConfig
 from polm_core.rewards.judge import Judge
 from polm_core.rewards.verifiers import VERIFIERS, Verifier, final_part
-from polm_core.training.encoding import Messages, encode_ratings, plain_text
+from polm_core.training.encoding import Messages, as_messages, encode_ratings, plain_text
 from polm_core.training.faults import as_polm_error
+from polm_core.training.rows import Row
 
 RewardFunction = Callable[..., list[float | None]]
 """Takes `prompts`, `completions` and the columns of the rows by name; answers in their order, None for no judgement."""
@@ -65,7 +66,7 @@ def _check_judge(rewards: RewardsConfig, spec: RunSpec) -> None:
         )
 
 
-def reward_functions(config: OnlineConfig, spec: Scorers) -> list[RewardFunction]:
+def reward_functions(config: AnsweringConfig, spec: Scorers) -> list[RewardFunction]:
     """The rewards that have a weight, in the order of `config.rewards.weights`; models they need are loaded.
 
     Raises what `load_scorer` and `bring_judge` do. What goes wrong in one later is a `PolmError` that names it.
@@ -91,12 +92,32 @@ def _named(name: str, function: RewardFunction) -> RewardFunction:
     return reward
 
 
-def _reward(name: str, config: OnlineConfig, spec: Scorers) -> RewardFunction:
+def _reward(name: str, config: AnsweringConfig, spec: Scorers) -> RewardFunction:
     if name == LEARNED:
         return _learned(config, spec)
     if name == JUDGED:
         return _judged(config, spec)
     return _verifier(name, VERIFIERS[name], config.rewards)
+
+
+def judged(
+    functions: Sequence[RewardFunction], rows: Sequence[Row], answers: Sequence[str]
+) -> list[dict[str, float | None]]:
+    """What each reward gives the answer to each row's prompt, by the reward's name."""
+    columns = {"answer": [row["answer"] for row in rows]} if all("answer" in row for row in rows) else {}
+    prompts = [row["prompt"] for row in rows]
+    completions = [
+        answer if isinstance(prompt, str) else as_messages(answer, "assistant")
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    given = {function.__name__: function(prompts=prompts, completions=completions, **columns) for function in functions}
+    return [{name: values[index] for name, values in given.items()} for index in range(len(rows))]
+
+
+def weighted(parts: Mapping[str, float | None], weights: Mapping[str, float]) -> float | None:
+    """The reward of an answer, from its parts; None when none of them judged it."""
+    values = [weights[name] * value for name, value in parts.items() if value is not None]
+    return sum(values) if values else None
 
 
 def _verifier(name: str, verify: Verifier, rewards: RewardsConfig) -> RewardFunction:
@@ -110,7 +131,7 @@ def _verifier(name: str, verify: Verifier, rewards: RewardsConfig) -> RewardFunc
     return reward
 
 
-def _learned(config: OnlineConfig, spec: Scorers) -> RewardFunction:
+def _learned(config: AnsweringConfig, spec: Scorers) -> RewardFunction:
     from polm_core.training.loading import load_scorer, load_tokenizer, training_device
     from polm_core.training.scoring import score
 
@@ -140,7 +161,7 @@ def _learned(config: OnlineConfig, spec: Scorers) -> RewardFunction:
     return reward
 
 
-def _judged(config: OnlineConfig, spec: Scorers) -> RewardFunction:
+def _judged(config: AnsweringConfig, spec: Scorers) -> RewardFunction:
     from polm_core.training.judging import bring_judge
 
     rewards = config.rewards

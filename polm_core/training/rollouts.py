@@ -7,11 +7,11 @@ from typing import Any
 
 from polm_core.context import RunContext
 from polm_core.errors import DataError
-from polm_core.rewards.config import OnlineConfig
+from polm_core.rewards.config import AnsweringConfig, OnlineConfig
 from polm_core.run_dir import RunDir
 from polm_core.training.arguments import training_arguments
 from polm_core.training.encoding import as_asked, as_prompts, encode_prompts, plain_text
-from polm_core.training.rewards import JUDGED, LEARNED
+from polm_core.training.rewards import JUDGED, LEARNED, weighted
 from polm_core.training.rows import Row
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _MAY_FAIL = frozenset({JUDGED, LEARNED})
 
 
-def prompt_rows(tokenizer: Any, rows: Sequence[Row], config: OnlineConfig) -> list[Row]:
+def prompt_rows(tokenizer: Any, rows: Sequence[Row], config: AnsweringConfig) -> list[Row]:
     """The prompts as the trainer takes them; empty and too long ones are left out, and that is told."""
     prompts = as_prompts(rows, wrap=config.chat_template)
     sequences = encode_prompts(tokenizer, prompts)
@@ -48,7 +48,7 @@ def needed_prompts(rows: Sequence[Row]) -> list[Row]:
     return left
 
 
-def check_prompts(count: int, config: OnlineConfig) -> None:
+def check_prompts(count: int, config: AnsweringConfig) -> None:
     """Raise `DataError` when the prompts to train on are not enough for the first step."""
     if not count:
         raise DataError(
@@ -56,7 +56,7 @@ def check_prompts(count: int, config: OnlineConfig) -> None:
             code="data.untrained",
             advice="Raise max_length, or check that the prompts are not empty.",
         )
-    needed = config.prompts_per_rollout
+    needed = config.prompts_needed
     if count < needed:
         raise DataError(
             f"A step takes {needed} prompts, and there are {count} to train on.",
@@ -81,10 +81,11 @@ def online_arguments(config: OnlineConfig, run_dir: RunDir) -> dict[str, Any]:
     }
 
 
-def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig) -> type:
+def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig, *, before: int = 0) -> type:
     """A trainer like `trainer` that writes the answers of each step, with their rewards, to the run's samples.
 
-    Of each step those of `config.logged_prompts` prompts are written, so that the file is bounded.
+    Of each step those of `config.logged_prompts` prompts are written, so that the file is bounded. The run has made
+    `before` steps already when the trainer begins.
     """
     weights, answers = config.rewards.weights, config.num_generations
 
@@ -112,10 +113,9 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig) -
                     metrics[f"rewards/{name}/not_judged"].append(unjudged / len(given))
 
         def _write(self, rows: list[Row]) -> None:
-            logs, step = self._logs, self.state.global_step + 1
+            logs, step = self._logs, before + self.state.global_step + 1
             for index, row in enumerate(rows):
                 parts = {name: _number(logs["rewards"][name][index]) for name in weights}
-                judged = {name: value for name, value in parts.items() if value is not None}
                 context.log_sample(
                     step,
                     plain_text(row["prompt"]),
@@ -124,7 +124,7 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig) -
                     group=index // answers,
                     place=index % answers,
                     rewards=parts,
-                    reward=sum(weights[name] * value for name, value in judged.items()) if judged else None,
+                    reward=weighted(parts, weights),
                     advantage=_number(logs["advantages"][index]),
                     **as_asked(row["prompt"]),
                 )

@@ -1,10 +1,12 @@
 """Answers to prompts, in one batch, and those to held-out prompts as a run goes on."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from polm_core.blocks import GenerationConfig, TrainConfig, WritingConfig
 from polm_core.context import RunContext
+from polm_core.rewards.config import AnsweringConfig
 from polm_core.training.encoding import Messages, as_asked, plain_text, prompt_of, render_chat
 from polm_core.training.rows import Split
 
@@ -29,6 +31,26 @@ def answering(context: RunContext, config: TrainConfig, split: Split) -> WriteSa
             context.log_sample(step, plain_text(prompt), answer, reference=reference, row=index, **as_asked(prompt))
 
     return write
+
+
+def answers_to(
+    model: Any, tokenizer: Any, prompts: Sequence[str | Messages], config: AnsweringConfig, *, sampled: bool, seed: int
+) -> list[str]:
+    """An answer to each prompt, none of which is cut: as long as in training and, when `sampled`, drawn as there."""
+    drawn = {"temperature": config.temperature, "top_p": config.top_p} if sampled else {}
+    options = {"max_new_tokens": config.max_completion_length, "do_sample": sampled, **drawn}
+    texts = render_prompts(tokenizer, prompts)
+    answers: list[str] = []
+    for start in range(0, len(texts), config.batch_size):
+        answers += generate(
+            model,
+            tokenizer,
+            texts[start : start + config.batch_size],
+            config.generation.model_copy(update=options),
+            longest=sys.maxsize,
+            seed=seed + start,
+        )
+    return answers
 
 
 def render_prompts(tokenizer: Any, prompts: Sequence[str | Messages]) -> list[str]:

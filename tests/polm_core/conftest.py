@@ -11,7 +11,7 @@ import yaml
 from polm_core import catalogue
 from polm_core.blocks import WritingConfig
 from polm_core.formats import Format
-from polm_core.rewards.config import OnlineConfig
+from polm_core.rewards.config import AnsweringConfig, OnlineConfig
 from polm_core.run_dir import RunDir
 from tests.support import tiny
 from tests.support.judge import JudgeServer, judging
@@ -25,6 +25,7 @@ _ROWS = {
     Format.RATING: tiny.ratings,
     Format.TEXT: tiny.texts_of,
     Format.PROMPT_ANSWER: tiny.prompts,
+    Format.PROMPT: tiny.bare_prompts,
 }
 
 
@@ -76,8 +77,10 @@ def make_run(tmp_path: Path, tiny_model: Path) -> MakeRun:
         if method in _METHODS and issubclass(catalogue.get(method).config, WritingConfig):
             defaults["generation"] = {"max_new_tokens": 4}
         if method in _METHODS and issubclass(catalogue.get(method).config, OnlineConfig):
+            defaults["num_generations"] = 2
+        if method in _METHODS and issubclass(catalogue.get(method).config, AnsweringConfig):
             # A model that is as small gets no sum right: what tells its answers apart is their length.
-            defaults |= {"max_completion_length": 8, "num_generations": 2, "rewards": {"length": 1, "length_max": 10}}
+            defaults |= {"max_completion_length": 8, "rewards": {"length": 1, "length_max": 10}}
         raw = {
             "method": method,
             "model": {"path": str(tiny_model), "name": "tiny"},

@@ -9,6 +9,8 @@ from polm_core.formats import Format
 from polm_core.starter import convert_starter
 from tests.proof.rows import BIASED
 
+_PROMPTS = 160
+
 
 def prepare_model(name: str, folder: Path) -> Path:
     """The folder of the model called `name`, made the first time."""
@@ -41,10 +43,20 @@ def prepare_rows(format_: Format, folder: Path) -> tuple[Path, Format]:
     samples = write_samples(folder)
     if format_ is Format.TEXT:
         return _as_text(samples[Format.CONVERSATION], folder / "sample-text.jsonl"), Format.TEXT
+    if format_ is Format.PROMPT:
+        return _as_prompts(samples[Format.CONVERSATION], folder / "sample-prompt.jsonl"), Format.PROMPT
     if format_ in samples:
         return samples[format_], format_
     source = Format.PREFERENCE if format_ is Format.RATING else Format.CONVERSATION
     return samples[source], source
+
+
+def _as_prompts(conversations: Path, target: Path) -> Path:
+    """The questions of some of the conversations: answers to all of them would take most of a proof's time."""
+    rows = [json.loads(line) for line in conversations.read_text(encoding="utf-8").splitlines()[:_PROMPTS]]
+    prompts = ({"prompt": row["messages"][:-1]} for row in rows)
+    target.write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts), encoding="utf-8")
+    return target
 
 
 def _as_text(conversations: Path, target: Path) -> Path:

@@ -85,6 +85,17 @@ def _reward(slug: str, gain: float, *, steps: int = 30, **settings: Any) -> Proo
     return ProofRow(slug, "eval/reward", "reward", steps=steps, gain=gain, settings={**_LORA, **shared, **settings})
 
 
+def _short(slug: str, gain: float, **settings: Any) -> ProofRow:
+    """Answers of at most ten words, which the rewards can verify; the prompts that are held out get one each."""
+    shared = {
+        "batch_size": 16,
+        "max_completion_length": 40,
+        "eval_rows": 60,
+        "rewards": {"no_repeats": 0.0, "instructions": 1.0, "max_words": 10},
+    }
+    return ProofRow(slug, "eval/reward", "reward", steps=20, gain=gain, settings={**_LORA, **shared, **settings})
+
+
 ROWS: tuple[ProofRow, ...] = (
     _loss("sft", 0.6),
     _loss("lora", 0.6),
@@ -99,6 +110,7 @@ ROWS: tuple[ProofRow, ...] = (
     _loss("prompt-tuning", 0.9),
     _loss("prefix-tuning", 0.9),
     _loss("p-tuning", 0.9),
+    _reward("reft", 0.1, learning_rate=5e-4, sft_learning_rate=1e-4, sft_steps=10),
     _loss("continued-pretraining", 0.8, settings={"batch_size": 4}),
     # It learns fast, and each of its rows is two sequences.
     ProofRow(
@@ -130,4 +142,12 @@ ROWS: tuple[ProofRow, ...] = (
     _accuracy("orpo", 0.1),
     _accuracy("cpo", 0.1),
     _accuracy("simpo", 0.1),
+    _short("rlaif", 0.1, num_generations=4, learning_rate=2e-4),
+    _short(
+        "constitutional-ai",
+        0.1,
+        learning_rate=5e-4,
+        keep="better",
+        principles=["Be brief: answer in one sentence of at most ten words."],
+    ),
 )

@@ -116,6 +116,11 @@ def prompts(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     ]
 
 
+def bare_prompts(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Sums without their answer."""
+    return [{"prompt": row["prompt"]} for row in prompts(count, seed=seed)]
+
+
 def texts_of(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """Plain sentences about sums."""
     draw = random.Random(seed)

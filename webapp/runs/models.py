@@ -307,8 +307,9 @@ class RunSample(models.Model):
     """One answer: to a held-out prompt, or a rollout, that the model learned from by its reward.
 
     `data` holds the reference; of a rollout also reward parts, the weighted reward, the advantage, and its place among
-    the answers to its prompt (`place`) and the prompt's in the step (`group`). A prompt that was more than a question
-    stands there as it was asked: `turns` for a conversation, `raw` for text without a chat template.
+    the answers to its prompt (`place`) and the prompt's in the step (`group`), and perhaps a `note` on how it came. A
+    prompt that was more than a question stands there as it was asked: `turns` for a conversation, `raw` for text
+    without a chat template.
     """
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="samples")

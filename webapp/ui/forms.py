@@ -46,7 +46,15 @@ class Setting(SettingSpec):
     @property
     def text(self) -> str:
         """What stands in the input: nothing for the default."""
-        return as_text(self.value) if self.changed else ""
+        return self._typed(self.value) if self.changed else ""
+
+    @property
+    def placeholder(self) -> str:
+        """The default, as it would be typed."""
+        return self._typed(self.default)
+
+    def _typed(self, value: Any) -> str:
+        return "\n".join(map(str, value)) if self.kind == "lines" and isinstance(value, list) else as_text(value)
 
 
 @dataclass(frozen=True)
@@ -157,6 +165,8 @@ def _posted(setting: Setting, posted: QueryDict) -> Any:
     text = texts[-1]
     if setting.kind == "switch":
         return text == "on"
+    if setting.kind == "lines":
+        return [line.strip() for line in text.splitlines() if line.strip()]
     if setting.kind == "list":
         return [_typed(item.strip()) for item in text.split(",") if item.strip()]
     if setting.kind in {"integer", "number", "json"}:

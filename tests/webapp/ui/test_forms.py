@@ -201,6 +201,19 @@ def test_rewards_are_filled_in_as_a_form() -> None:
     assert (rewards["json_schema"], rewards["regex_pattern"]) == ('{"type": "object"}', "12")
 
 
+def test_principles_are_written_one_on_each_line() -> None:
+    form = MethodForm(
+        catalogue.get("constitutional-ai"), posted=posted(principles="Be kind, and brief.\r\n\r\n Be honest. ")
+    )
+    assert form.problems == []
+    assert form.config is not None
+    assert form.config["principles"] == ["Be kind, and brief.", "Be honest."]
+    setting = form.settings["principles"]
+    assert setting.text == "Be kind, and brief.\nBe honest."
+    html = render_to_string("components/setting.html", {"setting": setting})
+    assert ">Be kind, and brief.\nBe honest.</textarea>" in html
+
+
 @pytest.mark.parametrize(
     ("field", "text", "said"),
     [

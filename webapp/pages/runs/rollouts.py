@@ -24,6 +24,11 @@ class Rollout:
         return self.sample.completion.strip()
 
     @property
+    def note(self) -> str:
+        """What is to be known of the answer, such as the critique that it was written after."""
+        return str(self.sample.data.get("note") or "")
+
+    @property
     def parts(self) -> list[tuple[str, float | None]]:
         """Each reward before its weight; None for one that did not judge the answer."""
         parts = self.sample.data.get("rewards")

@@ -248,6 +248,15 @@ def test_answers_learned_from_stand_by_prompt_and_by_what_they_got(
         fragment(path(run, "/samples?show=rollouts"))
 
 
+def test_how_an_answer_came_stands_above_it(fragment: Fragment, run: Run) -> None:
+    made = rollout(run, 0, 0, "the revision", 1.0, 0.5)
+    made.data["note"] = "Critique: <i>too long</i>"
+    made.is_rollout = True
+    made.save()
+    shown = fragment(path(run, "/samples?show=rollouts"))
+    assert shown.index("Critique: &lt;i&gt;too long") < shown.index(">the revision")
+
+
 def test_a_step_that_was_done_again_after_a_resume_is_shown_once(fragment: Fragment, run: Run) -> None:
     for said in ("at first", "again"):
         for place in range(2):

@@ -1,0 +1,232 @@
+"""What the methods have in common that learn from feedback which a model gives: settings, charts and the training.
+
+Each first makes rows from the prompts, which stay in the run's directory, and then trains on them.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import field_validator
+
+from polm_core.blocks import HARDWARE, MAIN, setting
+from polm_core.context import RunContext
+from polm_core.errors import DataError
+from polm_core.formats import Format
+from polm_core.method import ChartSpec
+from polm_core.rewards.config import REWARD_NAMES, REWARDS, AnsweringConfig, PromptRewardsConfig
+from polm_core.training.encoding import as_asked, as_pairs, plain_text
+from polm_core.training.held_out import evaluating_answers
+from polm_core.training.rewards import RewardFunction, check_rewards, reward_functions, weighted
+from polm_core.training.rollouts import check_prompts, prompt_rows
+from polm_core.training.rows import Row, Split
+from polm_core.training.setup import bring_model, read_data
+
+logger = logging.getLogger(__name__)
+
+FORMATS = (Format.PROMPT, Format.PROMPT_ANSWER)
+EMPTY_ANSWER = "an empty answer"
+
+# So many of the prompts have their answers kept among the run's samples; all of them are in its rows.
+_SHOWN = 200
+
+
+class FeedbackConfig(AnsweringConfig):
+    """Settings of methods whose model first writes the rows that it is then trained on."""
+
+    compares_with_reference: ClassVar[bool] = True
+
+    beta: float = setting(0.1, group=MAIN, source="DPO, arXiv 2305.18290, appendix B", step=0.01, gt=0, le=100)
+    """How strongly training on pairs holds the model to where it started: higher stays closer."""
+
+    rewards: PromptRewardsConfig = setting(PromptRewardsConfig(), group=REWARDS)
+    """What answers are rewarded for."""
+
+    processes: int = setting(1, group=HARDWARE, unit="processes", ge=1, le=512)
+    """Training processes. One, for the rows are written by one."""
+
+    @field_validator("processes")
+    @classmethod
+    def _check_one(cls, processes: int) -> int:
+        if processes > 1:
+            raise ValueError("must be 1: the rows that this method trains on are written by one process")
+        return processes
+
+    @property
+    def longest_sequence(self) -> int:
+        """Tokens of the longest prompt with its answer."""
+        return self.max_length + self.max_completion_length
+
+
+def left(made: Sequence[Row], total: str) -> list[Row]:
+    """The made rows that can be trained on; why others cannot is told. Raises `DataError` when there are none.
+
+    `total` names what was made, in the plural.
+    """
+    found = Counter(row["problem"] for row in made if "problem" in row)
+    for problem, count in found.items():
+        logger.warning("%d of %d %s have %s and are left out.", count, len(made), total, problem)
+    kept = [row for row in made if "problem" not in row]
+    if not kept:
+        problems = ", ".join(f"{problem} ({count})" for problem, count in found.most_common())
+        raise DataError(
+            f"None of the {len(made)} {total} can be trained on: they have {problems}.",
+            code="data.untrained",
+            advice=_ADVICE.get(found.most_common(1)[0][0], "Take a model that follows instructions better."),
+        )
+    return kept
+
+
+EQUAL_REWARDS = "answers that all earn the same"
+NO_JUDGEMENT = "an answer that could not be judged"
+UNCHANGED = "a revision that changes nothing"
+WORSE = "a revision that earns no more than the first answer"
+NO_ROOM = "no room for what is asked about the answer"
+
+_ADVICE = {
+    EMPTY_ANSWER: "Take a model that answers such prompts: one that was fine-tuned to, with its chat template.",
+    EQUAL_REWARDS: "Take rewards that tell the answers apart (see the run's samples), raise num_generations or "
+    "temperature so that answers differ more, or lower min_margin.",
+    NO_JUDGEMENT: "Take rewards that can judge these rows: math needs rows whose answer is mathematics.",
+    UNCHANGED: "Write principles that ask for something the answers do not have yet, or take a stronger model.",
+    WORSE: "Write principles that ask for what the rewards measure, keep all revisions, or take a stronger model.",
+    NO_ROOM: "Lower max_length or max_completion_length, write shorter principles, or take a model that reads more.",
+}
+
+
+def write_answers(
+    context: RunContext,
+    group: int,
+    prompt: Any,
+    answers: Sequence[str],
+    parts: Sequence[Mapping[str, float | None]],
+    weights: Mapping[str, float],
+    notes: Sequence[str] = (),
+) -> None:
+    """Keep the answers to one of the first prompts to read, with their rewards and what is to be known of each."""
+    if group >= _SHOWN:
+        return
+    rewards = [weighted(one, weights) for one in parts]
+    for place, (answer, reward) in enumerate(zip(answers, rewards, strict=True)):
+        others = [other for index, other in enumerate(rewards) if index != place and other is not None]
+        known = reward is not None and others
+        context.log_sample(
+            0,
+            plain_text(prompt),
+            answer,
+            group=group,
+            place=place,
+            rewards=dict(parts[place]),
+            reward=reward,
+            advantage=reward - sum(others) / len(others) if reward is not None and known else None,
+            **as_asked(prompt),
+            **({"note": notes[place]} if notes else {}),
+        )
+
+
+def tell_of_rows(context: RunContext, values: dict[str, float]) -> None:
+    """Log what is to be known of the made rows; a run that goes on has told it before."""
+    if context.spec.resume is None:
+        context.log_metrics(0, values)
+
+
+class Start(NamedTuple):
+    """What a run has before it makes its rows."""
+
+    split: Split
+    prompts: list[Row]
+    held_out: list[Row]
+    tokenizer: Any
+    functions: list[RewardFunction]
+    model: Any
+    adapter: Any | None
+
+
+def start(config: FeedbackConfig, context: RunContext) -> Start:
+    """Read the prompts, load the rewards and the model, and make it ready to write."""
+    from polm_core.training.loading import training_device
+    from polm_core.training.loop import tell_of_every_pass
+
+    split, tokenizer = read_data(config, context, FORMATS)
+    check_rewards(config.rewards, context.spec, split.format)
+    prompts = prompt_rows(tokenizer, split.train, config)
+    check_prompts(len(prompts), config)
+    held_out = prompt_rows(tokenizer, split.held_out, config)
+    functions = reward_functions(config, context.spec)
+    model, adapter = bring_model(config, context)
+    # A model in 4 bits is where it belongs already, and cannot be moved.
+    model = (model if getattr(model, "is_quantized", False) else model.to(training_device(config))).eval()
+    tell_of_every_pass(model, context)
+    return Start(split, prompts, held_out, tokenizer, functions, model, adapter)
+
+
+def imitate(config: FeedbackConfig, context: RunContext, begun: Start, rows: Sequence[Row]) -> dict[str, float]:
+    """Supervised fine-tuning on rows of prompt and completion; the final metrics."""
+    from trl import SFTConfig, SFTTrainer
+
+    from polm_core.methods.fine_tuning.sft import tokenised
+    from polm_core.training.arguments import training_arguments
+
+    trainer = evaluating_answers(SFTTrainer, begun.held_out, begun.functions, config)(
+        model=begun.model,
+        args=SFTConfig(**training_arguments(config, context.run_dir), max_length=None, loss_type="chunked_nll"),
+        train_dataset=tokenised(
+            begun.tokenizer, rows, Format.PROMPT_COMPLETION, "answers", limit=config.longest_sequence
+        ),
+        processing_class=begun.tokenizer,
+        peft_config=begun.adapter,
+    )
+    return _train(trainer, config, context, begun)
+
+
+def prefer(config: FeedbackConfig, context: RunContext, begun: Start, pairs: Sequence[Row]) -> dict[str, float]:
+    """Direct preference optimisation on rows of prompt, chosen and rejected; the final metrics."""
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from polm_core.training.arguments import training_arguments
+    from polm_core.training.preferences import reference
+
+    trainer = evaluating_answers(DPOTrainer, begun.held_out, begun.functions, config)(
+        model=begun.model,
+        ref_model=reference(begun.model, begun.adapter, config),
+        args=DPOConfig(
+            **training_arguments(config, context.run_dir), max_length=config.longest_sequence, beta=config.beta
+        ),
+        train_dataset=Dataset.from_list(as_pairs(pairs, wrap=config.chat_template)),
+        processing_class=begun.tokenizer,
+        peft_config=begun.adapter,
+    )
+    return _train(trainer, config, context, begun)
+
+
+def _train(trainer: Any, config: FeedbackConfig, context: RunContext, begun: Start) -> dict[str, float]:
+    from polm_core.training.loop import train
+
+    trainer.eval_dataset = begun.held_out
+    return train(trainer, context, config, begun.split)
+
+
+EVALUATED_REWARD = ChartSpec(
+    "Reward",
+    ("eval/reward",),
+    "reward",
+    "The mean weighted reward of the answers to held-out prompts. It should rise: this is what the run gains.",
+)
+EVALUATED_PARTS = ChartSpec(
+    "Parts of the reward",
+    tuple(f"eval/reward/{name}" for name in REWARD_NAMES),
+    "reward",
+    "Each reward on its own, before its weight. One that falls while the sum rises is being traded away.",
+)
+KEPT = ChartSpec(
+    "Rows that are trained on",
+    ("made/kept",),
+    "share of prompts",
+    "The prompts that gave a row to train on; the log says why others did not.",
+)
+OWN_JUDGEMENT = (
+    "What the judge, the principles or the rewards overlook: the model learns their blind spots with the rest. Read "
+    "the rows in the run's samples before you trust the curve."
+)

@@ -1,0 +1,42 @@
+"""Evaluation by rewards: the model answers held-out prompts, and what its answers earn is what a run has gained."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from polm_core.rewards.config import AnsweringConfig
+from polm_core.training.rewards import RewardFunction, judged, weighted
+from polm_core.training.rows import Row
+from polm_core.training.sampling import answers_to
+
+
+def evaluating_answers(
+    trainer: type, prompts: Sequence[Row], functions: Sequence[RewardFunction], config: AnsweringConfig
+) -> type:
+    """A trainer like `trainer` that evaluates by the rewards of its answers to `prompts`.
+
+    The likeliest answer to each is taken, so that evaluations compare.
+    """
+
+    class EvaluatesAnswers(trainer):
+        control: Any
+
+        def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+            self.model.eval()
+            asked = [row["prompt"] for row in prompts]
+            answers = answers_to(self.model, self.processing_class, asked, config, sampled=False, seed=config.seed)
+            metrics = reward_means(judged(functions, prompts, answers), config.rewards.weights)
+            if metrics:
+                self.log(dict(metrics))
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+            return metrics
+
+    return EvaluatesAnswers
+
+
+def reward_means(parts: Sequence[Mapping[str, float | None]], weights: Mapping[str, float]) -> dict[str, float]:
+    """The mean reward of answers, and that of each of its parts, as a trainer names them; not judged ones aside."""
+    columns = {f"eval_rewards/{name}/mean": [one[name] for one in parts] for name in weights}
+    columns["eval_reward"] = [weighted(one, weights) for one in parts]
+    known = {key: [value for value in values if value is not None] for key, values in columns.items()}
+    return {key: fmean(values) for key, values in known.items() if values}
