@@ -17,7 +17,7 @@ class StageChart {
     this.card = template.content.firstElementChild.cloneNode(true);
     place.replaceChildren(this.card);
     const title = this.card.querySelector("[data-chart-title]").textContent.trim();
-    this.board.add(this.card, { title, load: metricsOfRun(run, this.card.dataset.keys.split(" "), () => this.logged()) });
+    this.chart = this.board.add(this.card, { title, load: metricsOfRun(run, this.card.dataset.keys.split(" "), () => this.logged()) });
   }
 
   /** What the run has logged, as of a few seconds ago at most. */
@@ -31,7 +31,8 @@ class StageChart {
 
   follow({ topic, resync }) {
     if (topic !== `run:${this.run}`) return;
-    if (resync || this.card.classList.contains("no-points")) this.keysAt = 0;
+    // What it knew before the first points were logged is out of date, though the library may still be on its way.
+    if (resync || !this.chart.lines.some(({ series }) => series?.step.length)) this.keysAt = 0;
     if (resync) this.board.reload();
     else this.board.grow();
   }
