@@ -86,3 +86,14 @@ showNeeded(form);
 // One id for each visit: pressing the button twice queues one run.
 const requestId = form.querySelector("[data-request-id]");
 if (requestId) requestId.value ||= crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+
+function isChanged(control) {
+  if (isTick(control)) return control.checked !== control.defaultChecked;
+  if (!control.options) return control.type !== "hidden" && control.value !== control.defaultValue;
+  return control.selectedIndex !== Math.max(0, [...control.options].findIndex(({ defaultSelected }) => defaultSelected));
+}
+
+// What was chosen while the page was still loading, or put back by the browser, has been told to nobody.
+window.addEventListener("load", () => {
+  if ([...controls(form)].some(isChanged)) form.dispatchEvent(new Event("change", { bubbles: true }));
+});

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from polm_core.run_dir import Outcome
 from tests.browser.test_frame import violations
@@ -60,6 +60,20 @@ def test_one_button_starts_it_and_the_stages_go_on_by_themselves(visit: Visit, a
     _trains(run_of(actor, pipeline, "reward"), "accuracy")
     expect(page.locator("[data-stage-chart=reward] .legend")).to_contain_text("accuracy")
     assert violations(page) == []
+
+
+def test_a_choice_that_is_made_while_the_page_still_loads_counts(visit: Visit, actor: Actor, team: Team) -> None:
+    make_base_model(team, "small")
+    make_slots(actor)
+    page = visit("/methods/")
+    held: list[Route] = []
+    page.route("**/htmx.min*.js", lambda route: held.append(route), times=1)
+    page.evaluate("() => { location.href = '/runs/recipes/instructgpt' }")
+    page.get_by_label("Base model").select_option(label="small")
+    button = page.get_by_role("button", name="Start InstructGPT")
+    expect(button).to_be_disabled()
+    held[0].continue_()
+    expect(button).to_be_enabled()
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
