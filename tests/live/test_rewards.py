@@ -13,7 +13,7 @@ SUMS = "".join(json.dumps({"prompt": f"{n} + 1 =", "answer": str(n + 1)}) + "\n"
 
 
 def test_rewards_are_tried_and_pinned(studio: RunningStudio, tiny: str) -> None:
-    dataset = studio.upload("sums", "sums.jsonl", SUMS)["id"]
+    dataset = studio.upload("sums to judge", "sums.jsonl", SUMS)["id"]
     asked = {"dataset": dataset, "rewards": {"math": 1, "judge": 0.5}, "judge_model": tiny, "most": 12}
     answer = studio.api.post("/reward-trials", json=asked)
     assert answer.status_code == 201, answer.text
