@@ -68,12 +68,12 @@ def test_a_run_of_a_method_signs_at_every_pass(tmp_path: Path) -> None:
     """Within one step that has many passes, progress.json goes on telling of life."""
     torch = pytest.importorskip("torch")
     from polm_core.context import RunContext, RunSpec
-    from polm_core.training.loop import _tell_of_every_pass
+    from polm_core.training.loop import tell_of_every_pass
 
     raw = {"method": "sft", "model": {"hub_id": "a/b"}, "dataset": {"path": "d", "format": "text"}}
     with RunContext(RunDir(tmp_path / "run"), RunSpec.model_validate(raw)) as context:
         model = torch.nn.Linear(2, 2)
-        _tell_of_every_pass(model, context)
+        tell_of_every_pass(model, context)
         seen = set()
         for _ in range(4):
             model(torch.zeros(1, 2))

@@ -121,6 +121,7 @@ def test_make_names_its_commands() -> None:
         "chaos",
         "proof",
         "soak",
+        "docs",
         "lint",
         "fmt",
     ]
