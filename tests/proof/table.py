@@ -12,7 +12,7 @@ _HEAD = """# Proof
 
 What each method moved on rows that it was not trained on: `make proof`, and `make proof METHOD=dpo` for one. Each row
 is trained for real, once for each seed, on the studio's own sample data; before and after are means over the seeds,
-and every seed has to keep to the bar. Seconds are those of one seed on the machine that ran it.
+and every seed has to keep to the bar. Seconds are those of one core for one seed; the seeds run side by side.
 
 | method | held-out metric | before | after | bar | | model | rows | steps | seeds | seconds |
 |---|---|---|---|---|---|---|---|---|---|---|
