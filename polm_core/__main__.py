@@ -7,9 +7,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from polm_core import catalogue
 from polm_core.context import dump_spec, load_spec
@@ -17,6 +15,7 @@ from polm_core.docs import FOLDER, write_pages
 from polm_core.errors import ConfigError, PolmError
 from polm_core.method import PARADIGMS, Method
 from polm_core.run_dir import RunDir, write_atomic
+from polm_core.settings import setting_specs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -115,21 +114,11 @@ def _explained(method: Method) -> str:
         "",
         "Settings with their defaults:",
     ]
-    for path, entry in _settings(method.config_schema()):
-        options = entry.get("enum") or entry.get("items", {}).get("enum", ())
-        among = f" One of {', '.join(map(str, options))}." if options else ""
-        about = f"{entry.get('description', '')}{among}".strip()
-        lines += [f"  {path}: {json.dumps(entry.get('default'))}"]
-        lines += textwrap.wrap(about, 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    for setting in setting_specs(method):
+        among = f" One of {', '.join(setting.options)}." if setting.options else ""
+        lines += [f"  {setting.path}: {json.dumps(setting.default)}"]
+        lines += textwrap.wrap(f"{setting.help}{among}", 100, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines)
-
-
-def _settings(schema: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, entry in schema["properties"].items():
-        if "properties" in entry:
-            yield from _settings(entry, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", entry
 
 
 def _check(options: argparse.Namespace) -> int:

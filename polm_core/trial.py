@@ -18,12 +18,13 @@ from pydantic import BaseModel, Field
 
 from polm_core.context import DatasetSpec, ModelSpec
 from polm_core.data.completions import Completion, completions_of
+from polm_core.data.values import cleaned
 from polm_core.environment import set_environment
 from polm_core.errors import DataError, PolmError
 from polm_core.rewards.config import OnlineConfig, RewardsConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.encoding import as_messages, plain_text
-from polm_core.training.rewards import UNJUDGED, RewardFunction, reward_functions
+from polm_core.training.rewards import UNJUDGED, RewardFunction, reward_functions, weighted
 
 logger = logging.getLogger(__name__)
 
@@ -172,24 +173,18 @@ def _rows(
     rows = []
     for index, answer in enumerate(answers):
         scores = {name: column[index] for name, column in columns.items()}
-        judged = {name: score for name, score in scores.items() if score is not None}
-        placed = [place(score) for name, score in judged.items() if (place := scales[name]) is not None]
+        placed = [place(score) for name, score in scores.items() if score is not None and (place := scales[name])]
         rows.append(
             TrialRow(
-                prompt=_readable(plain_text(answer.prompt)),
-                completion=_readable(plain_text(answer.completion)),
-                reference=_readable(answer.reference) if answer.reference is not None else None,
+                prompt=cleaned(plain_text(answer.prompt)[:_SHOWN]),
+                completion=cleaned(plain_text(answer.completion)[:_SHOWN]),
+                reference=cleaned(answer.reference[:_SHOWN]) if answer.reference is not None else None,
                 scores=scores,
-                reward=sum(weights[name] * score for name, score in judged.items()) if judged else None,
+                reward=weighted(scores, weights),
                 disagreement=max(placed) - min(placed) if placed else 0.0,
             )
         )
     return rows
-
-
-def _readable(text: str) -> str:
-    """What Postgres can hold of a text: no NUL, no half of a surrogate pair."""
-    return text[:_SHOWN].replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _scale(column: Sequence[float | None], weight: float) -> Callable[[float], float] | None:

@@ -77,6 +77,13 @@ def run_job(
         record.unlink(missing_ok=True)
 
 
+def how_it_ended(code: int, log: Path) -> str:
+    """Why a job came to nothing, to go on a sentence with: how it ended, and the last that it printed."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    how = f"was killed (signal {-code})" if code < 0 else "failed"
+    return f"{how}: {lines[-1][:300] if lines else 'it printed nothing'}"
+
+
 def _wait(child: subprocess.Popen[bytes], go_on: Callable[[], bool], seconds: float, stopping: threading.Event) -> int:
     end = time.monotonic() + seconds
     while True:

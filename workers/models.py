@@ -23,7 +23,7 @@ from webapp.registry.rules import path_within_roots
 from webapp.registry.services import model_claim, model_fail, model_key, model_progress, model_ready, model_release
 from workers import presence
 from workers.hub import HubAnswer, HubJob, HubProgress
-from workers.jobs import TICK, JobInterrupted, run_job
+from workers.jobs import TICK, JobInterrupted, how_it_ended, run_job
 
 STARTER_SECONDS = 15 * 60.0
 HUB_SECONDS = 12 * 3600.0
@@ -230,10 +230,8 @@ def _fetched(key: str) -> Path:
 
 
 def _failed(what: str, code: int, log: Path) -> ModelError:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    how = f"was killed (signal {-code})" if code < 0 else "failed"
     return ModelError(
-        f"{what} {how}: {lines[-1][:300] if lines else 'it printed nothing'}",
+        f"{what} {how_it_ended(code, log)}",
         code="model.preparation",
         advice="See that the worker has enough memory and disk, then try again.",
     )

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from django.db import connection, transaction
 
+from polm_core.data.values import cleaned
 from polm_core.run_dir import RunDir
 from webapp.live.notify import publish
 from webapp.metrics.models import IngestPosition
@@ -233,20 +234,15 @@ def _sample(claim: Claim, offset: int, sample: dict[str, Any] | None) -> RunSamp
 
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return _clean(text)[:TEXT_LIMIT]
-
-
-def _clean(text: str) -> str:
-    """Text without what Postgres cannot hold: NUL, and halves of a character."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+    return cleaned(text)[:TEXT_LIMIT]
 
 
 def _storable(value: Any) -> Any:
     """What JSON in Postgres can hold of a value: a number that no column could becomes null."""
     if isinstance(value, dict):
-        return {_clean(key): _storable(item) for key, item in value.items()}
+        return {cleaned(key): _storable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_storable(item) for item in value]
     if isinstance(value, int | float):
         return value if abs(value) < LARGEST else None  # NaN is not below anything
-    return _clean(value) if isinstance(value, str) else value
+    return cleaned(value) if isinstance(value, str) else value

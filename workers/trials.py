@@ -18,7 +18,7 @@ from webapp.workbench.models import RewardTrial
 from webapp.workbench.selectors import trials_wait
 from webapp.workbench.services import trial_claim, trial_fail, trial_finish, trial_progress, trial_release
 from workers import presence
-from workers.jobs import JobInterrupted, run_job
+from workers.jobs import JobInterrupted, how_it_ended, run_job
 from workers.judges import judge_env
 from workers.supervisor import dataset_spec, model_spec
 
@@ -118,10 +118,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _died(code: int, log: Path) -> PolmError:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    how = f"was killed (signal {-code})" if code < 0 else "failed"
     return PolmError(
-        f"The process that judges {how}: {lines[-1][:300] if lines else 'it printed nothing'}",
+        f"The process that judges {how_it_ended(code, log)}",
         code="trial.crashed",
         advice="See that the worker has enough memory, then try again.",
     )

@@ -105,6 +105,11 @@ def kind_name(value: Any) -> str:
     return f"a value of type {type(value).__name__}"
 
 
+def cleaned(text: str) -> str:
+    """The text without what no database holds: NUL, and halves of a character (lone surrogates), which become `?`."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
 def truncated(value: Any, length: int = 400) -> Any:
     """`value` fit for showing: strings cut at `length` characters, lists at 20 items, odd types as strings."""
     if isinstance(value, str):

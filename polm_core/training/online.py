@@ -1,4 +1,4 @@
-"""The trainer of the methods that learn from their own answers by a loss of their own.
+"""The trainer of the methods that learn from their own answers at each step, most of them by a loss of their own.
 
 trl's experimental trainers for PPO, online DPO, Nash-MD and XPO neither evaluate held-out prompts nor tell the parts of
 a reward. PPO's can neither be stopped nor resumed; with an adapter, those of Nash-MD and XPO have the model in training
@@ -9,9 +9,46 @@ resumes exactly. So those methods have their answers from it, and put their own 
 from typing import Any
 
 import torch
-from trl import RLOOTrainer
+from datasets import Dataset
+from trl import RLOOConfig, RLOOTrainer
 
+from polm_core.context import RunContext
+from polm_core.rewards.config import OnlineConfig
+from polm_core.training.preferences import reference
+from polm_core.training.rollouts import writing_rollouts
 from polm_core.training.rows import Row
+from polm_core.training.setup import Prompts, bring_model
+
+
+def online_trainer(
+    kind: type[RLOOTrainer],
+    config: OnlineConfig,
+    context: RunContext,
+    prompts: Prompts,
+    arguments: RLOOConfig,
+    *,
+    beta: float,
+) -> Any:
+    """A trainer of that kind, with the model of the run, that writes its rollouts down.
+
+    The model is held by `beta` to where it starts. `arguments` say a beta of 0: the trainer would load a reference
+    anew, without what was merged into the model.
+    """
+    model, adapter = bring_model(config, context)
+    compared = reference(model, adapter, config) if beta else None
+    trainer = writing_rollouts(kind, context, config)(
+        model=model,
+        reward_funcs=prompts.rewards,
+        args=arguments,
+        train_dataset=Dataset.from_list(prompts.train),
+        eval_dataset=Dataset.from_list(prompts.held_out) if prompts.held_out else None,
+        processing_class=prompts.tokenizer,
+        peft_config=adapter,
+    )
+    trainer.beta = beta
+    if compared is not None:
+        trainer.ref_model = trainer.accelerator.prepare_model(compared, evaluation_mode=True)
+    return trainer
 
 
 class OnlineTrainer(RLOOTrainer):

@@ -1,4 +1,4 @@
-"""What every method does before its trainer: read the rows, load the tokenizer, bring the model."""
+"""What every method does before its trainer: read the rows or prompts, load the tokenizer, bring the model."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,9 +6,12 @@ from typing import Any, NamedTuple
 from polm_core.blocks import TrainConfig
 from polm_core.context import RunContext
 from polm_core.formats import Format
+from polm_core.rewards.config import AnsweringConfig
 from polm_core.training.adapters import gives_rewards, new_adapter
 from polm_core.training.loading import load_model, load_reward_model, load_tokenizer
-from polm_core.training.rows import Split, load_split
+from polm_core.training.rewards import RewardFunction, check_rewards, reward_functions
+from polm_core.training.rollouts import check_prompts, prompt_rows
+from polm_core.training.rows import Row, Split, load_split
 
 
 class Model(NamedTuple):
@@ -26,6 +29,29 @@ def read_data(config: TrainConfig, context: RunContext, formats: Sequence[Format
     context.phase("reading the data")
     split = load_split(context.spec, formats, eval_rows=config.eval_rows, seed=config.seed)
     return split, load_tokenizer(context.spec.model)
+
+
+class Prompts(NamedTuple):
+    """The prompts of a run as trainers take them, and the rewards that answers to them get."""
+
+    split: Split
+    tokenizer: Any
+    train: list[Row]
+    held_out: list[Row]
+    rewards: list[RewardFunction]
+
+
+def read_prompts(config: AnsweringConfig, context: RunContext, formats: Sequence[Format]) -> Prompts:
+    """As `read_data`, for methods whose model answers; what scores the answers is loaded.
+
+    Raises what `check_rewards`, `check_prompts` and `reward_functions` do.
+    """
+    split, tokenizer = read_data(config, context, formats)
+    check_rewards(config.rewards, context.spec, split.format)
+    prompts = prompt_rows(tokenizer, split.train, config)
+    check_prompts(len(prompts), config)
+    held_out = prompt_rows(tokenizer, split.held_out, config)
+    return Prompts(split, tokenizer, prompts, held_out, reward_functions(config, context.spec))
 
 
 def bring_model(config: TrainConfig, context: RunContext) -> Model:

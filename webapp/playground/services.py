@@ -1,23 +1,23 @@
 """Prompts that people try on models, and how a worker answers them."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from pydantic import BaseModel as Schema
 from pydantic import ConfigDict, Field, ValidationError
 
+from polm_core.data.values import cleaned
 from polm_core.errors import PolmError
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.accounts.services import audit
+from webapp.claimed import LEASE, MAX_ATTEMPTS, WorkStatus
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.ids import new_id
 from webapp.live.notify import publish
-from webapp.playground.models import Generation, GenerationStatus
+from webapp.playground.models import Generation
 from webapp.registry.models import BaseModel, Checkpoint, ModelStatus
 from webapp.registry.selectors import source_get
 from webapp.tasks import GENERATE, wake
@@ -25,8 +25,6 @@ from webapp.tasks import GENERATE, wake
 MAX_MODELS = 4
 MAX_PROMPT = 20_000
 MAX_OPEN = 40
-LEASE = timedelta(seconds=30)
-MAX_ATTEMPTS = 2
 
 
 class GenerationSettings(Schema):
@@ -79,9 +77,9 @@ def generation_stop(*, actor: Actor, generation: Generation) -> None:
     """End an answer, keeping what has been written of it; one that has ended stays as it is."""
     actor.require(generation.team_id, Role.MEMBER, "generation")
     with transaction.atomic():
-        stopped = Generation.objects.open().filter(pk=generation.pk).update(status=GenerationStatus.STOPPED)
+        stopped = Generation.objects.open().filter(pk=generation.pk).update(status=WorkStatus.STOPPED)
         if stopped:
-            _announce(generation, GenerationStatus.STOPPED)
+            _announce(generation, WorkStatus.STOPPED)
 
 
 # --- by workers -------------------------------------------------------------------------------------------------------
@@ -89,15 +87,10 @@ def generation_claim() -> Generation | None:
     """Take the oldest answer that waits or has lost its worker; the row's `attempts` is the claim's number."""
     while True:
         with transaction.atomic():
-            found = Generation.objects.claimable().select_for_update(skip_locked=True).order_by("pk").first()
+            found = Generation.objects.claim(text="")
             if found is None:
                 return None
-            found.attempts += 1
-            found.status = GenerationStatus.RUNNING
-            found.text = ""
-            found.lease_until = Now() + LEASE
-            found.save(update_fields=["attempts", "status", "text", "lease_until"])
-            _announce(found, GenerationStatus.RUNNING)
+            _announce(found, WorkStatus.RUNNING)
         if found.attempts <= MAX_ATTEMPTS:
             return found
         lost = PolmError("The worker was lost while answering.", code="generation.lost", advice="Ask again.")
@@ -109,10 +102,10 @@ def generation_write(*, generation: Generation, text: str) -> bool:
 
     Open pages are sent what is new, with its place in the answer.
     """
-    text = text.replace("\0", "")
+    text = cleaned(text)
     whole = generation.text + text
     with transaction.atomic():
-        held = _held(generation).update(text=whole, lease_until=Now() + LEASE)
+        held = Generation.objects.held(generation).update(text=whole, lease_until=Now() + LEASE)
         if held and text:
             news = {"generation": str(generation.pk), "from": generation.length, "text": text}
             publish(f"batch:{generation.batch}", "token", news)
@@ -122,33 +115,29 @@ def generation_write(*, generation: Generation, text: str) -> bool:
 
 def generation_finish(*, generation: Generation, tokens: int, seconds: float) -> bool:
     """End an answer that is whole; False when it was stopped or another worker has it."""
-    return _end(generation, status=GenerationStatus.DONE, tokens=tokens, seconds=seconds)
+    return _end(generation, status=WorkStatus.DONE, tokens=tokens, seconds=seconds)
 
 
 def generation_fail(*, generation: Generation, error: PolmError) -> bool:
     """End an answer with the reason why there is no more of it."""
-    return _end(generation, status=GenerationStatus.FAILED, error=error.as_dict())
+    return _end(generation, status=WorkStatus.FAILED, error=error.as_dict())
 
 
 def generation_release(*, generation: Generation) -> None:
     """Give a claim back unused, as a worker does that shuts down."""
-    _held(generation).update(status=GenerationStatus.WAITING, lease_until=None, attempts=F("attempts") - 1, text="")
+    Generation.objects.release(generation, text="")
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
-def _held(generation: Generation) -> QuerySet[Generation]:
-    return Generation.objects.filter(pk=generation.pk, status=GenerationStatus.RUNNING, attempts=generation.attempts)
-
-
-def _end(generation: Generation, *, status: GenerationStatus, **values: Any) -> bool:
+def _end(generation: Generation, *, status: WorkStatus, **values: Any) -> bool:
     with transaction.atomic():
-        held = _held(generation).update(status=status, lease_until=None, **values)
+        held = Generation.objects.held(generation).update(status=status, lease_until=None, **values)
         if held:
             _announce(generation, status)
     return bool(held)
 
 
-def _announce(generation: Generation, status: GenerationStatus) -> None:
+def _announce(generation: Generation, status: WorkStatus) -> None:
     publish(f"batch:{generation.batch}", "status", {"generation": str(generation.pk), "status": status})
 
 

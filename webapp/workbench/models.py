@@ -2,39 +2,17 @@
 
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Now
 
 from polm_core.rewards.config import REWARD_NAMES
 from webapp.accounts.models import Team, User
+from webapp.claimed import ClaimedWork, WorkQuerySet
 from webapp.datasets.models import DatasetVersion
 from webapp.ids import new_id
 from webapp.registry.models import BaseModel
 from webapp.runs.models import Run
 
 
-class TrialStatus(models.TextChoices):
-    WAITING = "waiting", "Waiting"
-    RUNNING = "running", "Running"
-    DONE = "done", "Done"
-    STOPPED = "stopped", "Stopped"
-    FAILED = "failed", "Failed"
-
-
-OPEN = (TrialStatus.WAITING, TrialStatus.RUNNING)
-
-
-class RewardTrialQuerySet(models.QuerySet["RewardTrial"]):
-    def open(self) -> "RewardTrialQuerySet":
-        """The trials that have not ended."""
-        return self.filter(status__in=OPEN)
-
-    def claimable(self) -> "RewardTrialQuerySet":
-        """The trials that wait for a worker, or have lost theirs."""
-        lost = Q(status=TrialStatus.RUNNING, lease_until__lt=Now())
-        return self.filter(Q(status=TrialStatus.WAITING) | lost)
-
-
-class RewardTrial(models.Model):
+class RewardTrial(ClaimedWork):
     """Rewards, tried on answers of a dataset's version or on the samples of a run. `report` is a `TrialReport`."""
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
@@ -47,17 +25,12 @@ class RewardTrial(models.Model):
     rewards = models.JSONField()
     reward_model = models.ForeignKey(BaseModel, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
     judge_model = models.ForeignKey(BaseModel, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
-    status = models.CharField(max_length=10, choices=TrialStatus.choices, default=TrialStatus.WAITING)
     progress = models.JSONField(default=dict, blank=True)
     report = models.JSONField(null=True, blank=True)
-    error = models.JSONField(null=True, blank=True)
-    # A worker's claim; every write of a worker is conditional on the attempt it claimed.
-    lease_until = models.DateTimeField(null=True, blank=True)
-    attempts = models.PositiveSmallIntegerField(default=0)
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = RewardTrialQuerySet.as_manager()
+    objects = WorkQuerySet["RewardTrial"].as_manager()
 
     class Meta:
         constraints = [
@@ -74,11 +47,6 @@ class RewardTrial(models.Model):
 
     def __str__(self) -> str:
         return f"rewards on {self.run or self.dataset_version}"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it has yet to end."""
-        return self.status in OPEN
 
     @property
     def names(self) -> list[str]:

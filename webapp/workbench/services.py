@@ -2,11 +2,9 @@
 
 import uuid
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from polm_core.data.completions import ANSWERED
@@ -15,20 +13,19 @@ from polm_core.formats import Format
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.accounts.services import audit
+from webapp.claimed import LEASE, MAX_ATTEMPTS, WorkStatus
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.runs.models import Project, RewardList, Run, RunSample
 from webapp.runs.reward_lists import reward_list_create, rewards_parse, scoring_models
 from webapp.tasks import REWARDS_TRY, wake
-from webapp.workbench.models import RewardTrial, TrialRow, TrialStatus
+from webapp.workbench.models import RewardTrial, TrialRow
 
 DEFAULT_MOST = 200
 MAX_MOST = 2000
 MAX_OPEN = 10
 # The newest trials of a team; older ones that have ended make room.
 KEPT = 200
-LEASE = timedelta(seconds=30)
-MAX_ATTEMPTS = 2
 _BATCH = 500
 
 
@@ -78,7 +75,7 @@ def trial_create(
 def trial_stop(*, actor: Actor, trial: RewardTrial) -> None:
     """End a trial; one that has ended stays as it is."""
     actor.require(trial.team_id, Role.MEMBER, "trial")
-    RewardTrial.objects.open().filter(pk=trial.pk).update(status=TrialStatus.STOPPED, lease_until=None)
+    RewardTrial.objects.open().filter(pk=trial.pk).update(status=WorkStatus.STOPPED, lease_until=None)
 
 
 def trial_pin(*, actor: Actor, trial: RewardTrial, project: Project, name: str) -> RewardList:
@@ -100,15 +97,9 @@ def trial_claim() -> RewardTrial | None:
     """Take the oldest trial that waits or has lost its worker; the row's `attempts` is the claim's number."""
     while True:
         with transaction.atomic():
-            waiting = RewardTrial.objects.claimable().select_for_update(skip_locked=True, of=("self",))
-            found = waiting.order_by("pk").first()
-            if found is None:
-                return None
-            found.attempts += 1
-            found.status = TrialStatus.RUNNING
-            found.progress = {}
-            found.lease_until = Now() + LEASE
-            found.save(update_fields=["attempts", "status", "progress", "lease_until"])
+            found = RewardTrial.objects.claim(progress={})
+        if found is None:
+            return None
         if found.attempts <= MAX_ATTEMPTS:
             return found
         lost = PolmError(
@@ -121,13 +112,13 @@ def trial_claim() -> RewardTrial | None:
 
 def trial_progress(*, trial: RewardTrial, progress: dict[str, Any]) -> bool:
     """Tell how far it is and renew the claim; False when it was stopped or another worker has it."""
-    return bool(_held(trial).update(progress=progress, lease_until=Now() + LEASE))
+    return bool(RewardTrial.objects.held(trial).update(progress=progress, lease_until=Now() + LEASE))
 
 
 def trial_finish(*, trial: RewardTrial, report: dict[str, Any], rows: Iterable[dict[str, Any]]) -> bool:
     """Store what came out; False when it was stopped or another worker has it."""
     with transaction.atomic():
-        held = _held(trial).update(status=TrialStatus.DONE, lease_until=None, report=report)
+        held = RewardTrial.objects.held(trial).update(status=WorkStatus.DONE, lease_until=None, report=report)
         if held:
             made = (TrialRow(trial=trial, place=place, **row) for place, row in enumerate(rows))
             TrialRow.objects.bulk_create(made, batch_size=_BATCH)
@@ -136,19 +127,17 @@ def trial_finish(*, trial: RewardTrial, report: dict[str, Any], rows: Iterable[d
 
 def trial_fail(*, trial: RewardTrial, error: PolmError) -> bool:
     """End a trial with the reason why nothing came out."""
-    return bool(_held(trial).update(status=TrialStatus.FAILED, lease_until=None, error=error.as_dict()))
+    return bool(
+        RewardTrial.objects.held(trial).update(status=WorkStatus.FAILED, lease_until=None, error=error.as_dict())
+    )
 
 
 def trial_release(*, trial: RewardTrial) -> None:
     """Give a claim back unused, as a worker does that shuts down."""
-    _held(trial).update(status=TrialStatus.WAITING, lease_until=None, attempts=F("attempts") - 1)
+    RewardTrial.objects.release(trial)
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
-def _held(trial: RewardTrial) -> QuerySet[RewardTrial]:
-    return RewardTrial.objects.filter(pk=trial.pk, status=TrialStatus.RUNNING, attempts=trial.attempts)
-
-
 def _forget_old(team: Team) -> None:
     kept = RewardTrial.objects.filter(team=team).order_by("-id").values("pk")[:KEPT]
     RewardTrial.objects.filter(team=team).exclude(pk__in=list(kept.values_list("pk", flat=True))).delete()

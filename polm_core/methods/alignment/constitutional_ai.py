@@ -105,7 +105,7 @@ def run(config: ConstitutionalConfig, context: RunContext) -> dict[str, float]:
     begun = start(config, context)
     context.phase("criticising and revising")
     reviser = Reviser(config, context, begun)
-    made = make_rows(context, config, begun.prompts, reviser.revise, batch_size=config.batch_size)
+    made = make_rows(context, config, begun.prompts.train, reviser.revise, batch_size=config.batch_size)
     rows = left(made, "answers")
     tell_of_rows(
         context,
@@ -169,7 +169,7 @@ class Reviser:
         fitting = [(row, text) for row, text in zip(rows, texts, strict=True) if self._fits(row, text)]
         said = answers_to(
             self.begun.model,
-            self.begun.tokenizer,
+            self.begun.prompts.tokenizer,
             [text for _, text in fitting],
             self.config,
             sampled=True,
@@ -183,8 +183,8 @@ class Reviser:
 
     def _fits(self, row: Row, text: str | Messages) -> bool:
         if "problem" not in row:
-            (rendered,) = render_prompts(self.begun.tokenizer, [text])
-            if len(self.begun.tokenizer(rendered, add_special_tokens=False)["input_ids"]) > self.room:
+            (rendered,) = render_prompts(self.begun.prompts.tokenizer, [text])
+            if len(self.begun.prompts.tokenizer(rendered, add_special_tokens=False)["input_ids"]) > self.room:
                 row["problem"] = NO_ROOM
         return "problem" not in row
 
@@ -193,7 +193,7 @@ class Reviser:
         weights = self.config.rewards.weights
         whole = [(index, row) for index, row in enumerate(rows, place) if "problem" not in row]
         for column, reward in (("first", "first_reward"), ("revision", "reward")):
-            found = judged(self.begun.functions, [row for _, row in whole], [row[column] for _, row in whole])
+            found = judged(self.begun.prompts.rewards, [row for _, row in whole], [row[column] for _, row in whole])
             for (_, row), parts in zip(whole, found, strict=True):
                 row[f"{column}_parts"], row[reward] = parts, weighted(parts, weights)
         for index, row in whole:

@@ -18,10 +18,9 @@ from polm_core.method import ChartSpec
 from polm_core.rewards.config import REWARD_NAMES, REWARDS, AnsweringConfig, PromptRewardsConfig
 from polm_core.training.encoding import as_asked, as_pairs, plain_text
 from polm_core.training.held_out import evaluating_answers
-from polm_core.training.rewards import RewardFunction, check_rewards, reward_functions, weighted
-from polm_core.training.rollouts import check_prompts, prompt_rows
-from polm_core.training.rows import Row, Split
-from polm_core.training.setup import bring_model, read_data
+from polm_core.training.rewards import weighted
+from polm_core.training.rows import Row
+from polm_core.training.setup import Prompts, bring_model, read_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -132,13 +131,9 @@ def tell_of_rows(context: RunContext, values: dict[str, float]) -> None:
 
 
 class Start(NamedTuple):
-    """What a run has before it makes its rows."""
+    """What a run has before it makes its rows; `model` is ready to write."""
 
-    split: Split
-    prompts: list[Row]
-    held_out: list[Row]
-    tokenizer: Any
-    functions: list[RewardFunction]
+    prompts: Prompts
     model: Any
     adapter: Any | None
 
@@ -148,17 +143,12 @@ def start(config: FeedbackConfig, context: RunContext) -> Start:
     from polm_core.training.loading import training_device
     from polm_core.training.loop import tell_of_every_pass
 
-    split, tokenizer = read_data(config, context, FORMATS)
-    check_rewards(config.rewards, context.spec, split.format)
-    prompts = prompt_rows(tokenizer, split.train, config)
-    check_prompts(len(prompts), config)
-    held_out = prompt_rows(tokenizer, split.held_out, config)
-    functions = reward_functions(config, context.spec)
+    prompts = read_prompts(config, context, FORMATS)
     model, adapter = bring_model(config, context)
     # A model in 4 bits is where it belongs already, and cannot be moved.
     model = (model if getattr(model, "is_quantized", False) else model.to(training_device(config))).eval()
     tell_of_every_pass(model, context)
-    return Start(split, prompts, held_out, tokenizer, functions, model, adapter)
+    return Start(prompts, model, adapter)
 
 
 def imitate(config: FeedbackConfig, context: RunContext, begun: Start, rows: Sequence[Row]) -> dict[str, float]:
@@ -168,13 +158,13 @@ def imitate(config: FeedbackConfig, context: RunContext, begun: Start, rows: Seq
     from polm_core.methods.fine_tuning.sft import tokenised
     from polm_core.training.arguments import training_arguments
 
-    trainer = evaluating_answers(SFTTrainer, begun.held_out, begun.functions, config)(
+    trainer = evaluating_answers(SFTTrainer, begun.prompts.held_out, begun.prompts.rewards, config)(
         model=begun.model,
         args=SFTConfig(**training_arguments(config, context.run_dir), max_length=None, loss_type="chunked_nll"),
         train_dataset=tokenised(
-            begun.tokenizer, rows, Format.PROMPT_COMPLETION, "answers", limit=config.longest_sequence
+            begun.prompts.tokenizer, rows, Format.PROMPT_COMPLETION, "answers", limit=config.longest_sequence
         ),
-        processing_class=begun.tokenizer,
+        processing_class=begun.prompts.tokenizer,
         peft_config=begun.adapter,
     )
     return _train(trainer, config, context, begun)
@@ -188,14 +178,14 @@ def prefer(config: FeedbackConfig, context: RunContext, begun: Start, pairs: Seq
     from polm_core.training.arguments import training_arguments
     from polm_core.training.preferences import reference
 
-    trainer = evaluating_answers(DPOTrainer, begun.held_out, begun.functions, config)(
+    trainer = evaluating_answers(DPOTrainer, begun.prompts.held_out, begun.prompts.rewards, config)(
         model=begun.model,
         ref_model=reference(begun.model, begun.adapter, config),
         args=DPOConfig(
             **training_arguments(config, context.run_dir), max_length=config.longest_sequence, beta=config.beta
         ),
         train_dataset=Dataset.from_list(as_pairs(pairs, wrap=config.chat_template)),
-        processing_class=begun.tokenizer,
+        processing_class=begun.prompts.tokenizer,
         peft_config=begun.adapter,
     )
     return _train(trainer, config, context, begun)
@@ -204,8 +194,8 @@ def prefer(config: FeedbackConfig, context: RunContext, begun: Start, pairs: Seq
 def _train(trainer: Any, config: FeedbackConfig, context: RunContext, begun: Start) -> dict[str, float]:
     from polm_core.training.loop import train
 
-    trainer.eval_dataset = begun.held_out
-    return train(trainer, context, config, begun.split)
+    trainer.eval_dataset = begun.prompts.held_out
+    return train(trainer, context, config, begun.prompts.split)
 
 
 EVALUATED_REWARD = ChartSpec(

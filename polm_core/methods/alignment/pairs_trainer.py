@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
-from datasets import Dataset
 from torch.nn import functional
 from transformers import LogitsProcessor, LogitsProcessorList
 from trl import RLOOConfig
@@ -18,12 +17,10 @@ from trl.trainer.utils import pad, use_adapter
 from polm_core.context import RunContext
 from polm_core.methods.alignment.pairs import FORMATS, PairsConfig
 from polm_core.training.loop import train
-from polm_core.training.online import OnlineTrainer, masked_mean
-from polm_core.training.preferences import reference
-from polm_core.training.rewards import check_rewards, reward_functions
-from polm_core.training.rollouts import check_prompts, online_arguments, prompt_rows, writing_rollouts
+from polm_core.training.online import OnlineTrainer, masked_mean, online_trainer
+from polm_core.training.rollouts import online_arguments
 from polm_core.training.rows import Row
-from polm_core.training.setup import bring_model, read_data
+from polm_core.training.setup import read_prompts
 
 Tokens = list[list[int]]
 
@@ -215,29 +212,11 @@ def train_on_pairs(
     learns_from_both: bool = True,
 ) -> dict[str, float]:
     """Train by `loss` and return the final metrics; for `other` and `learns_from_both` see `PairsTrainer`."""
-    split, tokenizer = read_data(config, context, FORMATS)
-    check_rewards(config.rewards, context.spec, split.format)
-    train_set = prompt_rows(tokenizer, split.train, config)
-    check_prompts(len(train_set), config)
-    eval_set = prompt_rows(tokenizer, split.held_out, config)
-    rewards = reward_functions(config, context.spec)
-    model, adapter = bring_model(config, context)
-    compared = reference(model, adapter, config)
-    trainer = writing_rollouts(PairsTrainer, context, config)(
-        model=model,
-        reward_funcs=rewards,
-        # The trainer would load a reference anew, without what was merged into the model.
-        args=RLOOConfig(**online_arguments(config, context.run_dir), beta=0.0),
-        train_dataset=Dataset.from_list(train_set),
-        eval_dataset=Dataset.from_list(eval_set) if eval_set else None,
-        processing_class=tokenizer,
-        peft_config=adapter,
-    )
-    trainer.beta, trainer.loss = config.beta, loss
-    trainer.other, trainer.learns_from_both = other, learns_from_both
-    if compared is not None:
-        trainer.ref_model = trainer.accelerator.prepare_model(compared, evaluation_mode=True)
-    return train(trainer, context, config, split)
+    prompts = read_prompts(config, context, FORMATS)
+    arguments = RLOOConfig(**online_arguments(config, context.run_dir), beta=0.0)
+    trainer = online_trainer(PairsTrainer, config, context, prompts, arguments, beta=config.beta)
+    trainer.loss, trainer.other, trainer.learns_from_both = loss, other, learns_from_both
+    return train(trainer, context, config, prompts.split)
 
 
 def _mean_and_spread(values: torch.Tensor) -> tuple[float, float]:

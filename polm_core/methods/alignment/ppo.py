@@ -84,8 +84,6 @@ class PpoConfig(OnlineConfig):
 
 def run(config: PpoConfig, context: RunContext) -> dict[str, float]:
     """Train and return the final metrics."""
-    from datasets import Dataset
-
     from polm_core.methods.alignment.ppo_trainer import (
         PpoTrainer,
         ValueModelCallback,
@@ -93,35 +91,17 @@ def run(config: PpoConfig, context: RunContext) -> dict[str, float]:
         ppo_arguments,
     )
     from polm_core.training.loop import train
-    from polm_core.training.preferences import reference
-    from polm_core.training.rewards import check_rewards, reward_functions
-    from polm_core.training.rollouts import check_prompts, prompt_rows, writing_rollouts
-    from polm_core.training.setup import bring_model, read_data
+    from polm_core.training.online import online_trainer
+    from polm_core.training.setup import read_prompts
 
-    split, tokenizer = read_data(config, context, FORMATS)
-    check_rewards(config.rewards, context.spec, split.format)
-    train_set = prompt_rows(tokenizer, split.train, config)
-    check_prompts(len(train_set), config)
-    eval_set = prompt_rows(tokenizer, split.held_out, config)
-    rewards = reward_functions(config, context.spec)
+    prompts = read_prompts(config, context, FORMATS)
     value_model = bring_value_model(config, context)
-    model, adapter = bring_model(config, context)
-    compared = reference(model, adapter, config) if config.beta else None
-    trainer = writing_rollouts(PpoTrainer, context, config)(
-        model=model,
-        reward_funcs=rewards,
-        args=ppo_arguments(config, context.run_dir),
-        train_dataset=Dataset.from_list(train_set),
-        eval_dataset=Dataset.from_list(eval_set) if eval_set else None,
-        processing_class=tokenizer,
-        peft_config=adapter,
-    )
-    trainer.settings, trainer.beta = config, config.beta
-    if compared is not None:
-        trainer.ref_model = trainer.accelerator.prepare_model(compared, evaluation_mode=True)
+    arguments = ppo_arguments(config, context.run_dir)
+    trainer = online_trainer(PpoTrainer, config, context, prompts, arguments, beta=config.beta)
+    trainer.settings = config
     trainer.value_model = trainer.accelerator.prepare_model(value_model)
     trainer.add_callback(ValueModelCallback(trainer, context.spec.resume))
-    return train(trainer, context, config, split)
+    return train(trainer, context, config, prompts.split)
 
 
 METHOD = Method(

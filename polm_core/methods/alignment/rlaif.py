@@ -56,7 +56,7 @@ def run(config: RlaifConfig, context: RunContext) -> dict[str, float]:
     begun = start(config, context)
     context.phase("labelling")
     labeller = Labeller(config, context, begun)
-    made = make_rows(context, config, begun.prompts, labeller.label, batch_size=config.batch_size)
+    made = make_rows(context, config, begun.prompts.train, labeller.label, batch_size=config.batch_size)
     pairs = left(made, "prompts")
     margins = [row["chosen_reward"] - row["rejected_reward"] for row in pairs]
     tell_of_rows(context, {"made/kept": len(pairs) / len(made), "made/margin": sum(margins) / len(margins)})
@@ -79,14 +79,14 @@ class Labeller:
             answer.strip()
             for answer in answers_to(
                 self.begun.model,
-                self.begun.tokenizer,
+                self.begun.prompts.tokenizer,
                 [row["prompt"] for row in rows],
                 self.config,
                 sampled=True,
                 seed=self.config.seed + place * count,
             )
         ]
-        parts = judged(self.begun.functions, rows, answers)
+        parts = judged(self.begun.prompts.rewards, rows, answers)
         weights = self.config.rewards.weights
         made = []
         for index, row in enumerate(prompts):

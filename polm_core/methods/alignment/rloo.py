@@ -40,39 +40,19 @@ class RlooConfig(OnlineConfig):
 
 def run(config: RlooConfig, context: RunContext) -> dict[str, float]:
     """Train and return the final metrics."""
-    from datasets import Dataset
     from trl import RLOOConfig, RLOOTrainer
 
     from polm_core.training.loop import train
-    from polm_core.training.preferences import reference
-    from polm_core.training.rewards import check_rewards, reward_functions
-    from polm_core.training.rollouts import check_prompts, online_arguments, prompt_rows, writing_rollouts
-    from polm_core.training.setup import bring_model, read_data
+    from polm_core.training.online import online_trainer
+    from polm_core.training.rollouts import online_arguments
+    from polm_core.training.setup import read_prompts
 
-    split, tokenizer = read_data(config, context, FORMATS)
-    check_rewards(config.rewards, context.spec, split.format)
-    train_set = prompt_rows(tokenizer, split.train, config)
-    check_prompts(len(train_set), config)
-    eval_set = prompt_rows(tokenizer, split.held_out, config)
-    rewards = reward_functions(config, context.spec)
-    model, adapter = bring_model(config, context)
-    compared = reference(model, adapter, config) if config.beta else None
-    trainer = writing_rollouts(RLOOTrainer, context, config)(
-        model=model,
-        reward_funcs=rewards,
-        # Without beta the trainer makes no reference: it would load one anew, without what was merged into the model.
-        args=RLOOConfig(
-            **online_arguments(config, context.run_dir), beta=0.0, normalize_advantages=config.normalize_advantages
-        ),
-        train_dataset=Dataset.from_list(train_set),
-        eval_dataset=Dataset.from_list(eval_set) if eval_set else None,
-        processing_class=tokenizer,
-        peft_config=adapter,
+    prompts = read_prompts(config, context, FORMATS)
+    arguments = RLOOConfig(
+        **online_arguments(config, context.run_dir), beta=0.0, normalize_advantages=config.normalize_advantages
     )
-    trainer.beta = config.beta
-    if compared is not None:
-        trainer.ref_model = trainer.accelerator.prepare_model(compared, evaluation_mode=True)
-    return train(trainer, context, config, split)
+    trainer = online_trainer(RLOOTrainer, config, context, prompts, arguments, beta=config.beta)
+    return train(trainer, context, config, prompts.split)
 
 
 METHOD = Method(

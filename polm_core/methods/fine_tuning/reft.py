@@ -1,7 +1,7 @@
 """Reinforced fine-tuning: a short supervised warm-up, then RLOO on verified answers, in one run over the same rows."""
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ValidationInfo, field_validator
 
@@ -21,10 +21,9 @@ from polm_core.methods.alignment.online import (
 )
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.rewards.config import OnlineConfig
-from polm_core.training.rewards import RewardFunction
-from polm_core.training.rows import Row, Split
 
 if TYPE_CHECKING:
+    from polm_core.training.setup import Prompts
     from polm_core.training.warm_up import Warmed
 
 FORMATS = (Format.PROMPT_ANSWER,)
@@ -79,35 +78,18 @@ class ReftConfig(OnlineConfig):
 def run(config: ReftConfig, context: RunContext) -> dict[str, float]:
     """Train in both stages, or in what is left of them, and return the final metrics."""
     from polm_core.training.loop import resumed_step
-    from polm_core.training.rewards import check_rewards, reward_functions
-    from polm_core.training.rollouts import check_prompts, prompt_rows
-    from polm_core.training.setup import read_data
+    from polm_core.training.setup import read_prompts
 
-    split, tokenizer = read_data(config, context, FORMATS)
-    check_rewards(config.rewards, context.spec, split.format)
-    prompts = prompt_rows(tokenizer, split.train, config)
-    check_prompts(len(prompts), config)
-    held_out = prompt_rows(tokenizer, split.held_out, config)
-    parts = Parts(split, tokenizer, prompts, held_out, reward_functions(config, context.spec))
+    prompts = read_prompts(config, context, FORMATS)
     warmed = None
     if resumed_step(context) <= config.sft_steps:
-        warmed = warm_up(config, context, parts)
+        warmed = warm_up(config, context, prompts)
         if context.ending is not None:
             return dict(context.latest)
-    return reinforce(config, context, parts, warmed)
+    return reinforce(config, context, prompts, warmed)
 
 
-class Parts(NamedTuple):
-    """What both stages are made of."""
-
-    split: Split
-    tokenizer: Any
-    prompts: list[Row]
-    held_out: list[Row]
-    functions: list[RewardFunction]
-
-
-def warm_up(config: ReftConfig, context: RunContext, parts: Parts) -> "Warmed":
+def warm_up(config: ReftConfig, context: RunContext, prompts: "Prompts") -> "Warmed":
     """Imitate the solutions; the weights that this ends with."""
     from trl import SFTConfig, SFTTrainer
 
@@ -124,22 +106,22 @@ def warm_up(config: ReftConfig, context: RunContext, parts: Parts) -> "Warmed":
     arguments = training_arguments(config, context.run_dir)
     arguments |= {"max_steps": config.sft_steps, "learning_rate": config.sft_learning_rate}
     target = Format.CONVERSATION if config.chat_template else Format.PROMPT_COMPLETION
-    rows = list(convert_rows(needed_prompts(parts.split.train), parts.split.format, target))
+    rows = list(convert_rows(needed_prompts(prompts.split.train), prompts.split.format, target))
     longest = config.max_length + config.max_completion_length
-    trainer = evaluating_answers(SFTTrainer, parts.held_out, parts.functions, config)(
+    trainer = evaluating_answers(SFTTrainer, prompts.held_out, prompts.rewards, config)(
         model=model,
         args=SFTConfig(**arguments, max_length=None, loss_type="chunked_nll"),
-        train_dataset=tokenised(parts.tokenizer, rows, target, "answers", limit=longest),
-        processing_class=parts.tokenizer,
+        train_dataset=tokenised(prompts.tokenizer, rows, target, "answers", limit=longest),
+        processing_class=prompts.tokenizer,
         peft_config=adapter,
     )
-    trainer.eval_dataset = parts.held_out
-    stage = Stage("warming up", after=config.steps_after_warm_up(len(parts.prompts)))
-    train(trainer, context, config, parts.split, stage=stage)
+    trainer.eval_dataset = prompts.held_out
+    stage = Stage("warming up", after=config.steps_after_warm_up(len(prompts.train)))
+    train(trainer, context, config, prompts.split, stage=stage)
     return Warmed(trained_weights(trainer.model), trainer.state.num_input_tokens_seen)
 
 
-def reinforce(config: ReftConfig, context: RunContext, parts: Parts, warmed: "Warmed | None") -> dict[str, float]:
+def reinforce(config: ReftConfig, context: RunContext, prompts: "Prompts", warmed: "Warmed | None") -> dict[str, float]:
     """Go on from the warm-up by RLOO; the final metrics. A run that resumes has the warm-up's weights with it."""
     from datasets import Dataset
     from trl import RLOOConfig, RLOOTrainer
@@ -155,24 +137,24 @@ def reinforce(config: ReftConfig, context: RunContext, parts: Parts, warmed: "Wa
     stage = Stage("training", before=config.sft_steps, tokens=warmed.tokens)
     model, adapter = bring_model(config, context)
     arguments = online_arguments(config, context.run_dir)
-    arguments |= {"max_steps": config.steps_after_warm_up(len(parts.prompts)), "beta": 0.0}
+    arguments |= {"max_steps": config.steps_after_warm_up(len(prompts.train)), "beta": 0.0}
     rollouts = writing_rollouts(RLOOTrainer, context, config, before=stage.before)
-    trainer = evaluating_answers(rollouts, parts.held_out, parts.functions, config)(
+    trainer = evaluating_answers(rollouts, prompts.held_out, prompts.rewards, config)(
         model=model,
-        reward_funcs=parts.functions,
+        reward_funcs=prompts.rewards,
         # Without beta the trainer makes no reference, which is the warm-up's end and not what it is given here.
         args=RLOOConfig(**arguments),
-        train_dataset=Dataset.from_list(parts.prompts),
-        processing_class=parts.tokenizer,
+        train_dataset=Dataset.from_list(prompts.train),
+        processing_class=prompts.tokenizer,
         peft_config=adapter,
     )
-    trainer.eval_dataset = parts.held_out
+    trainer.eval_dataset = prompts.held_out
     put_weights(trainer.model, warmed.weights)
     if config.beta:
         hold_to(trainer, config)
         trainer.beta = config.beta
     trainer.add_callback(KeepsWarmUp(warmed))
-    return train(trainer, context, config, parts.split, stage=stage)
+    return train(trainer, context, config, prompts.split, stage=stage)
 
 
 METHOD = Method(

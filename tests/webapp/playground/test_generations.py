@@ -13,9 +13,10 @@ from tests.support.api import ApiClient
 from tests.support.checkpoints import make_base_model, make_checkpoint
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, User
+from webapp.claimed import WorkStatus
 from webapp.errors import Conflict, Forbidden, Invalid, NotFound
 from webapp.playground import selectors, services
-from webapp.playground.models import Generation, GenerationStatus
+from webapp.playground.models import Generation
 from webapp.registry.models import BaseModel
 from webapp.registry.services import model_ensure_starter
 from webapp.registry.shares import share_create, share_revoke
@@ -170,7 +171,7 @@ def test_a_lost_workers_answer_is_taken_up_again_and_then_given_up(actor: Actor,
     Generation.objects.update(lease_until=past)
     assert services.generation_claim() is None
     ended = Generation.objects.get()
-    assert ended.status == GenerationStatus.FAILED
+    assert ended.status == WorkStatus.FAILED
     assert ended.error is not None
     assert "lost" in ended.error["message"]
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from webapp.accounts.access import Actor
-from webapp.playground.models import Generation, GenerationStatus
+from webapp.claimed import WorkStatus
+from webapp.playground.models import Generation
 from webapp.playground.services import generate_create, generation_stop, generation_write
 from webapp.registry.models import BaseModel
 from workers import playground, presence
@@ -47,7 +48,7 @@ def test_all_that_waits_is_answered(actor: Actor, tiny: BaseModel) -> None:
     playground.generate(str(left.pk))
     for generation in (left, right):
         done = ended(generation)
-        assert (done.status, done.error) == (GenerationStatus.DONE, None)
+        assert (done.status, done.error) == (WorkStatus.DONE, None)
         assert 0 < done.tokens <= 12
         assert done.seconds is not None
         assert done.text
@@ -66,7 +67,7 @@ def test_a_prompt_that_does_not_fit_is_a_clear_error(actor: Actor, tiny: BaseMod
     generation = ask(actor, tiny, tokens=2000)[0]
     playground.generate()
     failed = ended(generation)
-    assert failed.status == GenerationStatus.FAILED
+    assert failed.status == WorkStatus.FAILED
     assert failed.error is not None
     assert "512" in failed.error["message"]
 
@@ -84,8 +85,8 @@ def test_a_stopped_answer_stops_and_the_next_is_given(
     stopped, following = ask(actor, tiny, tiny, tokens=450, temperature=1.0)
     interrupt(monkeypatch, lambda generation: generation_stop(actor=actor, generation=generation))
     playground.generate()
-    assert ended(stopped).status == GenerationStatus.STOPPED
-    assert ended(following).status == GenerationStatus.DONE
+    assert ended(stopped).status == WorkStatus.STOPPED
+    assert ended(following).status == WorkStatus.DONE
     assert 0 < len(stopped.text) < len(following.text)
 
 
@@ -95,10 +96,10 @@ def test_a_child_that_dies_fails_one_answer_and_is_started_again(
     killed, following = ask(actor, tiny, tiny, tokens=450, temperature=1.0)
     interrupt(monkeypatch, lambda _: child._process.kill())  # type: ignore[union-attr]
     playground.generate()
-    assert ended(killed).status == GenerationStatus.FAILED
+    assert ended(killed).status == WorkStatus.FAILED
     assert killed.error is not None
     assert killed.error["code"] == "generation.crashed"
-    assert ended(following).status == GenerationStatus.DONE
+    assert ended(following).status == WorkStatus.DONE
 
 
 def test_a_worker_that_shuts_down_gives_the_answer_back(
@@ -110,7 +111,7 @@ def test_a_worker_that_shuts_down_gives_the_answer_back(
     interrupt(monkeypatch, lambda _: stopping.set())
     playground.generate()
     given_back = ended(generation)
-    assert (given_back.status, given_back.text, given_back.attempts) == (GenerationStatus.WAITING, "", 0)
+    assert (given_back.status, given_back.text, given_back.attempts) == (WorkStatus.WAITING, "", 0)
 
 
 def test_a_silent_child_is_given_up(actor: Actor, tiny: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,4 +125,4 @@ def test_another_thread_leaves_the_work_to_the_one_at_it(actor: Actor, tiny: Bas
     generation = ask(actor, tiny)[0]
     with playground._answering:
         playground.generate()
-    assert ended(generation).status == GenerationStatus.WAITING
+    assert ended(generation).status == WorkStatus.WAITING

@@ -7,8 +7,9 @@ import pytest
 
 from tests.support import factories
 from webapp.accounts.access import Actor
+from webapp.claimed import WorkStatus
 from webapp.datasets.models import DatasetVersion
-from webapp.workbench.models import RewardTrial, TrialRow, TrialStatus
+from webapp.workbench.models import RewardTrial, TrialRow
 from webapp.workbench.services import trial_create
 
 SUMS = b"".join(b'{"prompt": "%d + 1 =", "answer": "%d"}\n' % (n, n + 1) for n in range(8))
@@ -45,7 +46,7 @@ def done(trial: RewardTrial, rows: int) -> RewardTrial:
         "total": {"name": "reward", "weight": 1.0, **figures},
         "correlations": [[1.0, None], [None, None]],
     }
-    trial.status = TrialStatus.DONE
+    trial.status = WorkStatus.DONE
     trial.save()
     TrialRow.objects.bulk_create(
         TrialRow(

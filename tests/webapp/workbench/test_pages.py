@@ -11,9 +11,10 @@ from tests.support.checkpoints import make_checkpoint
 from tests.support.runs import make_run
 from tests.webapp.workbench.conftest import MakeTrial
 from webapp.accounts.models import Team
+from webapp.claimed import WorkStatus
 from webapp.datasets.models import DatasetVersion
 from webapp.runs.models import RewardList, RunSample
-from webapp.workbench.models import RewardTrial, TrialStatus
+from webapp.workbench.models import RewardTrial
 
 FORM = {"config.rewards.math": "1", "config.rewards.length": "0.5", "most": "50"}
 
@@ -124,7 +125,7 @@ def test_a_trial_is_stopped(pages: Client, make_trial: MakeTrial) -> None:
     made = make_trial()
     assert pages.post(f"/workbench/{made.pk}/stop").url == f"/workbench/{made.pk}"
     made.refresh_from_db()
-    assert made.status == TrialStatus.STOPPED
+    assert made.status == WorkStatus.STOPPED
 
 
 def test_a_viewer_reads_and_tries_nothing(signed_in: Any, viewer: Any, make_trial: MakeTrial) -> None:

@@ -14,11 +14,12 @@ from tests.webapp.workbench.conftest import REWARDS, MakeTrial
 from webapp.accounts.access import Actor
 from webapp.accounts.judges import judge_endpoint_set
 from webapp.accounts.models import Team, User
+from webapp.claimed import WorkStatus
 from webapp.datasets.models import DatasetVersion
 from webapp.errors import Conflict, Forbidden, Invalid
 from webapp.runs.models import RunSample
 from webapp.workbench import services
-from webapp.workbench.models import RewardTrial, TrialStatus
+from webapp.workbench.models import RewardTrial
 from workers import trials
 
 
@@ -63,7 +64,7 @@ def test_trials_are_bounded(make_trial: MakeTrial, team: Team, monkeypatch: pyte
     with pytest.raises(Conflict, match="outstanding"):
         make_trial()
     for _ in range(3):
-        RewardTrial.objects.update(status=TrialStatus.DONE)
+        RewardTrial.objects.update(status=WorkStatus.DONE)
         make_trial()
     assert RewardTrial.objects.count() == 3
     assert not RewardTrial.objects.filter(pk=first.pk).exists()
@@ -78,7 +79,7 @@ def test_a_worker_judges_what_waits(make_trial: MakeTrial) -> None:
     made = make_trial()
     trials.try_rewards()
     made.refresh_from_db()
-    assert (made.status, made.error) == (TrialStatus.DONE, None)
+    assert (made.status, made.error) == (WorkStatus.DONE, None)
     report = made.report
     assert report is not None
     assert [one["mean"] for one in report["rewards"]] == [1.0, 1.0]
@@ -96,7 +97,7 @@ def test_the_newest_samples_of_a_run_are_judged(make_trial: MakeTrial, team: Tea
     made = make_trial(dataset=None, run=run.pk, most=2)
     trials.try_rewards()
     made.refresh_from_db()
-    assert made.status == TrialStatus.DONE, made.error
+    assert made.status == WorkStatus.DONE, made.error
     assert [(row.completion, row.scores["math"]) for row in made.rows.order_by("place")] == [("ü 2", 1.0), ("ü 1", 0.0)]
 
 
@@ -112,7 +113,7 @@ def test_the_teams_endpoint_judges(
         made = make_trial(rewards={"math": 1, "judge": 1, "judge_by": "endpoint", "judge_rubric": "Short is good."})
         trials.try_rewards()
     made.refresh_from_db()
-    assert made.status == TrialStatus.DONE, made.error
+    assert made.status == WorkStatus.DONE, made.error
     assert len(server.asked) == 8
     assert "Short is good." in server.asked[0]["messages"][0]["content"]
     given = [row.scores["judge"] for row in made.rows.order_by("place")]
@@ -125,7 +126,7 @@ def test_what_a_process_refuses_is_told(make_trial: MakeTrial) -> None:
     made = make_trial(rewards={"math": 0, "judge": 1, "judge_by": "endpoint"})
     trials.try_rewards()
     made.refresh_from_db()
-    assert made.status == TrialStatus.FAILED
+    assert made.status == WorkStatus.FAILED
     assert made.error is not None
     assert made.error["code"] == "judge.endpoint"
     assert "Team page" in made.error["advice"]
@@ -146,7 +147,7 @@ def test_a_claim_is_one_workers_and_a_lost_one_is_taken_over_once(make_trial: Ma
     RewardTrial.objects.update(lease_until=lost)
     assert services.trial_claim() is None
     made.refresh_from_db()
-    assert made.status == TrialStatus.FAILED
+    assert made.status == WorkStatus.FAILED
     assert made.error is not None
     assert made.error["code"] == "trial.lost"
 
@@ -160,4 +161,4 @@ def test_a_trial_that_was_stopped_stays_so(make_trial: MakeTrial, actor: Actor) 
     services.trial_release(trial=claimed)
     services.trial_fail(trial=claimed, error=PolmError("late"))
     made.refresh_from_db()
-    assert made.status == TrialStatus.STOPPED
+    assert made.status == WorkStatus.STOPPED
