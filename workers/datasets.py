@@ -115,7 +115,7 @@ def _run_child(claim: Claim, folder: Path, source: Path, out: Path, lost: thread
         "out": str(out),
         "format": claim.format or None,
         "mapping": claim.mapping,
-        "convert_from": convert_from(claim.recipe),
+        "convert_from": convert_from(claim.derivation),
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
     log = folder / "log.txt"
@@ -182,11 +182,11 @@ def _tail(log: Path) -> str:
 
 
 def _source(claim: Claim, folder: Path) -> Path:
-    """What is to be prepared, on this machine's disk: the uploaded file, or rows as the recipe says.
+    """What is to be prepared, on this machine's disk: the uploaded file, or rows as the derivation says.
 
-    Raises NotFound, and Invalid when the recipe gives no rows.
+    Raises NotFound, and Invalid when the derivation gives no rows.
     """
-    if claim.recipe is not None:
+    if claim.derivation is not None:
         return derived_source(claim, folder)
     if artifacts.is_local():
         path = artifacts.local_folder(claim.source_key)

@@ -1,4 +1,4 @@
-"""The rows of datasets that nobody uploaded, as their recipe says: written to a file for the preparing process."""
+"""The rows of datasets that nobody uploaded, as their derivation says: written to a file for the preparing process."""
 
 import time
 from pathlib import Path
@@ -7,31 +7,31 @@ import orjson
 
 from polm_core.data.rows import ROWS_NAME
 from webapp import artifacts
+from webapp.datasets.derivations import ConversionDerivation, Derivation
 from webapp.datasets.leases import Claim, version_progress
-from webapp.datasets.recipes import ConversionRecipe, Recipe
 from webapp.errors import Invalid, NotFound
 from webapp.runs.answers import answer_rows
 
 PROGRESS_SECONDS = 1.0
 
 
-def convert_from(recipe: Recipe | None) -> str | None:
+def convert_from(derivation: Derivation | None) -> str | None:
     """The format of the rows that `derived_source` writes; None for an upload, whose rows have yet to be read."""
-    if recipe is None:
+    if derivation is None:
         return None
-    return (recipe.source if isinstance(recipe, ConversionRecipe) else recipe.format).value
+    return (derivation.source if isinstance(derivation, ConversionDerivation) else derivation.format).value
 
 
 def derived_source(claim: Claim, folder: Path) -> Path:
     """Write the rows, each a line of JSON. Raises NotFound when what they come from is gone, Invalid for no rows."""
-    recipe, path = claim.recipe, folder / "source"
-    if recipe is None:
-        raise ValueError("an upload has no recipe")
-    if isinstance(recipe, ConversionRecipe):
+    derivation, path = claim.derivation, folder / "source"
+    if derivation is None:
+        raise ValueError("an upload has no derivation")
+    if isinstance(derivation, ConversionDerivation):
         if not claim.rows_key:
             raise NotFound("The dataset whose rows were to be converted is deleted.", advice="Upload the rows again.")
         return _stored_rows(claim, path)
-    rows = answer_rows(recipe)
+    rows = answer_rows(derivation)
     told, added = time.monotonic(), 0
     if claim.rows_key:
         fetched(f"{claim.rows_key}/{ROWS_NAME}", path)

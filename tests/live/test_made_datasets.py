@@ -58,4 +58,4 @@ def test_pairs_become_ratings_that_train_and_answers_become_rows(studio: Running
     answers = made(studio, f"/runs/{pk}/dataset", chosen)
     assert (answers["status"], answers["format"], answers["origin"]) == ("ready", "prompt-completion", "distilled")
     assert 1 <= answers["rows"] <= len(said)
-    assert answers["recipe"]["run"] == pk
+    assert answers["derivation"]["run"] == pk

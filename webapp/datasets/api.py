@@ -104,7 +104,7 @@ class DatasetDetail(DatasetOut):
     stats: Stats | None = None
     sha256: str = ""
     versions: list[VersionOut] = []
-    recipe: dict[str, Any] = Field({}, description="what the rows are made of, where no file was uploaded")
+    derivation: dict[str, Any] = Field({}, description="what the rows are made of, where no file was uploaded")
     made_from: MadeFrom | None = None
 
 
@@ -365,7 +365,7 @@ def _detail(dataset: Dataset) -> dict[str, Any]:
         "progress": version.progress,
         "sha256": version.sha256,
         "versions": selectors.versions(dataset),
-        "recipe": version.recipe,
+        "derivation": version.derivation,
         "made_from": _made_from(version.made_from),
     }
 

@@ -16,8 +16,8 @@ from django.utils import timezone
 
 from polm_core.data.report import PrepareReport, Status
 from polm_core.errors import PolmError
+from webapp.datasets.derivations import Derivation, derivation_of
 from webapp.datasets.models import DatasetVersion, VersionStatus
-from webapp.datasets.recipes import Recipe, recipe_of
 from webapp.datasets.services import announce
 from webapp.live.notify import publish
 from webapp.tasks import DATASETS_PROCESS, wake
@@ -36,7 +36,8 @@ class LeaseLost(Exception):
 class Claim:
     """The right to prepare a version until the lease ends, and what is to be prepared.
 
-    `recipe` says what the rows are made of where no file was uploaded, `rows_key` where those are that they come from.
+    `derivation` says what the rows are made of where no file was uploaded, `rows_key` where those are that they come
+    from.
     """
 
     version_id: uuid.UUID
@@ -46,7 +47,7 @@ class Claim:
     source_key: str
     format: str
     mapping: dict[str, Any] | None
-    recipe: Recipe | None = None
+    derivation: Derivation | None = None
     rows_key: str = ""
 
 
@@ -81,7 +82,7 @@ def version_claim(*, version_id: uuid.UUID) -> Claim | None:
         source_key=version.source_key,
         format=version.requested_format,
         mapping=version.requested_mapping,
-        recipe=recipe_of(version.recipe),
+        derivation=derivation_of(version.derivation),
         rows_key=version.made_from.rows_key if version.made_from else "",
     )
 

@@ -49,8 +49,8 @@ class DatasetVersion(models.Model):
     `rows_key` is the folder in the artifact store that holds `rows.jsonl` and `rows.idx`; `source_key` the file as it
     was uploaded. `report` is `polm_core.data`'s PrepareReport.
 
-    Where no file was uploaded, `recipe` says what the rows are made of (see `webapp.datasets.recipes`), and `made_from`
-    is the version whose rows were converted or added to.
+    Where no file was uploaded, `derivation` says what the rows are made of (see `webapp.datasets.derivations`), and
+    `made_from` is the version whose rows were converted or added to.
     """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
@@ -67,7 +67,7 @@ class DatasetVersion(models.Model):
     rows = models.BigIntegerField(default=0)
     bytes = models.BigIntegerField(default=0)
     sha256 = models.CharField(max_length=64, blank=True)
-    recipe = models.JSONField(default=dict, blank=True)
+    derivation = models.JSONField(default=dict, blank=True)
     made_from = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="made_into")
     report = models.JSONField(default=dict, blank=True)
     progress = models.JSONField(default=dict, blank=True)

@@ -178,7 +178,7 @@ def version_preview(version: DatasetVersion, mapping: dict[str, Any] | None = No
     """
     if version.status == VersionStatus.PROCESSING:
         raise Conflict("The dataset is still being processed.", advice="Its columns are known when it is done.")
-    if version.recipe:
+    if version.derivation:
         raise Conflict("The rows were not read from a file, so there is nothing to map.", advice="Read them as rows.")
     cleaned = clean_mapping(mapping)
     folder = head_folder(version.pk)

@@ -19,9 +19,9 @@ from webapp import artifacts
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.accounts.services import audit
+from webapp.datasets.derivations import ConversionDerivation, Derivation
 from webapp.datasets.mappings import check_columns, clean_format, clean_mapping
 from webapp.datasets.models import Dataset, DatasetVersion, Origin, VersionStatus
-from webapp.datasets.recipes import ConversionRecipe, Recipe
 from webapp.datasets.texts import is_storable
 from webapp.errors import Conflict, Invalid
 from webapp.live.notify import publish
@@ -120,7 +120,7 @@ def dataset_remap(
         last = dataset.versions.latest("number")
         if last.status == VersionStatus.PROCESSING:
             raise Conflict("The dataset is still being processed.", advice="Change the mapping when it is done.")
-        if last.recipe:
+        if last.derivation:
             raise Conflict(
                 "The rows were not read from a file, so there is no mapping to change.",
                 advice="Convert them to another format instead.",
@@ -149,20 +149,20 @@ def dataset_derive(
     *,
     actor: Actor,
     team: Team,
-    recipe: Recipe,
+    derivation: Derivation,
     name: str,
     origin: str,
     origin_model: str = "",
     description: str = "",
     made_from: DatasetVersion | None = None,
 ) -> DatasetVersion:
-    """Have a worker make the rows of a new dataset as `recipe` says. Raises Invalid with the fields at fault."""
+    """Have a worker make the rows of a new dataset as `derivation` says. Raises Invalid with the fields at fault."""
     actor.require(team.pk, Role.MEMBER, "team")
     name = _clean_name(name)
     _refuse_taken_name(team.pk, name)
     version = DatasetVersion(
-        requested_format=recipe.format,
-        recipe=recipe.model_dump(mode="json"),
+        requested_format=derivation.format,
+        derivation=derivation.model_dump(mode="json"),
         made_from=made_from,
         source_bytes=made_from.bytes if made_from else 0,
         created_by=actor.user,
@@ -178,15 +178,15 @@ def dataset_derive(
                 created_by=actor.user,
             )
             _version_start(dataset, version)
-            audit(actor=actor, team_id=team.pk, verb="dataset.derive", target=dataset, detail=version.recipe)
+            audit(actor=actor, team_id=team.pk, verb="dataset.derive", target=dataset, detail=version.derivation)
     except IntegrityError:
         _refuse_taken_name(team.pk, name)
         raise
     return version
 
 
-def dataset_extend(*, actor: Actor, dataset: Dataset, recipe: Recipe) -> DatasetVersion:
-    """Have a worker add rows, made as `recipe` says, to those of the dataset, as its next version.
+def dataset_extend(*, actor: Actor, dataset: Dataset, derivation: Derivation) -> DatasetVersion:
+    """Have a worker add rows, made as `derivation` says, to those of the dataset, as its next version.
 
     Raises Conflict while a version is being prepared or when there are no rows, and Invalid for another format.
     """
@@ -199,16 +199,16 @@ def dataset_extend(*, actor: Actor, dataset: Dataset, recipe: Recipe) -> Dataset
         base = dataset.versions.filter(status=VersionStatus.READY).order_by("-number").first()
         if base is None:
             raise Conflict("The dataset has no rows to add to.", advice="Make a new dataset instead.")
-        if base.format != recipe.format:
+        if base.format != derivation.format:
             raise Invalid(
                 f"{dataset.name} holds {SPECS[Format(base.format)].title.lower()}, "
-                f"and the rows are {SPECS[recipe.format].title.lower()}.",
+                f"and the rows are {SPECS[derivation.format].title.lower()}.",
                 fields={"dataset": ["has another format: choose one of the same, or make a new dataset"]},
             )
         version = DatasetVersion(
             number=last.number + 1,
-            requested_format=recipe.format,
-            recipe=recipe.model_dump(mode="json"),
+            requested_format=derivation.format,
+            derivation=derivation.model_dump(mode="json"),
             made_from=base,
             source_bytes=base.bytes,
             created_by=actor.user,
@@ -219,7 +219,7 @@ def dataset_extend(*, actor: Actor, dataset: Dataset, recipe: Recipe) -> Dataset
             team_id=dataset.team_id,
             verb="dataset.extend",
             target=dataset,
-            detail={"version": version.number, **version.recipe},
+            detail={"version": version.number, **version.derivation},
         )
     return version
 
@@ -248,7 +248,7 @@ def dataset_convert(*, actor: Actor, version: DatasetVersion, to: str, name: str
     return dataset_derive(
         actor=actor,
         team=dataset.team,
-        recipe=ConversionRecipe(source=source, format=target),
+        derivation=ConversionDerivation(source=source, format=target),
         name=name or _free_name(dataset.team_id, f"{dataset.name[:150]} as {SPECS[target].title.lower()}"),
         origin=dataset.origin,
         origin_model=dataset.origin_model,

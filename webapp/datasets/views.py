@@ -20,10 +20,10 @@ from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.datasets import pages, selectors, services
+from webapp.datasets.derivations import derivation_of
 from webapp.datasets.downloads import rows_response
 from webapp.datasets.forms import DatasetForm, MappingForm
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
-from webapp.datasets.recipes import recipe_of
 from webapp.errors import Invalid
 
 PAGE = 50
@@ -163,8 +163,8 @@ def _dataset_page(
         "uses": uses,
         "problem_total": problems,
         "labels": pages.labels(report),
-        "recipe": recipe_of(version.recipe),
-        "source_run": selectors.source_run(version) if version.recipe else None,
+        "derivation": derivation_of(version.derivation),
+        "source_run": selectors.source_run(version) if version.derivation else None,
         "may_change": request.actor.holds(Role.MEMBER, found.team_id),
         "edit_form": edit or DatasetForm.of(found),
         "launch_url": f"{reverse('launch')}?dataset={found.pk}",

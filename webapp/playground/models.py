@@ -9,6 +9,10 @@ from webapp.ids import new_id
 from webapp.registry.models import BaseModel, Checkpoint
 
 
+class GenerationQuerySet(WorkQuerySet["Generation"]):
+    """For the type checker, which does not find a generic manager."""
+
+
 class Generation(ClaimedWork):
     """One completion by one model. `batch` joins the generations of the same prompt, shown side by side."""
 
@@ -26,7 +30,7 @@ class Generation(ClaimedWork):
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = WorkQuerySet["Generation"].as_manager()
+    objects = GenerationQuerySet.as_manager()
 
     class Meta:
         constraints = [

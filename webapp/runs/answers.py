@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from polm_core.formats import Format
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
+from webapp.datasets.derivations import AnswersDerivation
 from webapp.datasets.models import Dataset, DatasetVersion, Origin
-from webapp.datasets.recipes import AnswersRecipe
 from webapp.datasets.services import dataset_derive, dataset_extend
 from webapp.errors import Invalid, NotFound
 from webapp.runs.models import Run, RunDataset, RunSample
@@ -41,21 +41,21 @@ def dataset_of_answers(
 ) -> DatasetVersion:
     """Have a worker make rows of answers of `run`: as a new dataset, or added to `dataset` as its next version.
 
-    `samples` are answers chosen by hand; None takes the best by rule (see `AnswersRecipe`). Raises Invalid when no row
-    would come of it, as far as that is known without reading every answer.
+    `samples` are answers chosen by hand; None takes the best by rule (see `AnswersDerivation`). Raises Invalid when no
+    row would come of it, as far as that is known without reading every answer.
     """
     actor.require(run.team_id, Role.MEMBER, "run")
-    recipe = _recipe(run, format, samples, least_reward, least_margin)
-    _refuse_nothing(recipe)
+    derivation = _derivation(run, format, samples, least_reward, least_margin)
+    _refuse_nothing(derivation)
     with transaction.atomic():
         if dataset is None:
             version = dataset_derive(
                 actor=actor,
                 team=run.team,
-                recipe=recipe,
+                derivation=derivation,
                 name=name,
                 origin=Origin.DISTILLED,
-                origin_model=recipe.model,
+                origin_model=derivation.model,
             )
         elif dataset.team_id != run.team_id:
             raise Invalid(
@@ -63,14 +63,14 @@ def dataset_of_answers(
                 fields={"dataset": ["is another team's: choose one of the run's team"]},
             )
         else:
-            version = dataset_extend(actor=actor, dataset=dataset, recipe=recipe)
+            version = dataset_extend(actor=actor, dataset=dataset, derivation=derivation)
         RunDataset.objects.create(run=run, version=version)
     return version
 
 
-def _recipe(
+def _derivation(
     run: Run, format: str, samples: Sequence[int] | None, least_reward: float | None, least_margin: float
-) -> AnswersRecipe:
+) -> AnswersDerivation:
     if format not in FORMATS:
         raise Invalid("The format is not accepted.", fields={"format": [f"must be one of {', '.join(FORMATS)}"]})
     if samples is not None and len(samples) > MAX_CHOSEN:
@@ -78,7 +78,7 @@ def _recipe(
             "Too many answers are chosen.", fields={"samples": [f"at most {MAX_CHOSEN:,}: use a rule for more"]}
         )
     try:
-        return AnswersRecipe(
+        return AnswersDerivation(
             run=run.pk,
             run_name=run.name,
             model=f"{run.model.name}, trained by {run.name}"[:200],
@@ -92,14 +92,14 @@ def _recipe(
         raise Invalid("The rule is not accepted.", fields=fields) from error
 
 
-def _refuse_nothing(recipe: AnswersRecipe) -> None:
+def _refuse_nothing(derivation: AnswersDerivation) -> None:
     """What is chosen by hand is tried; of a rule it is only asked whether there is any answer to judge."""
-    if recipe.samples is None:
-        judged = _answers(recipe).filter(reward__isnull=False)
-        if recipe.format == Format.PROMPT_COMPLETION and recipe.least_reward is not None:
-            judged = judged.filter(reward__gte=recipe.least_reward)
+    if derivation.samples is None:
+        judged = _answers(derivation).filter(reward__isnull=False)
+        if derivation.format == Format.PROMPT_COMPLETION and derivation.least_reward is not None:
+            judged = judged.filter(reward__gte=derivation.least_reward)
         if not judged.exists():
-            highest = _answers(recipe).filter(reward__isnull=False).order_by("-reward").first()
+            highest = _answers(derivation).filter(reward__isnull=False).order_by("-reward").first()
             raise Invalid(
                 "No answer has so high a reward."
                 if highest
@@ -108,22 +108,22 @@ def _refuse_nothing(recipe: AnswersRecipe) -> None:
                 advice="" if highest else "Choose answers by hand instead.",
             )
         return
-    if not recipe.samples:
+    if not derivation.samples:
         raise Invalid("No answer is chosen.", fields={"samples": ["choose at least one answer"]})
-    found = _answers(recipe).count()
-    if found < len(recipe.samples):
+    found = _answers(derivation).count()
+    if found < len(derivation.samples):
         raise Invalid(
             "Some of the chosen answers are not the run's.",
-            fields={"samples": [f"{len(recipe.samples) - found} of {len(recipe.samples)} are not there"]},
+            fields={"samples": [f"{len(derivation.samples) - found} of {len(derivation.samples)} are not there"]},
         )
-    if next(answer_rows(recipe), None) is None:
-        raise Invalid(*_why_nothing(recipe))
+    if next(answer_rows(derivation), None) is None:
+        raise Invalid(*_why_nothing(derivation))
 
 
-def _why_nothing(recipe: AnswersRecipe) -> tuple[str]:
-    if recipe.format == Format.PROMPT_COMPLETION:
+def _why_nothing(derivation: AnswersDerivation) -> tuple[str]:
+    if derivation.format == Format.PROMPT_COMPLETION:
         return ("Every chosen answer is empty.",)
-    chosen = list(_answers(recipe))
+    chosen = list(_answers(derivation))
     if all(one.reward is None for one in chosen):
         return ("The chosen answers have no rewards, so none is better than another.",)
     prompts: dict[str, set[str]] = defaultdict(set)
@@ -133,35 +133,36 @@ def _why_nothing(recipe: AnswersRecipe) -> tuple[str]:
         return ("A pair needs two answers to the same prompt, and each prompt has a single one here.",)
     if all(len(answers) == 1 for answers in prompts.values()):
         return ("The answers to each prompt are equal, so there is no pair.",)
-    return (f"No two answers to one prompt have rewards at least {recipe.least_margin:g} apart.",)
+    return (f"No two answers to one prompt have rewards at least {derivation.least_margin:g} apart.",)
 
 
-def answer_rows(recipe: AnswersRecipe) -> Iterator[Row]:
-    """The rows that the recipe makes, in constant memory but for the names of the prompts.
+def answer_rows(derivation: AnswersDerivation) -> Iterator[Row]:
+    """The rows that the derivation makes, in constant memory but for the names of the prompts.
 
     Raises NotFound when the run is gone.
     """
-    if not Run.objects.filter(pk=recipe.run).exists():
+    if not Run.objects.filter(pk=derivation.run).exists():
         raise NotFound(
-            f"The run {recipe.run_name} is deleted, and its answers with it.", advice="Choose answers of another run."
+            f"The run {derivation.run_name} is deleted, and its answers with it.",
+            advice="Choose answers of another run.",
         )
-    if recipe.format == Format.PREFERENCE:
-        return _pairs(recipe)
-    return _completions(recipe)
+    if derivation.format == Format.PREFERENCE:
+        return _pairs(derivation)
+    return _completions(derivation)
 
 
-def _answers(recipe: AnswersRecipe) -> QuerySet[RunSample]:
+def _answers(derivation: AnswersDerivation) -> QuerySet[RunSample]:
     """The answers to choose among. A reward model's samples are others' answers, which it scored (`side`)."""
-    answers = RunSample.objects.filter(run=recipe.run).exclude(data__has_key="side")
-    return answers.filter(is_rollout=True) if recipe.samples is None else answers.filter(pk__in=recipe.samples)
+    answers = RunSample.objects.filter(run=derivation.run).exclude(data__has_key="side")
+    return answers.filter(is_rollout=True) if derivation.samples is None else answers.filter(pk__in=derivation.samples)
 
 
-def _completions(recipe: AnswersRecipe) -> Iterator[Row]:
-    if recipe.samples is not None:
-        chosen: Iterable[RunSample] = _answers(recipe).order_by("id")
+def _completions(derivation: AnswersDerivation) -> Iterator[Row]:
+    if derivation.samples is not None:
+        chosen: Iterable[RunSample] = _answers(derivation).order_by("id")
     else:
-        least = recipe.least_reward
-        best = ((best,) for best, _ in _extremes(recipe) if least is None or best.reward >= least)
+        least = derivation.least_reward
+        best = ((best,) for best, _ in _extremes(derivation) if least is None or best.reward >= least)
         chosen = (sample for (sample,) in _loaded(best))
     seen = set()
     for sample in chosen:
@@ -171,11 +172,11 @@ def _completions(recipe: AnswersRecipe) -> Iterator[Row]:
             yield {"prompt": _prompt(sample), "completion": _answer(sample)}
 
 
-def _pairs(recipe: AnswersRecipe) -> Iterator[Row]:
+def _pairs(derivation: AnswersDerivation) -> Iterator[Row]:
     apart = (
         (best, worst)
-        for best, worst in _extremes(recipe)
-        if best.reward > worst.reward and best.reward - worst.reward >= recipe.least_margin
+        for best, worst in _extremes(derivation)
+        if best.reward > worst.reward and best.reward - worst.reward >= derivation.least_margin
     )
     for chosen, rejected in _loaded(apart):
         if chosen.completion.strip() != rejected.completion.strip():
@@ -188,9 +189,9 @@ class _Judged:
     reward: float
 
 
-def _extremes(recipe: AnswersRecipe) -> list[tuple[_Judged, _Judged]]:
+def _extremes(derivation: AnswersDerivation) -> list[tuple[_Judged, _Judged]]:
     """The best and the worst answer to each prompt, the best prompts first. Texts stay in the database."""
-    judged = _answers(recipe).filter(reward__isnull=False).exclude(completion__regex=r"^\s*$")
+    judged = _answers(derivation).filter(reward__isnull=False).exclude(completion__regex=r"^\s*$")
     ordered = judged.order_by(F("reward").desc(), "id").values_list("pk", "reward", MD5("prompt"))
     found: dict[str, tuple[_Judged, _Judged]] = {}
     for pk, reward, prompt in ordered.iterator(chunk_size=2000):

@@ -12,6 +12,10 @@ from webapp.registry.models import BaseModel
 from webapp.runs.models import Run
 
 
+class RewardTrialQuerySet(WorkQuerySet["RewardTrial"]):
+    """For the type checker, which does not find a generic manager."""
+
+
 class RewardTrial(ClaimedWork):
     """Rewards, tried on answers of a dataset's version or on the samples of a run. `report` is a `TrialReport`."""
 
@@ -30,7 +34,7 @@ class RewardTrial(ClaimedWork):
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = WorkQuerySet["RewardTrial"].as_manager()
+    objects = RewardTrialQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -15,8 +15,8 @@ from webapp import artifacts
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, User
 from webapp.datasets import selectors, services
+from webapp.datasets.derivations import ConversionDerivation
 from webapp.datasets.models import Dataset, DatasetVersion
-from webapp.datasets.recipes import ConversionRecipe
 from webapp.errors import Conflict, Forbidden, Invalid
 from webapp.runs.models import Run
 from workers.datasets import process
@@ -127,11 +127,11 @@ def test_converted_rows_have_no_mapping_to_change(make_prepared: MakePrepared, a
 
 def test_viewers_convert_and_extend_nothing(make_prepared: MakePrepared, viewer: User) -> None:
     version = make_prepared(files.preferences(3))
-    recipe = ConversionRecipe(source=Format.PREFERENCE, format=Format.PREFERENCE)
+    derivation = ConversionDerivation(source=Format.PREFERENCE, format=Format.PREFERENCE)
     with pytest.raises(Forbidden):
         services.dataset_convert(actor=Actor(viewer), version=version, to="rating")
     with pytest.raises(Forbidden):
-        services.dataset_extend(actor=Actor(viewer), dataset=version.dataset, recipe=recipe)
+        services.dataset_extend(actor=Actor(viewer), dataset=version.dataset, derivation=derivation)
 
 
 def test_over_the_api(api: ApiClient, make_prepared: MakePrepared) -> None:
@@ -150,7 +150,7 @@ def test_over_the_api(api: ApiClient, make_prepared: MakePrepared) -> None:
     detail = api.get(f"/datasets/{answer.json()['id']}").json()
     assert (detail["name"], detail["status"], detail["format"], detail["rows"]) == ("thumbs", "ready", "rating", 8)
     assert detail["made_from"] == {"dataset": str(source.dataset_id), "name": "pairs", "version": 1}
-    assert detail["recipe"] == {"kind": "conversion", "source": "preference", "format": "rating"}
+    assert detail["derivation"] == {"kind": "conversion", "source": "preference", "format": "rating"}
     refused = api.post(f"/datasets/{source.dataset_id}/convert", {"to": "stepwise"})
     assert (refused.status_code, list(refused.json()["error"]["fields"])) == (422, ["to"])
 
@@ -180,7 +180,11 @@ def test_on_the_page(pages: Client, make_prepared: MakePrepared, django_assert_m
 
 
 def _like(version: DatasetVersion) -> dict[str, Any]:
-    return {"recipe": version.recipe, "made_from": version.made_from, "requested_format": version.requested_format}
+    return {
+        "derivation": version.derivation,
+        "made_from": version.made_from,
+        "requested_format": version.requested_format,
+    }
 
 
 def test_viewers_see_conversions_without_buttons(

@@ -84,7 +84,7 @@ def test_chosen_answers_become_rows_in_a_new_dataset(run: Run, answers: Answers,
     ]
     assert (version.dataset.name, version.dataset.origin) == ("mine", "distilled")
     assert version.dataset.origin_model == "base, trained by learns"
-    assert version.recipe["run_name"] == "learns"
+    assert version.derivation["run_name"] == "learns"
     assert RunDataset.objects.get(version=version).run == run
 
 

@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="datasetversion",
-            name="recipe",
+            name="derivation",
             field=models.JSONField(blank=True, default=dict),
         ),
     ]

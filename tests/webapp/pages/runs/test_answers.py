@@ -145,7 +145,7 @@ def test_ticked_answers_become_a_dataset(pages: Client, run: Run) -> None:
     answer = pages.post(address, sent)
     version = DatasetVersion.objects.get(dataset__name="mine")
     assert (answer.status_code, answer["Location"]) == (302, f"/datasets/{version.dataset_id}")
-    assert version.recipe["samples"] == [one.pk for one in samples[:2]]
+    assert version.derivation["samples"] == [one.pk for one in samples[:2]]
     assert "mine" in pages.get(f"/runs/{run.pk}").content.decode()
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from polm_core.formats import Format
 
 
-class AnswersRecipe(BaseModel):
+class AnswersDerivation(BaseModel):
     """Answers of a run, chosen by hand (`samples`), or by rule among all that the model learned from.
 
     As prompts with completions: each chosen answer, or by rule the best to each prompt whose reward is at least
@@ -27,7 +27,7 @@ class AnswersRecipe(BaseModel):
     least_margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
-class ConversionRecipe(BaseModel):
+class ConversionDerivation(BaseModel):
     """The rows of `made_from` in another format."""
 
     model_config = ConfigDict(extra="forbid")
@@ -36,11 +36,11 @@ class ConversionRecipe(BaseModel):
     format: Format
 
 
-Recipe = AnswersRecipe | ConversionRecipe
+Derivation = AnswersDerivation | ConversionDerivation
 
 
-def recipe_of(value: dict[str, object]) -> Recipe | None:
-    """The recipe as a version holds it; None for an upload."""
+def derivation_of(value: dict[str, object]) -> Derivation | None:
+    """The derivation as a version holds it; None for an upload."""
     if not value:
         return None
-    return (AnswersRecipe if value.get("kind") == "answers" else ConversionRecipe).model_validate(value)
+    return (AnswersDerivation if value.get("kind") == "answers" else ConversionDerivation).model_validate(value)
