@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from django.db import connection, transaction
+import orjson
+from django.db import transaction
 from django.db.models import Q
 
 from polm_core.run_dir import Outcome, Result
+from webapp.prepared import prepared
 from webapp.runs.leases import ELSEWHERE_AFTER, LEASE, Claim, announce, run_end
-from webapp.runs.models import ACTIVE, Run, Status, Worker
+from webapp.runs.models import ACTIVE, Run, Status, Worker, gpus_of
 from webapp.runs.order import share_parameters
 
 # A worker that has not reported for so long counts as gone.
@@ -67,7 +69,7 @@ _CLAIM = """
                     AND CASE WHEN
                         (
                             (%(free)s::int[])[run.gpus] >= run.gpu_memory_gb
-                            OR run.cpu_will_do AND %(cpu)s
+                            OR run.cpu_will_do AND %(cpu)s::boolean
                                 AND NOT COALESCE((%(all)s::int[])[run.gpus] >= run.gpu_memory_gb, false)
                         )
                         AND run.labels <@ %(labels)s::varchar[]
@@ -88,10 +90,10 @@ _CLAIM = """
     claimed AS (
         UPDATE runs_run AS run SET
             status = 'starting',
-            started_at = COALESCE(run.started_at, %(now)s),
-            worker_id = %(worker)s,
-            lease_owner = %(name)s,
-            lease_until = %(until)s,
+            started_at = COALESCE(run.started_at, %(now)s::timestamptz),
+            worker_id = %(worker)s::uuid,
+            lease_owner = %(name)s::varchar,
+            lease_until = %(until)s::timestamptz,
             lease_epoch = run.lease_epoch + 1,
             turn = NULL,
             devices = CASE WHEN (%(free)s::int[])[run.gpus] >= run.gpu_memory_gb THEN ARRAY(
@@ -105,14 +107,17 @@ _CLAIM = """
     FROM (SELECT) AS one LEFT JOIN claimed ON true
 """
 
-# Workers ask all the time, most often for nothing: these two are spared the making of queries.
+# Workers ask all the time, most often for nothing.
 _AT_WORK = """
     SELECT run.id, run.created_by_id, run.worker_id, run.devices, run.child ->> 'boot_id', run.lease_until,
         worker.boot_id, worker.heartbeat_at
     FROM runs_run run LEFT JOIN runs_worker worker ON worker.id = run.worker_id
     WHERE run.status = ANY (%s)
 """
-_TAKES = "SELECT * FROM runs_worker WHERE id = %s AND NOT draining AND NOT EXISTS (SELECT FROM runs_queuepause)"
+_TAKES = """
+    SELECT slots, labels, devices FROM runs_worker
+    WHERE id = %s AND NOT draining AND NOT EXISTS (SELECT FROM runs_queuepause)
+"""
 
 
 class _AtWork(NamedTuple):
@@ -131,10 +136,8 @@ class _AtWork(NamedTuple):
 def run_claim(*, worker: Worker) -> Claim | None:
     """Take a run for this worker; None when there is none for it."""
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(_LOCK, [f"claim:{worker.boot_id}"])
-            now = cursor.fetchone()[0]
-        at_work = _at_work()
+        now = prepared(_LOCK, [f"claim:{worker.boot_id}"]).fetchone()[0]
+        at_work = [_AtWork(*row) for row in prepared(_AT_WORK, [list(ACTIVE)]).fetchall()]
         expired = [run for run in at_work if (run.lease_until or _LONG_AGO) < now]
         for run in expired:
             if run.child_boot_id is not None and run.child_boot_id == worker.boot_id:
@@ -144,12 +147,6 @@ def run_claim(*, worker: Worker) -> Claim | None:
                 _put_back(run)
                 at_work.remove(run)
         return _take(worker, at_work, now)
-
-
-def _at_work() -> list[_AtWork]:
-    with connection.cursor() as cursor:
-        cursor.execute(_AT_WORK, [list(ACTIVE)])
-        return [_AtWork(*row) for row in cursor.fetchall()]
 
 
 def _take_over(abandoned: _AtWork, worker: Worker, now: datetime.datetime) -> Claim | None:
@@ -180,30 +177,30 @@ def _put_back(abandoned: _AtWork) -> None:
 
 def _take(worker: Worker, at_work: Iterable[_AtWork], now: datetime.datetime) -> Claim | None:
     """The best run that waits and fits what this worker has free."""
-    fresh = next(iter(Worker.objects.raw(_TAKES, [worker.pk])), None)
-    if fresh is None:
+    row = prepared(_TAKES, [worker.pk]).fetchone()
+    if row is None:
         return None
-    mine = [run for run in at_work if _holds_here(run, fresh, now)]
+    slots, labels, devices = row
+    gpus = gpus_of(orjson.loads(devices))
+    mine = [run for run in at_work if _holds_here(run, worker, now)]
     taken = {device for run in at_work for device in run.devices}
-    free = sorted(((gb, gpu) for gpu, gb in fresh.gpus.items() if gpu not in taken), reverse=True)
+    free = sorted(((gb, gpu) for gpu, gb in gpus.items() if gpu not in taken), reverse=True)
     parameters: dict[str, Any] = {
         **share_parameters(Counter(run.owner for run in at_work if run.owner is not None)),
         "gpus": [gpu for _, gpu in free],
         "free": [gb for gb, _ in free],
-        "all": sorted(fresh.gpus.values(), reverse=True),
-        "cpu": sum(not run.devices for run in mine) < fresh.slots,
-        "labels": fresh.labels,
-        "worker": fresh.pk,
-        "name": fresh.name,
+        "all": sorted(gpus.values(), reverse=True),
+        "cpu": sum(not run.devices for run in mine) < slots,
+        "labels": labels,
+        "worker": worker.pk,
+        "name": worker.name,
         "now": now,
         "until": now + LEASE,
     }
     if not free and not parameters["cpu"]:
         return None
     for _ in range(_TRIES):
-        with connection.cursor() as cursor:
-            cursor.execute(_CLAIM, parameters)
-            run_id, epoch, team_id, more = cursor.fetchone()
+        run_id, epoch, team_id, more = prepared(_CLAIM, parameters).fetchone()
         if run_id is not None:
             announce(Run(pk=run_id, team_id=team_id), status=Status.STARTING)
             return Claim(run_id, epoch)

@@ -1,6 +1,7 @@
 """Projects, runs, and what running them leaves behind."""
 
 import uuid
+from typing import Any
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
@@ -96,8 +97,12 @@ class Worker(models.Model):
 
     @property
     def gpus(self) -> dict[str, int]:
-        """Its GPUs by id, as CUDA_VISIBLE_DEVICES takes it, with their memory in GB."""
-        return {device.get("uuid") or device["index"]: _gigabytes(device["memory_mb"]) for device in self.devices}
+        return gpus_of(self.devices)
+
+
+def gpus_of(devices: list[dict[str, Any]]) -> dict[str, int]:
+    """A worker's GPUs by id, as CUDA_VISIBLE_DEVICES takes it, with their memory in GB."""
+    return {device.get("uuid") or device["index"]: _gigabytes(device["memory_mb"]) for device in devices}
 
 
 def _gigabytes(mebibytes: float) -> int:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from webapp.accounts.access import Actor
 from webapp.runs.models import ACTIVE, QueuePause, Run, Status, Worker
 from webapp.runs.order import Group, Needs, queue_part
-from webapp.runs.selectors import eta_seconds, runs_visible, workers_training
+from webapp.runs.selectors import eta_seconds, runs_brief, workers_training
 from webapp.ui.templatetags.studio import duration
 
 # How many of a team's newest runs that succeeded a forecast is made from.
@@ -51,7 +51,7 @@ def queue(actor: Actor, *, limit: int = 100, offset: int = 0) -> Queue:
     teams = actor.team_ids()
     groups, total = queue_part(teams=teams, offset=offset, limit=limit)
     hall = _Hall(teams)
-    runs = runs_visible(actor).filter(pk__in=[group.run_id for group in groups if group.run_id])
+    runs = runs_brief(actor).filter(pk__in=[group.run_id for group in groups if group.run_id])
     return Queue(hall.pause, total, hall.reasons(groups, runs))
 
 
