@@ -104,6 +104,11 @@ def test_principles_are_written_a_line_each(visit: Visit, team: Team, member: Us
     make_base_model(team, "small")
     rows = factories.make_version(Actor(member), "sums", ANSWERS)
     page = visit(f"/runs/new?method=constitutional-ai&dataset={rows.dataset_id}", width=width, theme=theme)
+    chosen = page.get_by_role("radio", name="Constitutional AI")
+    expect(chosen).to_be_checked()
+    if width > 1000:
+        expect(chosen).to_be_in_viewport()
+        assert page.evaluate("document.scrollingElement.scrollTop") == 0
     page.get_by_label("Start from").select_option(label="small")
     field = page.get_by_role("textbox", name="Principles")
     field.fill("x" * 2001)
