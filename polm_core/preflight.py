@@ -33,12 +33,14 @@ from polm_core.training.loading import (
     load_tokenizer,
 )
 from polm_core.training.preferences import EMPTY, EQUAL, encoded_rows, fault, needed, needed_ratings
-from polm_core.training.rewards import JUDGED, LEARNED, check_rewards
+from polm_core.training.rewards import JUDGED, LEARNED, check_rewards, unverified
 from polm_core.training.rollouts import check_prompts, needed_prompts
 from polm_core.training.rows import Row, Split, fingerprint, load_split
 
 # Rows that are tokenised; of a larger dataset as many are taken, evenly spread, and the counts are scaled up.
 MEASURED_ROWS = 20_000
+# Rows whose own answers are verified: a formula can take a second.
+_VERIFIED_ROWS = 100
 _HISTOGRAM_BARS = 20
 _EXAMPLE_TOKENS = 512
 _NOTABLE_SHARE = 0.05
@@ -125,6 +127,7 @@ def preflight(spec: RunSpec) -> Report:
         _count_rows(report, split, keeps_back=spec.eval_dataset is None)
         _check_weights(config, shape)
         split = _without_faults(report, split)
+        _verify_answers(report, config, split)
         view = _View(tokenizer, split, config)
         _measure(report, view)
         _estimate(report, view, shape, scorers)
@@ -210,6 +213,24 @@ def _without_faults(report: Report, split: Split) -> Split:
     found = Counter(fault(row) for row in split.train)
     report.equal_pairs, report.empty_answers = found[EQUAL], found[EMPTY]
     return split._replace(train=(needed if split.format is Format.PREFERENCE else needed_ratings)(split.train))
+
+
+def _verify_answers(report: Report, config: TrainConfig, split: Split) -> None:
+    """Tell of rewards that do not recognise the dataset's own answers: no answer of the model could earn them."""
+    if not isinstance(config, AnsweringConfig) or split.format is not Format.PROMPT_ANSWER or not split.train:
+        return
+    rows = split.train[:: max(1, len(split.train) // _VERIFIED_ROWS)][:_VERIFIED_ROWS]
+    for name, count in unverified(config.rewards, rows).items():
+        nothing_else = count == len(rows) and list(config.rewards.weights) == [name]
+        if count > len(rows) * _NOTABLE_SHARE:
+            (report.blocking if nothing_else else report.warnings).append(
+                Entry(
+                    code="rewards.unverified",
+                    message=f"The reward {name} does not recognise the dataset's own answer in {count} of {len(rows)} "
+                    "rows: there, no answer could earn it.",
+                    remedy="Try the reward on the dataset in the reward workbench; exact compares words, math numbers.",
+                )
+            )
 
 
 def _measure(report: Report, view: _View) -> None:
