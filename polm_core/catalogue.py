@@ -23,6 +23,7 @@ from polm_core.methods.alignment import (
 from polm_core.methods.efficiency import adapters
 from polm_core.methods.fine_tuning import reft, sft, soft_prompts
 from polm_core.methods.integration import continued_pretraining
+from polm_core.methods.reasoning import prm
 
 METHODS: tuple[Method, ...] = (
     sft.METHOD,
@@ -42,11 +43,14 @@ METHODS: tuple[Method, ...] = (
     *cpo.METHODS,
     rlaif.METHOD,
     constitutional_ai.METHOD,
+    prm.METHOD,
     *adapters.METHODS,
     continued_pretraining.METHOD,
 )
 
 _BY_SLUG = {method.slug: method for method in METHODS}
+# The methods whose checkpoints score text and write none.
+WRITELESS = tuple(method.slug for method in METHODS if not method.writes)
 
 
 class Branch(NamedTuple):

@@ -23,7 +23,7 @@ from polm_core.method import Method
 from polm_core.rewards.config import AnsweringConfig, OnlineConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
-from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows
+from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows, encode_steps
 from polm_core.training.loading import (
     check_scorer,
     check_start,
@@ -157,6 +157,8 @@ class _View:
         """The one sequence of each row or prompt, or both of a pair."""
         if self.is_judged:
             return encoded_rows(self._tokenizer, rows, self.split.format, wrap=self._wrap)
+        if self.split.format is Format.STEPWISE:
+            return encode_steps(self._tokenizer, rows, wrap=self._wrap)
         if self.is_prompts:
             return encode_prompts(self._tokenizer, as_prompts(rows, wrap=self._wrap))
         return ((encoded,) for encoded in encode_rows(self._tokenizer, rows, self.split.format, self._loss_on))
