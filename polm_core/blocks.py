@@ -232,6 +232,11 @@ class TrainConfig(Block):
     processes: int = setting(1, group=HARDWARE, unit="processes", ge=1, le=512)
     """Training processes, one a device, that share each batch."""
 
+    @property
+    def has_reference(self) -> bool:
+        """Whether the run holds what it started from beside what it trains."""
+        return self.compares_with_reference
+
     @field_validator("devices", mode="before")
     @classmethod
     def _count_devices(cls, value: Any) -> Any:
