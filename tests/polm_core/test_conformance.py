@@ -136,7 +136,7 @@ def test_trains_saves_and_resumes_exactly(
         pytest.param(get(slug), id=slug)
         for slug in (
             *("reft", "reward-model", "ppo", "rloo", "online-dpo", "nash-md", "xpo", "kto", "bco", "cpo"),
-            *("rlaif", "constitutional-ai", "prm"),
+            *("rlaif", "constitutional-ai", "prm", "grpo", "bnpo"),
         )
     ],
 )

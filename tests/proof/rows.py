@@ -169,4 +169,11 @@ ROWS: tuple[ProofRow, ...] = (
         keep="better",
         principles=["Be brief: answer in one sentence of at most ten words."],
     ),
+    _reward("grpo", 0.1, learning_rate=5e-4),
+    _reward("dr-grpo", 0.1, learning_rate=5e-4),
+    _reward("dapo", 0.1, learning_rate=5e-4),
+    _reward("gspo", 0.1, learning_rate=5e-4),
+    _reward("bnpo", 0.1, learning_rate=5e-4),
+    _reward("cispo", 0.1, learning_rate=5e-4),
+    _reward("sapo", 0.1, learning_rate=5e-4),
 )
