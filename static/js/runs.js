@@ -1,5 +1,6 @@
 // The list of runs: selecting rows, and keeping the selection when the table is refreshed.
 
+import { complete } from "./complete.js";
 import "./follow.js";
 
 const bar = document.querySelector("[data-selection-bar]");
@@ -54,3 +55,4 @@ document.addEventListener("click", (event) => {
 
 document.body.addEventListener("htmx:afterSettle", refresh);
 refresh();
+complete(document.getElementById("runs-query"));

@@ -353,8 +353,44 @@ def test_filters_change_the_address_and_the_table(visit: Visit, team: Team) -> N
     page.get_by_role("link", name="Take out tag: night").click()
     expect(page.get_by_role("link", name="iron")).to_be_visible()
     expect(page.get_by_label("Tag", exact=True)).to_have_value("")
-    page.get_by_role("searchbox", name="Search runs").press_sequentially("zin")
+    page.get_by_role("combobox", name="Search runs").press_sequentially("zin")
     expect(page.get_by_role("link", name="iron")).to_have_count(0)
+
+
+def test_a_query_is_completed_by_key(visit: Visit, team: Team) -> None:
+    zinc = make_run(team, "zinc", method="dpo", tags=["two words"], config={"beta": 0.1})
+    log(zinc, loss=line(2, 0.5))
+    make_run(team, "iron")
+    page = visit("/runs/")
+    box = page.get_by_role("combobox", name="Search runs")
+    options = page.get_by_role("listbox", name="Completions").get_by_role("option")
+    box.press_sequentially("ta")
+    expect(options.first).to_contain_text("tag")
+    assert violations(page) == []
+    for key in ("ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    expect(box).to_have_value("tag:")
+    expect(options).to_have_count(1)
+    for key in ("ArrowUp", "Enter"):
+        page.keyboard.press(key)
+    expect(box).to_have_value('tag:"two words"')
+    page.keyboard.type(" config.be")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.keyboard.type(">=0.1 lo")
+    expect(options.filter(has_text="metric")).to_have_text(["lossmetric"])
+    page.keyboard.press("Escape")
+    expect(options).to_have_count(0)
+    expect(box).to_have_value('tag:"two words" config.beta>=0.1 lo')
+    page.keyboard.type("ss<")
+    problem = page.locator("#runs-query-problem")
+    expect(problem).to_contain_text("loss<: a number was expected after <, at character 38")
+    assert violations(page) == []
+    page.keyboard.type("0.6")
+    expect(page.get_by_role("link", name="iron")).to_have_count(0)
+    expect(problem).to_be_empty()
+    expect(page.get_by_role("link", name="zinc")).to_be_visible()
+    expect(box).to_be_focused()
 
 
 # --- the queue --------------------------------------------------------------------------------------------------------

@@ -215,7 +215,7 @@ def runs(
     limit: Limit = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> dict[str, Any]:
-    """Runs of the caller's teams, newest first."""
+    """Runs of the caller's teams, newest first; `q` is a query, as in the search of the list of runs."""
     found = selectors.runs_filter(
         selectors.runs_visible(request.actor), status=status, method=method, tag=tag, project=project, q=q
     )

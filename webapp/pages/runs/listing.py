@@ -9,10 +9,11 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import F, FilteredRelation, Q, QuerySet
 from django.db.models.expressions import OrderBy
-from django.http import HttpResponse, QueryDict
+from django.http import HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import reswap
 
 from polm_core import catalogue
 from polm_core.errors import PolmError
@@ -23,13 +24,15 @@ from webapp.errors import Invalid, NotFound
 from webapp.pages.context import Frame
 from webapp.pages.lists import back_to, entries
 from webapp.pages.runs.inputs import storable
-from webapp.pages.runs.query import conditions, narrowed
 from webapp.runs import selectors, services
 from webapp.runs.models import ACTIVE, Run, Status
+from webapp.runs.query.syntax import QueryError, conjuncts
+from webapp.runs.query.tree import FIELDS
+from webapp.runs.query.vocabulary import vocabulary
 
 PAGE = 50
 MAX_SELECTED = 100
-FILTERS = ("status", "method", "tag", "project")
+CHOICES = ("status", "method", "tag", "project")
 SORTS = ("created", "name", "loss")
 NEWEST = "-created"
 
@@ -40,6 +43,16 @@ class Chip:
 
     label: str
     query: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a search cannot be read, and its text around the place that is at fault."""
+
+    message: str
+    before: str = ""
+    fault: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,13 +72,15 @@ def runs(request: StudioRequest) -> HttpResponse:
     if "project" not in asked and (project := Frame(request).project):
         asked["project"] = project.name
     team = request.actor.current_team
-    problem = ""
+    wanted = {name: asked.get(name, "").strip() for name in (*CHOICES, "q")}
+    problem = None
     try:
-        wanted = {name: asked.get(name, "").strip() for name in FILTERS}
         found = selectors.runs_filter(selectors.runs_visible(request.actor).filter(team=team), **wanted)
-        found = narrowed(found, conditions(asked.get("q", "")))
     except Invalid as error:
-        found, problem = Run.objects.none(), f"{error.message} {error.advice}".strip()
+        problem = _problem(error, wanted["q"])
+        if request.htmx:
+            return _only(request, problem)
+        found = Run.objects.none()
     sort = asked.get("sort", NEWEST)
     sort = sort if sort.removeprefix("-") in SORTS else NEWEST
     pages = Paginator(_sorted(found, sort).values_list("pk", flat=True), PAGE)
@@ -81,7 +96,7 @@ def runs(request: StudioRequest) -> HttpResponse:
         "asked": asked,
         "sort": sort,
         "columns": {name: _column(asked, sort, name) for name in SORTS},
-        "chips": _chips(asked),
+        "chips": _chips(asked, readable=problem is None),
         "problem": problem,
         "page_query": _with(asked, page=None),
         "may_edit": request.actor.holds(Role.MEMBER, team.pk),
@@ -89,6 +104,30 @@ def runs(request: StudioRequest) -> HttpResponse:
     if request.htmx:
         return render(request, "runs/_table.html", context)
     return render(request, "runs/runs.html", context | _choices(request.actor))
+
+
+@requires(Role.VIEWER)
+@require_safe
+def words(request: StudioRequest) -> JsonResponse:
+    """What can be searched for in the team, for the box to complete."""
+    known = vocabulary(request.actor)
+    fields = [{"name": name, "kind": kind, "says": says} for name, (kind, says) in FIELDS.items()]
+    return JsonResponse(
+        {"fields": fields, "values": known.values, "metrics": known.metrics, "settings": known.settings}
+    )
+
+
+def _problem(error: Invalid, text: str) -> Problem:
+    if not isinstance(error, QueryError):
+        return Problem(f"{error.message} {error.advice}".strip())
+    start, end = error.start, error.end
+    return Problem(error.message, text[:start], text[start:end], text[end:])
+
+
+def _only(request: StudioRequest, problem: Problem) -> HttpResponse:
+    """The problem beside the box, while the table stays as it is: a query is half typed most of the time."""
+    answer = render(request, "runs/_query_problem.html", {"problem": problem, "apart": True})
+    return reswap(answer, "none")
 
 
 def _choices(actor: Actor) -> dict[str, Any]:
@@ -120,18 +159,16 @@ def _column(asked: QueryDict, sort: str, name: str) -> Column:
     return Column(name.capitalize(), _with(asked, sort=other, page=None), order)
 
 
-def _chips(asked: QueryDict) -> list[Chip]:
-    """One for each filter in force and for each word of the search."""
+def _chips(asked: QueryDict, *, readable: bool) -> list[Chip]:
+    """One for each filter in force and for each condition of the search."""
     chips = []
-    for name in FILTERS:
+    for name in CHOICES:
         if value := asked.get(name, "").strip():
             # Without a project in the address the one chosen in the top bar holds, so "any" must be said.
             without = "" if name == "project" else None
             chips.append(Chip(f"{name}: {value}", _with(asked, **{name: without}, page=None)))
-    words = asked.get("q", "").split()
-    for place, word in enumerate(words):
-        rest = " ".join(words[:place] + words[place + 1 :])
-        chips.append(Chip(word, _with(asked, q=rest or None, page=None)))
+    for said, rest in conjuncts(asked.get("q", "")) if readable else ():
+        chips.append(Chip(said, _with(asked, q=rest or None, page=None)))
     return chips
 
 

@@ -4,6 +4,7 @@ from webapp.pages.runs import adding, comparing, detail, launch, listing, parts,
 
 urlpatterns = [
     path("", listing.runs, name="runs"),
+    path("words", listing.words, name="runs-words"),
     path("selected", listing.bulk, name="runs-bulk"),
     path("new", launch.launch, name="launch"),
     path("new/check", launch.check, name="launch-check"),

@@ -64,6 +64,7 @@ def test_a_row_shows_state_curve_and_newest_loss(pages: Client, three: list[Run]
         ("?q=project:sums", ["beta"]),
         ("?q=model:bas+dataset:row", ["gamma", "alpha", "beta"]),
         ("?q=by:nobody", []),
+        ("?q=(alpha or status:failed) and not tag:baseline", ["gamma"]),
         ("?q=a%00lpha", ["alpha"]),
         ("?sort=name", ["alpha", "beta", "gamma"]),
         ("?sort=-name", ["gamma", "beta", "alpha"]),
@@ -90,15 +91,38 @@ def test_a_loss_that_is_no_number_fits_no_condition(pages: Client, team: Team) -
     ("query", "said"),
     [
         ("?status=lost", "There is no status lost"),
-        ("?q=status:lost", "There are queued, starting"),
-        ("?q=loss<low", "such as loss&lt;0.4"),
-        ("?q=loss<" + "1" * 400 + "x", "is not a condition"),
+        ("?q=status:lost", "there are queued, starting"),
+        ("?q=loss<low", "loss&lt;: a number was expected after &lt;, at character 6"),
+        ("?q=loss<" + "1" * 400 + "x", "a number was expected"),
+        ("?q=" + "x" * 1001, "a query has at most 1,000 characters"),
     ],
 )
 def test_a_condition_that_makes_no_sense_is_explained(pages: Client, three: list[Run], query: str, said: str) -> None:
     shown = text(pages.get(f"/runs/{query}"))
     assert said in shown
     assert "gamma" not in NAMES.findall(shown)
+
+
+def test_what_cannot_be_read_is_pointed_at_beside_the_box_and_stays_in_it(pages: Client, three: list[Run]) -> None:
+    shown = text(pages.get("/runs/?q=alpha and loss<low"))
+    assert "<code>alpha and loss&lt;<mark>low</mark></code>" in shown
+    assert 'value="alpha and loss&lt;low"' in shown
+    # While somebody types the table is left alone, and the problem goes when there is none.
+    answer = pages.get("/runs/?q=loss<", headers=HTMX)
+    assert answer.headers["HX-Reswap"] == "none"
+    assert 'id="runs-query-problem"' in text(answer)
+    assert "runs-table" not in text(answer)
+    good = text(pages.get("/runs/?q=loss<9", headers={**HTMX, "HX-Trigger": "runs-filter"}))
+    assert re.search(r'id="runs-query-problem"[^>]* hx-swap-oob="true"></div>', good)
+    # The table's own refreshing does not touch what is being typed.
+    assert "runs-query-problem" not in text(pages.get("/runs/", headers={**HTMX, "HX-Trigger": "runs-table"}))
+
+
+def test_words_to_complete_are_served(pages: Client, three: list[Run]) -> None:
+    known = pages.get("/runs/words").json()
+    assert {"name": "method", "kind": "text", "says": "the method, as in method:dpo,kto"} in known["fields"]
+    assert known["values"]["tag"] == ["baseline"]
+    assert known["metrics"] == ["loss"]
 
 
 def test_filters_in_force_are_chips_that_can_be_taken_out(pages: Client, three: list[Run]) -> None:
