@@ -1,5 +1,6 @@
 // The list of runs: selecting rows, and keeping the selection when the table is refreshed.
 
+import { chooseColumns } from "./columns.js";
 import { complete } from "./complete.js";
 import "./follow.js";
 
@@ -56,3 +57,4 @@ document.addEventListener("click", (event) => {
 document.body.addEventListener("htmx:afterSettle", refresh);
 refresh();
 complete(document.getElementById("runs-query"));
+chooseColumns(document.getElementById("columns"), document.getElementById("runs-filter"));

@@ -393,6 +393,34 @@ def test_a_query_is_completed_by_key(visit: Visit, team: Team) -> None:
     expect(box).to_be_focused()
 
 
+def test_columns_are_chosen_put_in_order_and_kept_by_the_address(visit: Visit, team: Team) -> None:
+    log(make_run(team, "zinc", config={"beta": 0.25}), loss=line(2, 0.5), eval__loss=line(3, 1))
+    page = visit("/runs/")
+    heads = page.locator(".runs-table th[title]")
+    page.get_by_role("button", name="Columns").click()
+    dialog = page.get_by_role("dialog", name="Columns")
+    dialog.get_by_label("Find a setting or a metric").fill("eval/loss")
+    dialog.get_by_role("button", name="Show eval/loss min").click()
+    dialog.get_by_label("Find a setting or a metric").fill("beta")
+    dialog.get_by_role("button", name="Show config.beta").click()
+    dialog.get_by_role("button", name="Take Dataset out").click()
+    dialog.get_by_role("button", name="Move config.beta to the left").press("Enter")
+    expect(dialog.get_by_role("button", name="Move config.beta to the left")).to_be_focused()
+    shown = dialog.get_by_role("list", name="Shown").get_by_role("listitem")
+    drag(shown.filter(has_text="eval/loss min"), shown.filter(has_text="Loss").first)
+    expect(shown).to_have_text(["State", "eval/loss min", "Loss", "Method", "Created", "config.beta"])
+    assert violations(page) == []
+    dialog.get_by_role("button", name="Show these").click()
+    wanted = ["Run", "State", "eval/loss min", "Loss", "Method", "Created", "beta"]
+    expect(heads).to_have_text(wanted)
+    heads.get_by_role("link", name="beta").click()
+    expect(page.locator("th[aria-sort=ascending]")).to_have_text("beta")
+    page.reload()
+    expect(heads).to_have_text(wanted)
+    expect(page.locator("td.value-column").last).to_have_text("0.25")
+    assert violations(page) == []
+
+
 # --- the queue --------------------------------------------------------------------------------------------------------
 
 

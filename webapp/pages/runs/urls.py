@@ -1,11 +1,11 @@
 from django.urls import path
 
-from webapp.pages.runs import adding, comparing, detail, launch, listing, parts, queue
+from webapp.pages.runs import adding, bulk, comparing, detail, launch, listing, parts, queue
 
 urlpatterns = [
     path("", listing.runs, name="runs"),
     path("words", listing.words, name="runs-words"),
-    path("selected", listing.bulk, name="runs-bulk"),
+    path("selected", bulk.bulk, name="runs-bulk"),
     path("new", launch.launch, name="launch"),
     path("new/check", launch.check, name="launch-check"),
     path("queue", queue.queue, name="queue"),

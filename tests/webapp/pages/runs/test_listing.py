@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from tests.support.runs import make_run
 from tests.webapp.pages.runs.conftest import HTMX, NAN, line, log, text
@@ -125,6 +127,86 @@ def test_words_to_complete_are_served(pages: Client, three: list[Run]) -> None:
     assert known["metrics"] == ["loss"]
 
 
+# --- columns ----------------------------------------------------------------------------------------------------------
+
+HEADS = re.compile(r'<th class="[^"]*"[^>]* title="([^"]*)"')
+
+
+@pytest.fixture
+def tried(team: Team) -> list[Run]:
+    """Runs whose setting `beta` and metric `eval/loss` differ; the last has neither."""
+    made = [
+        make_run(team, "low", config={"beta": 0.05, "adapter": {"type": "lora"}, "loss": ["sigmoid", "sft"]}),
+        make_run(team, "high", config={"beta": 10, "adapter": {"type": "none"}}),
+        make_run(team, "none"),
+    ]
+    log(made[0], eval__loss=[3.0, 1.25, 2.0])
+    log(made[1], eval__loss=[1.0, NAN])
+    return made
+
+
+def test_columns_are_those_of_the_address_in_its_order(pages: Client, tried: list[Run]) -> None:
+    columns = ["eval/loss.min", "config.beta", "state", "config.loss", "config.adapter.type", "eval/loss.last"]
+    shown = text(pages.get("/runs/", {"column": columns}))
+    assert HEADS.findall(shown) == ["name", *columns]
+    row = shown[shown.index(">low</a>") :].split("</tr>")[0]
+    values = re.findall(r'<td class="value-column"><span[^>]*>([^<]*)</span>', row)
+    assert values == ["1.25", "0.05", "sigmoid, sft", "lora", "2"]
+    # The address goes on to hold them.
+    assert shown.count('name="column" value=') == 6
+    assert "column=eval%2Floss.min&amp;column=config.beta" in shown
+
+
+@pytest.mark.parametrize("query", ["", "?column=", "?column=password&column=config.&column=.min&column=name"])
+def test_without_columns_of_its_own_the_address_shows_the_usual_ones(
+    pages: Client, tried: list[Run], query: str
+) -> None:
+    assert HEADS.findall(text(pages.get(f"/runs/{query}"))) == ["name", "state", "loss", "method", "dataset", "created"]
+
+
+def test_columns_are_bounded_and_each_is_there_once(pages: Client, tried: list[Run]) -> None:
+    query = "&".join(f"column=config.c{number}" for number in [*range(60), 1, 2])
+    assert len(HEADS.findall(text(pages.get(f"/runs/?{query}")))) == 1 + 30
+
+
+@pytest.mark.parametrize(
+    ("sort", "expected"),
+    [
+        ("config.beta", ["low", "high", "none"]),
+        ("-config.beta", ["high", "low", "none"]),
+        ("config.adapter.type", ["low", "high", "none"]),
+        ("eval/loss.min", ["high", "low", "none"]),
+        ("-eval/loss.max", ["low", "high", "none"]),
+        ("eval/loss.last", ["low", "none", "high"]),  # NaN is no value
+        ("-eval/loss.last", ["low", "none", "high"]),
+        ("config.' OR 1=1", ["none", "high", "low"]),
+        ("config.%s.{x}", ["none", "high", "low"]),
+        ("config.", ["none", "high", "low"]),
+        ("state", ["none", "high", "low"]),
+        ("method", ["none", "high", "low"]),
+        ("-step", ["none", "high", "low"]),
+        ("-finished", ["none", "high", "low"]),
+    ],
+)
+def test_every_column_sorts_and_runs_without_a_value_come_last(
+    pages: Client, tried: list[Run], sort: str, expected: list[str]
+) -> None:
+    client_query = pages.get("/runs/", {"sort": sort}, headers=HTMX)
+    assert NAMES.findall(text(client_query)) == expected
+
+
+def test_columns_of_figures_take_one_query_more(pages: Client, tried: list[Run]) -> None:
+    def count(query: str) -> int:
+        with CaptureQueriesContext(connection) as queries:
+            pages.get(f"/runs/{query}", headers=HTMX)
+        return len(queries)
+
+    pages.get("/runs/")
+    usual = count("")
+    assert count("?column=config.beta&column=config.adapter.type") == usual
+    assert count("?column=eval/loss.min&column=eval/loss.max&column=loss.last&sort=eval/loss.min") == usual + 1
+
+
 def test_filters_in_force_are_chips_that_can_be_taken_out(pages: Client, three: list[Run]) -> None:
     shown = text(pages.get("/runs/?status=failed&q=gamma+loss<4&sort=name&page=2"))
     chips = re.findall(r'<li class="chip">([^<]*(?:&lt;)?[^<]*)<a href="\?([^"]*)"', shown)
@@ -159,9 +241,6 @@ def test_fifty_runs_take_as_many_queries_as_one(pages: Client, team: Team, djang
         with CaptureQueriesContext(connection) as queries:
             pages.get("/runs/?sort=loss&q=loss<9", headers=HTMX)
         return len(queries)
-
-    from django.db import connection
-    from django.test.utils import CaptureQueriesContext
 
     log(make_run(team, "first"), loss=line(2, 1))
     pages.get("/runs/")
