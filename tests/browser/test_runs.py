@@ -20,7 +20,7 @@ from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, User
 from webapp.datasets.models import DatasetVersion
 from webapp.live.notify import publish
-from webapp.runs.models import Preflight, QueuePause, Run, RunCheckpoint, RunLog, RunSample, Status, Worker
+from webapp.runs.models import Preflight, QueuePause, Run, RunCheckpoint, RunLog, RunSample, RunView, Status, Worker
 from webapp.runs.services import preflight_finish
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -419,6 +419,41 @@ def test_columns_are_chosen_put_in_order_and_kept_by_the_address(visit: Visit, t
     expect(heads).to_have_text(wanted)
     expect(page.locator("td.value-column").last).to_have_text("0.25")
     assert violations(page) == []
+
+
+def test_a_view_is_saved_changed_and_deleted(visit: Visit, team: Team) -> None:
+    make_run(team, "zinc", tags=["night"])
+    make_run(team, "iron")
+    page = visit("/runs/?q=tag:night")
+    page.get_by_role("button", name="Save as a view").click()
+    dialog = page.get_by_role("dialog", name="Save as a view")
+    dialog.get_by_label("Name").fill("nights")
+    dialog.get_by_label("Begin with it").check()
+    assert violations(page) == []
+    dialog.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("region", name="Messages")).to_contain_text("The view nights is saved")
+    page = visit("/runs/")
+    expect(page.locator("#views-menu > summary")).to_contain_text("nights")
+    expect(page.get_by_role("link", name="iron")).to_have_count(0)
+    page.get_by_role("combobox", name="Search runs").fill("iron or tag:night")
+    expect(page.get_by_role("link", name="iron", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Save changes").click()
+    expect(page.get_by_role("button", name="Save changes")).to_have_count(0)
+    assert RunView.objects.get().query == "iron or tag:night"
+    # A refusal is told within the dialog, which keeps what was typed.
+    page.get_by_role("button", name="Save as a view").click()
+    dialog.get_by_label("Name").fill("Nights")
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog).to_contain_text("You have a view of the name Nights already")
+    expect(dialog.get_by_label("Name")).to_have_value("Nights")
+    dialog.get_by_role("button", name="Cancel").click()
+    page.locator("#view-menu > summary").click()
+    assert violations(page) == []
+    page.get_by_role("button", name="Delete", exact=True).click()
+    question = page.get_by_role("dialog").filter(has_text="Delete the view nights?")
+    question.get_by_role("button", name="Delete").click()
+    expect(page.locator("#views-menu > summary")).to_contain_text("All runs")
+    assert not RunView.objects.exists()
 
 
 # --- the queue --------------------------------------------------------------------------------------------------------

@@ -126,7 +126,8 @@ def test_what_cannot_be_read_is_pointed_at(text: str, said: str) -> None:
 PIECES = [
     *"():=<>!,.\"\\ \t'-+/@%;*0",
     *("and", "or", "not", " and ", "method:", "config.", "config.beta", "loss.min", "created", "7d", "2026-01-31"),
-    *("status:failed", "tag:", "1e5", "nan", "inf", "é", "٣", "\U0001d518", "\0", "\ud800", "--", "/*", "' OR 1=1", "\u2028"),
+    *("status:failed", "tag:", "1e5", "nan", "inf", "é", "٣", "\U0001d518", "\0", "\ud800"),
+    *("--", "/*", "' OR 1=1", "\u2028"),
 ]
 
 

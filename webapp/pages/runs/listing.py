@@ -14,19 +14,18 @@ from webapp.accounts.access import Actor, requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.errors import Invalid
-from webapp.pages.context import Frame
 from webapp.pages.lists import entries
 from webapp.pages.runs import columns
+from webapp.pages.runs.asked import address_of, asked_for, query_with, state_of
 from webapp.pages.runs.columns import NEWEST, Column
-from webapp.pages.runs.inputs import storable
-from webapp.runs import selectors
+from webapp.runs import run_views, selectors
 from webapp.runs.models import ACTIVE, Run, Status
 from webapp.runs.query.syntax import QueryError, conjuncts
 from webapp.runs.query.tree import FIELDS
 from webapp.runs.query.vocabulary import vocabulary
+from webapp.runs.run_views import FILTERS, ViewState
 
 PAGE = 50
-CHOICES = ("status", "method", "tag", "project")
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,10 @@ class Heading:
 @require_safe
 def runs(request: StudioRequest) -> HttpResponse:
     """The team's runs; as a fragment, the table alone. The address holds the whole view."""
-    asked = storable(request.GET)
-    if "project" not in asked and (project := Frame(request).project):
-        asked["project"] = project.name
+    views = list(run_views.views_visible(request.actor)[: 2 * run_views.MAX_VIEWS])
+    asked, view = asked_for(request, views)
     team = request.actor.current_team
-    wanted = {name: asked.get(name, "").strip() for name in CHOICES} | {"q": asked.get("q", "")}
+    wanted = {name: asked.get(name, "").strip() for name in FILTERS} | {"q": asked.get("q", "")}
     problem = None
     try:
         found = selectors.runs_filter(selectors.runs_visible(request.actor).filter(team=team), **wanted)
@@ -92,8 +90,12 @@ def runs(request: StudioRequest) -> HttpResponse:
         "extra": sum(column.of is not None for column in shown),
         "chips": _chips(asked, readable=problem is None),
         "problem": problem,
-        "page_query": _with(asked, page=None),
+        "page_query": query_with(asked, page=None),
         "may_edit": request.actor.holds(Role.MEMBER, team.pk),
+        "views": views,
+        "view": view,
+        "view_changed": view is not None and state_of(asked) != state_of(address_of(ViewState.of(view))),
+        "may_change_view": view is not None and run_views.may_change(request.actor, view),
     }
     if request.htmx:
         return render(request, "runs/_table.html", context)
@@ -146,30 +148,20 @@ def _heading(asked: QueryDict, sort: str, column: Column) -> Heading:
     if not column.first:
         return Heading(column)
     if sort.removeprefix("-") != column.name:
-        return Heading(column, _with(asked, sort=column.first, page=None))
+        return Heading(column, query_with(asked, sort=column.first, page=None))
     other = column.name if sort.startswith("-") else f"-{column.name}"
     order = "descending" if sort.startswith("-") else "ascending"
-    return Heading(column, _with(asked, sort=other, page=None), order)
+    return Heading(column, query_with(asked, sort=other, page=None), order)
 
 
 def _chips(asked: QueryDict, *, readable: bool) -> list[Chip]:
     """One for each filter in force and for each condition of the search."""
     chips = []
-    for name in CHOICES:
+    for name in FILTERS:
         if value := asked.get(name, "").strip():
             # Without a project in the address the one chosen in the top bar holds, so "any" must be said.
             without = "" if name == "project" else None
-            chips.append(Chip(f"{name}: {value}", _with(asked, **{name: without}, page=None)))
+            chips.append(Chip(f"{name}: {value}", query_with(asked, **{name: without}, page=None)))
     for said, rest in conjuncts(asked.get("q", "")) if readable else ():
-        chips.append(Chip(said, _with(asked, q=rest or None, page=None)))
+        chips.append(Chip(said, query_with(asked, q=rest or None, page=None)))
     return chips
-
-
-def _with(asked: QueryDict, **changes: str | None) -> str:
-    """The address's query with some parameters changed; None takes one out."""
-    query = asked.copy()
-    for name, value in changes.items():
-        query.pop(name, None)
-        if value is not None:
-            query[name] = value
-    return query.urlencode()
