@@ -19,9 +19,19 @@ function refresh() {
   for (const button of bar.querySelectorAll("[data-ask]")) {
     button.dataset.confirm = button.dataset.ask.replace("# ", count === 1 ? "the selected run" : `${count} runs`);
   }
+  askBeforeMoving(count);
   if (!all) return;
   all.checked = count > 0 && count === boxes().length;
   all.indeterminate = count > 0 && count < boxes().length;
+}
+
+/** A project that keeps few checkpoints deletes the others of what is moved there: only then is there a question. */
+function askBeforeMoving(count) {
+  const to = bar.querySelector("[data-move-to]").selectedOptions[0];
+  const button = bar.querySelector("[data-move]");
+  const what = count === 1 ? "the selected run" : `${count} runs`;
+  if (to.dataset.loses) button.dataset.confirm = `Move ${what} to ${to.textContent}? ${to.dataset.loses}`;
+  else delete button.dataset.confirm;
 }
 
 function choose(box, on) {
@@ -54,6 +64,7 @@ document.addEventListener("click", (event) => {
   refresh();
 });
 
+bar?.querySelector("[data-move-to]").addEventListener("change", refresh);
 document.body.addEventListener("htmx:afterSettle", refresh);
 refresh();
 complete(document.getElementById("runs-query"));

@@ -20,7 +20,18 @@ from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, User
 from webapp.datasets.models import DatasetVersion
 from webapp.live.notify import publish
-from webapp.runs.models import Preflight, QueuePause, Run, RunCheckpoint, RunLog, RunSample, RunView, Status, Worker
+from webapp.runs.models import (
+    Preflight,
+    Project,
+    QueuePause,
+    Run,
+    RunCheckpoint,
+    RunLog,
+    RunSample,
+    RunView,
+    Status,
+    Worker,
+)
 from webapp.runs.services import preflight_finish
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -339,6 +350,24 @@ def test_deleting_many_says_how_many(visit: Visit, team: Team, member: User) -> 
     expect(question).to_contain_text("Delete 2 runs?")
     question.get_by_role("button", name="Delete").click()
     expect(page.get_by_role("main")).to_contain_text("No runs yet")
+
+
+def test_moving_asks_where_checkpoints_are_lost(visit: Visit, team: Team, member: User) -> None:
+    for number in range(2):
+        make_run(team, f"run {number}", created_by=member)
+    Project.objects.create(team=team, name="Sparing", keep_last=2)
+    page = visit("/runs/")
+    page.get_by_role("checkbox", name="Select all").check()
+    bar = page.get_by_role("region", name="Selected runs")
+    bar.get_by_label("Project to move to").select_option("Sparing")
+    bar.get_by_role("button", name="Move").click()
+    question = page.get_by_role("dialog")
+    expect(question).to_contain_text(
+        "Move 2 runs to Sparing? It keeps 2 checkpoints of each run: the others are deleted."
+    )
+    question.get_by_role("button", name="Move").click()
+    expect(page.get_by_role("region", name="Messages")).to_contain_text("2 runs moved")
+    assert Run.objects.filter(project__name="Sparing").count() == 2
 
 
 def test_filters_change_the_address_and_the_table(visit: Visit, team: Team) -> None:

@@ -1,7 +1,7 @@
 """Doing one thing to many runs of the list."""
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from django.contrib import messages
 from django.http import HttpResponse, QueryDict
@@ -17,15 +17,19 @@ from webapp.errors import NotFound
 from webapp.pages.lists import back_to
 from webapp.pages.runs.inputs import storable
 from webapp.runs import selectors, services
-from webapp.runs.models import Run
+from webapp.runs.models import Project, Run
+from webapp.runs.projects import run_set_project
 
 MAX_SELECTED = 100
+# Of the runs that something could not be done to, so many are named.
+NAMED = 5
+_DONE = {"stop": "asked to stop", "delete": "deleted", "tag": "tagged", "move": "moved"}
 
 
 @requires(Role.MEMBER)
 @require_POST
 def bulk(request: StudioRequest) -> HttpResponse:
-    """Do one thing to every selected run: compare, stop, tag or delete."""
+    """Do one thing to every selected run: compare, stop, tag, move or delete."""
     posted = storable(request.POST)
     chosen = _selected(request.actor, posted)
     action = posted.get("action", "")
@@ -49,27 +53,43 @@ def _selected(actor: Actor, posted: QueryDict) -> list[Run]:
     return list(selectors.runs_visible(actor).filter(pk__in=keys))
 
 
-_DONE = {"stop": "asked to stop", "delete": "deleted", "tag": "tagged"}
-
-
-def _do_to_each(request: StudioRequest, action: str, chosen: Iterable[Run], posted: Mapping[str, str]) -> None:
-    tag = posted.get("tag", "").strip()
-    if action == "tag" and not tag:
-        messages.warning(request, "Type a tag first.")
+def _do_to_each(request: StudioRequest, action: str, chosen: Sequence[Run], posted: Mapping[str, str]) -> None:
+    """Do it to every run that may have it done, and say to how many, and why not to the others."""
+    if missing := _missing(action, posted):
+        messages.warning(request, missing)
         return
-    done, refused = 0, []
+    act = _act(request.actor, action, posted)
+    refused: dict[str, list[str]] = {}
     for run in chosen:
         try:
-            if action == "tag":
-                services.run_update(actor=request.actor, run=run, tags=[*run.tags, tag])
-            elif action == "delete":
-                services.run_delete(actor=request.actor, run=run)
-            else:
-                services.run_stop(actor=request.actor, run=run)
-            done += 1
+            act(run)
         except PolmError as error:
-            refused.append(f"{run.name}: {error.message}")
+            refused.setdefault(f"{error.message} {error.advice}".strip(), []).append(run.name)
+    done = len(chosen) - sum(map(len, refused.values()))
+    of = "" if done == len(chosen) else f" of {len(chosen)}"
     if done:
-        messages.success(request, f"{done} run{'s' * (done != 1)} {_DONE[action]}.")
-    for line in refused[:5]:
-        messages.warning(request, line)
+        messages.success(request, f"{done}{of} run{'s' * (len(chosen) != 1)} {_DONE[action]}.")
+    for reason, names in refused.items():
+        messages.warning(request, f"{len(names)} not {_DONE[action]} ({_some(names)}): {reason}")
+
+
+def _missing(action: str, posted: Mapping[str, str]) -> str:
+    if action == "tag" and not posted.get("tag", "").strip():
+        return "Type a tag first."
+    return "Choose a project first." if action == "move" and not posted.get("project") else ""
+
+
+def _act(actor: Actor, action: str, posted: Mapping[str, str]) -> Callable[[Run], object]:
+    if action == "tag":
+        tag = posted["tag"].strip()
+        return lambda run: services.run_update(actor=actor, run=run, tags=[*run.tags, tag])
+    if action == "move":
+        project = actor.get(Project, posted["project"], Role.MEMBER)
+        return lambda run: run_set_project(actor=actor, run=run, project=project)
+    deed = services.run_delete if action == "delete" else services.run_stop
+    return lambda run: deed(actor=actor, run=run)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")

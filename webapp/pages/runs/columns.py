@@ -31,13 +31,15 @@ DEFAULT = ("state", "loss", "method", "dataset", "created")
 class Column:
     """A column; `name` is how addresses have it, and `of` the setting or figure that it shows, if it is of one.
 
-    `first` is how it sorts when it is first asked to: the newest, the furthest and the best come first.
+    `first` is how it sorts when it is first asked to: the newest, the furthest and the best come first. `note` is what
+    of the label must never be cut off.
     """
 
     name: str
     label: str
     of: OfConfig | OfMetric | None = None
     first: str = ""
+    note: str = ""
 
 
 # The run's name is always there, in front.
@@ -88,8 +90,8 @@ def find(name: str) -> Column | None:
     key, _, figure = name.rpartition(".")
     if not key or figure not in FIGURES:
         return None
-    label = key if figure == "last" else f"{key} {figure}"
-    return Column(name, label, OfMetric(key, cast(Figure, figure)), first=f"-{name}" if figure == "max" else name)
+    of, first = OfMetric(key, cast(Figure, figure)), f"-{name}" if figure == "max" else name
+    return Column(name, key, of, first, note="" if figure == "last" else figure)
 
 
 def chosen(names: Iterable[str]) -> list[Column]:

@@ -280,15 +280,54 @@ def test_selected_runs_are_tagged(pages: Client, three: list[Run]) -> None:
 
 def test_selected_runs_are_stopped_and_those_that_cannot_be_are_named(pages: Client, three: list[Run]) -> None:
     shown = text(many(pages, "stop", three))
-    assert "2 runs asked to stop" in shown
-    assert "gamma: The run is failed" in shown
+    assert "2 of 3 runs asked to stop" in shown
+    assert "1 not asked to stop (gamma): The run is failed" in shown
 
 
 def test_selected_runs_are_deleted_where_that_is_allowed(pages: Client, three: list[Run], member: User) -> None:
     Run.objects.update(created_by=member)
     shown = text(many(pages, "delete", three))
-    assert "2 runs deleted" in shown
+    assert "2 of 3 runs deleted" in shown
+    assert "1 not deleted (alpha): The run is being worked on. Stop it first." in shown
     assert Run.objects.get().name == "alpha"
+
+
+def test_runs_of_somebody_else_are_counted_and_left_alone(pages: Client, team: Team, member: User) -> None:
+    runs = [make_run(team, f"run {n}", created_by=member if n == 0 else None) for n in range(8)]
+    shown = text(many(pages, "delete", runs))
+    assert "1 of 8 runs deleted" in shown
+    assert "7 not deleted (run 7, run 6, run 5, run 4, run 3 and 2 more): The run is somebody else&#x27;s." in shown
+    assert Run.objects.count() == 7
+
+
+def test_selected_runs_are_moved_to_a_project(pages: Client, team: Team, three: list[Run]) -> None:
+    project = Project.objects.create(team=team, name="Night")
+    assert "Choose a project first" in text(many(pages, "move", three, project=""))
+    assert "3 runs moved" in text(many(pages, "move", three, project=str(project.pk)))
+    assert project.runs.count() == 3
+    project.refresh_from_db()
+    assert not project.retention_due
+
+
+def test_moving_deletes_no_checkpoints_of_somebody_else_s(
+    pages: Client, signed_in: Callable[[User], Client], admin: User, member: User, team: Team
+) -> None:
+    project = Project.objects.create(team=team, name="Sparing", keep_last=1)
+    mine, theirs = make_run(team, "mine", created_by=member), make_run(team, "theirs", created_by=admin)
+    shown = text(many(pages, "move", [mine, theirs], project=str(project.pk)))
+    assert "1 of 2 runs moved" in shown
+    assert "1 not moved (theirs): The run is somebody else&#x27;s, and Sparing keeps but 1 of each run" in shown
+    assert [run.name for run in project.runs.all()] == ["mine"]
+    project.refresh_from_db()
+    assert project.retention_due
+    assert "1 run moved" in text(many(signed_in(admin), "move", [theirs], project=str(project.pk)))
+
+
+def test_no_run_is_moved_to_a_project_of_others(pages: Client, other_team: Team, three: list[Run]) -> None:
+    theirs = Project.objects.create(team=other_team, name="Theirs")
+    assert many(pages, "move", three, project=str(theirs.pk)).status_code == 404
+    assert many(pages, "move", three, project="x").status_code == 404
+    assert not theirs.runs.exists()
 
 
 def test_selected_runs_are_compared(pages: Client, three: list[Run]) -> None:
