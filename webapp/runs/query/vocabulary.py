@@ -9,8 +9,8 @@ from webapp.runs.models import Project, Run, Status
 from webapp.runs.query.meaning import series_of_runs
 
 # What the newest runs have is offered; older names can still be typed.
-RECENT = 200
-RECENT_NAMES = 1_000
+RECENT = 100
+RECENT_NAMES = 500
 MOST = 500
 
 
