@@ -15,6 +15,7 @@ from webapp.metrics.services import MetricLine, MetricWriter
 from webapp.runs.models import Project, Run, Status
 from webapp.runs.query.meaning import runs_matching
 from webapp.runs.query.syntax import QueryError
+from webapp.runs.query.tree import FIELDS
 from webapp.runs.query.vocabulary import vocabulary
 
 
@@ -199,6 +200,21 @@ def test_what_looks_like_sql_is_text(runs: dict[str, Run], text: str) -> None:
         except QueryError as error:
             assert "at character" in error.message  # noqa: PT017 (either is right)
     assert Run.objects.count() == 3
+
+
+def test_whatever_can_be_read_can_be_asked(runs: dict[str, Run]) -> None:
+    dice = random.Random(11)
+    subjects = [*FIELDS, "config.a.0", "config.-1", "loss", "x/y.max"]
+    values = ["1", "-1e308", "1e-320", "x", "true", "7d", "0.001h", "36500d", "0001-01-01", "9999-12-30", '"%s\\" {}"']
+    asked = 0
+    for _ in range(1_500):
+        query = f"{dice.choice(subjects)}{dice.choice((':', '=', '!=', '<', '<=', '>', '>='))}{dice.choice(values)}"
+        try:
+            assert set(found(query)) | set(found(f"not ({query})")) == set("abl"), query
+            asked += 1
+        except QueryError:
+            continue
+    assert 300 < asked < 1_200
 
 
 def test_names_within_json_are_names_alone(runs: dict[str, Run], team: Team) -> None:

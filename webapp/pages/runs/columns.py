@@ -132,7 +132,7 @@ def rows(entries: Sequence[RunEntry], columns: Sequence[Column]) -> list[Row]:
 
 
 def _cells(run: Run, columns: Sequence[Column], figures: dict[str, dict[str, Any]]) -> list[Cell]:
-    settings = flat_settings(run.config)
+    settings = flat_settings(run.config) if any(isinstance(column.of, OfConfig) for column in columns) else {}
     cells = []
     for column in columns:
         match column.of:

@@ -84,7 +84,8 @@ def parse(text: str) -> Node | None:
     if len(text) > MAX_LENGTH:
         raise QueryError(text, f"a query has at most {MAX_LENGTH:,} characters", MAX_LENGTH, len(text))
     if unusable := _UNUSABLE.search(text):
-        raise QueryError(text, "this character cannot be searched for: take it out", *unusable.span())
+        what = "NUL" if unusable[0] == "\0" else "a character that cannot be printed"
+        raise QueryError(text, f"{what} cannot be searched for: take it out", *unusable.span())
     return _Reader(text).query()
 
 
