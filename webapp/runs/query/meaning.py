@@ -100,7 +100,7 @@ def _field(name: str, sign: str, value: tree.Value) -> Q:
 
 
 def _step(sign: str, number: float) -> Q:
-    if sign in "=:" and not number.is_integer():
+    if sign in ("=", ":") and not number.is_integer():
         return Q(pk__in=[])
     return Q(**{f"step__{_LOOKUPS[sign]}": int(number) if number.is_integer() else number})
 
