@@ -12,7 +12,7 @@ from tests.support.runs import make_run
 from tests.webapp.pages.runs.conftest import line, log
 from webapp.accounts.models import Team, User
 from webapp.live.notify import publish
-from webapp.runs.models import Project, Run, RunView
+from webapp.runs.models import Project, Run, RunView, Status
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -147,6 +147,21 @@ def test_columns_are_chosen_put_in_order_and_kept_by_the_address(visit: Visit, t
     expect(heads).to_have_text(wanted)
     expect(page.locator("td.value-column").last).to_have_text("0.25")
     assert violations(page) == []
+
+
+def test_an_open_menu_outlives_live_refreshes(visit: Visit, team: Team) -> None:
+    run = make_run(team, "zinc")
+    page = visit("/runs/")
+    expect(page.locator("body[data-live='on']")).to_be_attached()
+    page.locator("#views-menu > summary").click()
+    Run.objects.filter(pk=run.pk).update(status=Status.FAILED)
+    publish(f"team:{team.pk}", "status", {"run": str(run.pk)})
+    page.wait_for_timeout(1_500)  # longer than an event takes to be followed
+    expect(page.locator("#views-menu")).to_have_attribute("open", "")
+    row = page.get_by_role("row").filter(has_text="zinc")
+    expect(row).to_contain_text("Queued")
+    page.keyboard.press("Escape")
+    expect(row).to_contain_text("Failed")
 
 
 def test_a_view_is_saved_changed_and_deleted(visit: Visit, team: Team) -> None:
