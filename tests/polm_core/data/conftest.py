@@ -19,7 +19,7 @@ def jsonl(rows: Iterable[Any]) -> bytes:
 
 
 def gzipped(content: bytes) -> bytes:
-    return gzip.compress(content, 1)
+    return gzip.compress(content, 1, mtime=0)
 
 
 @pytest.fixture
