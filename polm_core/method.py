@@ -58,7 +58,8 @@ class ChartSpec:
     """One chart of a method's default set.
 
     `keys` are metric keys drawn as lines of one chart, `how_to_read` is what a newcomer should look for. A run whose
-    lines rise above `bound` is told so.
+    lines rise above `bound` is told so. `x` names what the steps of the values count where those are no steps. Lines
+    with a `band` have metrics beside them that bound it: `<key>/low` and `<key>/high`.
     """
 
     title: str
@@ -66,6 +67,8 @@ class ChartSpec:
     unit: str
     how_to_read: str
     bound: float | None = None
+    x: str = ""
+    band: bool = False
 
     @property
     def reading(self) -> str:
@@ -82,7 +85,8 @@ class Method:
     what goes wrong and what helps. `config` is the pydantic class of its settings, `defaults` what this row sets
     differently from that class (a preset), `main_fields` the dotted names of the settings that matter most.
     `run(config, context)` takes that class and a `RunContext`, trains, and returns the final metrics. `devices` tells
-    about hardware needs, empty when there is nothing to tell.
+    about hardware needs, empty when there is nothing to tell. A method that does not train `makes_checkpoints` neither:
+    its metrics are its result.
     """
 
     slug: str
@@ -102,6 +106,7 @@ class Method:
     watch: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     devices: str = ""
+    makes_checkpoints: bool = True
 
     def parse(self, values: Mapping[str, Any]) -> BaseModel:
         """The validated settings: `values` over this row's defaults.

@@ -8,7 +8,7 @@ from polm_core.blocks import TrainConfig
 from polm_core.context import ModelSpec, RunSpec
 from polm_core.errors import ConfigError, ModelError, PolmError
 from polm_core.formats import Format
-from polm_core.rewards.config import AnsweringConfig, RewardsConfig
+from polm_core.rewards.config import AskingConfig, RewardsConfig
 from polm_core.rewards.judge import Judge
 from polm_core.rewards.verifiers import VERIFIERS, Verifier, final_part
 from polm_core.training.encoding import Messages, as_messages, encode_ratings, plain_text
@@ -22,6 +22,7 @@ LEARNED, JUDGED = "reward_model", "judge"
 # The codes of failures of one reward on the answers it was given, which others can still judge.
 SILENT, RAISED = "judge.silent", "reward.raised"
 UNJUDGED = frozenset({SILENT, RAISED})
+_ROUNDING = 1e-9
 
 
 class Scorers(Protocol):
@@ -66,7 +67,7 @@ def _check_judge(rewards: RewardsConfig, spec: RunSpec) -> None:
         )
 
 
-def reward_functions(config: AnsweringConfig, spec: Scorers) -> list[RewardFunction]:
+def reward_functions(config: AskingConfig, spec: Scorers) -> list[RewardFunction]:
     """The rewards that have a weight, in the order of `config.rewards.weights`; models they need are loaded.
 
     Raises what `load_scorer` and `bring_judge` do. What goes wrong in one later is a `PolmError` that names it.
@@ -92,7 +93,7 @@ def _named(name: str, function: RewardFunction) -> RewardFunction:
     return reward
 
 
-def _reward(name: str, config: AnsweringConfig, spec: Scorers) -> RewardFunction:
+def _reward(name: str, config: AskingConfig, spec: Scorers) -> RewardFunction:
     if name == LEARNED:
         return _learned(config, spec)
     if name == JUDGED:
@@ -120,6 +121,11 @@ def weighted(parts: Mapping[str, float | None], weights: Mapping[str, float]) ->
     return sum(values) if values else None
 
 
+def is_right(reward: float | None, least: float) -> bool:
+    """Whether a weighted reward reaches `least`, rounding in its sum aside."""
+    return reward is not None and reward >= least - _ROUNDING
+
+
 def _verifier(name: str, verify: Verifier, rewards: RewardsConfig) -> RewardFunction:
     def reward(
         completions: Sequence[str | Messages], answer: Sequence[str] | None = None, **_: Any
@@ -131,7 +137,7 @@ def _verifier(name: str, verify: Verifier, rewards: RewardsConfig) -> RewardFunc
     return reward
 
 
-def _learned(config: AnsweringConfig, spec: Scorers) -> RewardFunction:
+def _learned(config: AskingConfig, spec: Scorers) -> RewardFunction:
     from polm_core.training.loading import load_scorer, load_tokenizer, training_device
     from polm_core.training.scoring import score
 
@@ -161,7 +167,7 @@ def _learned(config: AnsweringConfig, spec: Scorers) -> RewardFunction:
     return reward
 
 
-def _judged(config: AnsweringConfig, spec: Scorers) -> RewardFunction:
+def _judged(config: AskingConfig, spec: Scorers) -> RewardFunction:
     from polm_core.training.judging import bring_judge
 
     rewards = config.rewards
