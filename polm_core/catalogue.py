@@ -23,6 +23,7 @@ from polm_core.methods.alignment import (
 from polm_core.methods.efficiency import adapters
 from polm_core.methods.fine_tuning import reft, sft, soft_prompts
 from polm_core.methods.integration import continued_pretraining
+from polm_core.methods.reasoning import rejection_sampling, test_time_scaling
 
 METHODS: tuple[Method, ...] = (
     sft.METHOD,
@@ -42,6 +43,8 @@ METHODS: tuple[Method, ...] = (
     *cpo.METHODS,
     rlaif.METHOD,
     constitutional_ai.METHOD,
+    rejection_sampling.METHOD,
+    test_time_scaling.METHOD,
     *adapters.METHODS,
     continued_pretraining.METHOD,
 )
@@ -66,6 +69,7 @@ TAXONOMY: tuple[Branch, ...] = (
     Branch(Paradigm.ALIGNMENT, "Direct preference optimisation", "Learn from preferred pairs without a reward model."),
     Branch(Paradigm.REASONING, "Self-refinement", "Criticise one's own answers and write them better."),
     Branch(Paradigm.REASONING, "Reinforcement learning for reasoning", "Reward chains of thought that end right."),
+    Branch(Paradigm.REASONING, "Test-time scaling", "Answer several times, and choose, in place of training."),
     Branch(Paradigm.EFFICIENCY, "Model compression", "Quantise or prune a model to make it smaller."),
     Branch(
         Paradigm.EFFICIENCY,
