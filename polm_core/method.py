@@ -42,6 +42,9 @@ PARADIGMS: dict[Paradigm, ParadigmSpec] = {
 }
 
 
+BAND_ENDS = ("low", "high")
+
+
 class Paper(NamedTuple):
     """Where a method comes from; `arxiv` is an identifier such as `2305.18290`."""
 
@@ -69,6 +72,11 @@ class ChartSpec:
     bound: float | None = None
     x: str = ""
     band: bool = False
+
+    @property
+    def band_keys(self) -> tuple[str, ...]:
+        """The metrics that bound the lines."""
+        return tuple(f"{key}/{end}" for key in self.keys for end in BAND_ENDS) if self.band else ()
 
     @property
     def reading(self) -> str:

@@ -198,11 +198,8 @@ def _tell(config: ScalingConfig, context: RunContext, made: Sequence[Row], pace:
         for name, choose in _choices(config).items():
             rights = [choose(one, count, f"{config.seed} {place} {count}") for place, one in enumerate(prompts)]
             point = with_band(rights, config.seed)
-            found |= {
-                f"accuracy/{name}": point.mean,
-                f"accuracy/{name}/low": point.low,
-                f"accuracy/{name}/high": point.high,
-            }
+            key = f"accuracy/{name}"
+            found |= {key: point.mean, f"{key}/low": point.low, f"{key}/high": point.high}
             context.sign_of_life()
         context.log_metrics(count, found | pace.metrics)
         logger.info("N = %d: majority %.3f, best %.3f", count, found["accuracy/majority"], found["accuracy/best"])

@@ -39,5 +39,5 @@ def headlines(method: Method | None, values: Mapping[str, float | None]) -> list
 
 
 def _headline(chart: ChartSpec, values: Mapping[str, float | None]) -> Headline:
-    trained = next((key for key in chart.keys if not key.startswith("eval/")), "")
+    trained = next((key for key in chart.keys if not key.startswith("eval/")), chart.keys[0].removeprefix("eval/"))
     return Headline(chart.title, values.get(trained), values.get(f"eval/{trained}"), f"eval/{trained}")
