@@ -23,7 +23,7 @@ from polm_core.methods.alignment import (
 from polm_core.methods.efficiency import adapters
 from polm_core.methods.fine_tuning import reft, sft, soft_prompts
 from polm_core.methods.integration import continued_pretraining
-from polm_core.methods.reasoning import rejection_sampling, test_time_scaling
+from polm_core.methods.reasoning import rejection_sampling, self_refine, test_time_scaling
 
 METHODS: tuple[Method, ...] = (
     sft.METHOD,
@@ -44,6 +44,7 @@ METHODS: tuple[Method, ...] = (
     rlaif.METHOD,
     constitutional_ai.METHOD,
     rejection_sampling.METHOD,
+    self_refine.METHOD,
     test_time_scaling.METHOD,
     *adapters.METHODS,
     continued_pretraining.METHOD,

@@ -171,7 +171,7 @@ def test_measures_and_goes_on_through_what_it_has_made(method: Method, make_run:
         pytest.param(get(slug), id=slug)
         for slug in (
             *("reft", "reward-model", "ppo", "rloo", "online-dpo", "nash-md", "xpo", "kto", "bco", "cpo"),
-            *("rlaif", "constitutional-ai", "rejection-sampling"),
+            *("rlaif", "constitutional-ai", "rejection-sampling", "self-refine"),
         )
     ],
 )
@@ -195,9 +195,8 @@ def _never_logged(method: Method, run_dir: RunDir) -> list[str]:
     names = [name for name in REWARD_NAMES if name not in weights]
     idle = {f"{side}reward/{name}{part}" for name in names for side in ("", "eval/") for part in ("", "/not_judged")}
     logged = {key for line in run_dir.metrics.read_text().splitlines() for key in json.loads(line)["values"]}
-    bounds = [f"{key}/{end}" for chart in method.charts if chart.band for key in chart.keys for end in ("low", "high")]
-    drawn = [key for chart in method.charts for key in chart.keys]
-    return [key for key in (*drawn, *bounds) if key not in logged | idle]
+    drawn = [key for chart in method.charts for key in (*chart.keys, *chart.band_keys)]
+    return [key for key in drawn if key not in logged | idle]
 
 
 def _small(method: Method) -> dict[str, Any]:
@@ -207,7 +206,7 @@ def _small(method: Method) -> dict[str, Any]:
     if method.slug == "constitutional-ai":
         # What it logs when trained on revisions, it logs here too.
         return {"train_on": "pairs"}
-    if method.slug == "rejection-sampling":
+    if method.slug in ("rejection-sampling", "self-refine"):
         # What a model that is as small writes is seldom short enough to earn all.
         return {"min_reward": 0.2}
     if method.slug == "test-time-scaling":

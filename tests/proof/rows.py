@@ -154,6 +154,7 @@ ROWS: tuple[ProofRow, ...] = (
         principles=["Be brief: answer in one sentence of at most ten words."],
     ),
     _right("rejection-sampling", 0.1, steps=40, rounds=2, num_generations=4),
+    _right("self-refine", 0.1, steps=40),
     # From one answer to the vote of eight: the steps of its values are N.
     ProofRow(
         "test-time-scaling",

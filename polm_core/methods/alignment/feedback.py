@@ -78,6 +78,7 @@ UNCHANGED = "a revision that changes nothing"
 WORSE = "a revision that earns no more than the first answer"
 NO_ROOM = "no room for what is asked about the answer"
 NONE_RIGHT = "no right answer"
+NO_BETTER = "no later version that earns more than the first"
 
 _ADVICE = {
     EMPTY_ANSWER: "Take a model that answers such prompts: one that was fine-tuned to, with its chat template.",
@@ -88,6 +89,7 @@ _ADVICE = {
     WORSE: "Write principles that ask for what the rewards measure, keep all revisions, or take a stronger model.",
     NONE_RIGHT: "Take easier prompts or a stronger model, fine-tune it on some examples first, draw more answers or at "
     "another temperature, or lower min_reward; the run's samples show what was answered and what it earned.",
+    NO_BETTER: "Ask for the critique in other words, take a stronger model, or set keep to best.",
     NO_ROOM: "Lower max_length or max_completion_length, write shorter principles, or take a model that reads more.",
 }
 

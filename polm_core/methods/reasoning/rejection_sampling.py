@@ -10,14 +10,12 @@ from pydantic import ValidationInfo, field_validator
 from polm_core.blocks import DATA, MAIN, setting
 from polm_core.context import RunContext
 from polm_core.errors import ModelError
-from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
 from polm_core.methods.alignment.feedback import (
     EVALUATED_PARTS,
     EVALUATED_REWARD,
     NO_JUDGEMENT,
     NONE_RIGHT,
-    OwnRowsConfig,
     Start,
     imitator,
     left,
@@ -25,18 +23,24 @@ from polm_core.methods.alignment.feedback import (
     write_answers,
 )
 from polm_core.methods.alignment.preference import GRADIENT_NORM
-from polm_core.rewards.config import ROLLOUTS
+from polm_core.methods.reasoning.self_training import (
+    ACCURACY,
+    CUT_OFF,
+    ENTROPY,
+    FORMATS,
+    WRONG_REASON,
+    SelfTrainingConfig,
+)
 from polm_core.training.made import make_rows
 from polm_core.training.rewards import is_right, judged, weighted
 from polm_core.training.rows import Row
 from polm_core.training.sampling import Pace, answers_to
 
-FORMATS = (Format.PROMPT_ANSWER, Format.PROMPT)
 # Batches of one round are drawn by other chances than those of another.
 _APART = 1_000_003
 
 
-class RejectionSamplingConfig(OwnRowsConfig):
+class RejectionSamplingConfig(SelfTrainingConfig):
     """Settings of rejection sampling. The rewards are what tells right answers from wrong ones."""
 
     max_steps: int = setting(0, group=MAIN, unit="steps", ge=0, le=10_000_000)
@@ -63,12 +67,6 @@ class RejectionSamplingConfig(OwnRowsConfig):
     """Most right answers to a prompt that are kept in a round, each text once: without a bound, easy prompts outweigh
     hard ones."""
 
-    min_reward: float = setting(1.0, group=DATA, unit="reward", step=0.1, ge=-10_000, le=10_000)
-    """An answer is right when its reward, the weighted sum, is at least this."""
-
-    generation_batch_size: int = setting(32, group=ROLLOUTS, unit="answers", ge=1, le=4096)
-    """Answers that are written at once: more are faster, until memory runs out."""
-
     @field_validator("rounds")
     @classmethod
     def _check_rounds(cls, rounds: int, info: ValidationInfo) -> int:
@@ -76,10 +74,6 @@ class RejectionSamplingConfig(OwnRowsConfig):
         if 0 < total < rounds:
             raise ValueError(f"must be at most max_steps, {total}: each round takes a step or more")
         return rounds
-
-    @property
-    def answers_at_once(self) -> int:
-        return self.generation_batch_size
 
     @property
     def rounds_of_epochs(self) -> int:
@@ -236,14 +230,6 @@ class Sampler:
         return {"kept": list(different.values())[: self.config.keep], "right": len(right)}
 
 
-ACCURACY = ChartSpec(
-    "Accuracy",
-    ("eval/accuracy",),
-    "share of prompts",
-    "Held-out prompts whose likeliest answer is right, before the first round and after each. It should rise: this is "
-    "what the run gains. When a round adds nothing, more of them will not either.",
-)
-
 METHOD = Method(
     slug="rejection-sampling",
     title="Rejection sampling",
@@ -260,11 +246,10 @@ METHOD = Method(
     watch=(
         "Prompts with a right answer: when hardly any has one there is little to learn from, and when all have one "
         "there is nothing new. Take prompts between the two.",
-        "Answers that are right for a wrong reason: the model learns those too. Read the samples, and add rewards that "
-        "notice.",
+        WRONG_REASON,
         "Answers that grow alike from round to round: right ones crowd out others. Few rounds, a higher temperature, "
         "and start_from base help.",
-        "Answers that are cut off at max_completion_length: those are never right.",
+        CUT_OFF,
     ),
     formats=FORMATS,
     config=RejectionSamplingConfig,
@@ -293,12 +278,7 @@ METHOD = Method(
             "Falls within a round; it is low from the start, as the answers are the model's own. A round that starts "
             "from base begins as high as the first.",
         ),
-        ChartSpec(
-            "Entropy",
-            ("entropy",),
-            "nats per token",
-            "How varied the answers are. Near 0 they are all alike, and more of them find nothing new.",
-        ),
+        ENTROPY,
         GRADIENT_NORM,
     ),
     main_fields=(
