@@ -53,7 +53,7 @@ class RejectionSamplingConfig(SelfTrainingConfig):
     """Peak step size of the optimiser; each round has a schedule of its own. Adapters take about ten times what full
     training takes."""
 
-    rounds: int = setting(2, group=MAIN, unit="rounds", source="ReST-EM, arXiv 2312.06585", ge=1, le=100)
+    rounds: int = setting(2, group=MAIN, unit="rounds", ge=1, le=100)
     """How often the model answers all prompts and is trained on what was right."""
 
     start_from: Literal["base", "last"] = setting("base", group=MAIN, source="STaR, arXiv 2203.14465, and ReST-EM")

@@ -216,7 +216,7 @@ METHOD = Method(
     objective="Optimises nothing: it estimates the share of prompts that a choice among N answers gets right, in "
     "expectation over the sets of N among num_samples answers: exactly for the best one by reward and for any, and "
     "for votes over all sets where those are at most 100, else over 100 that are drawn.",
-    formula="accuracy_N = 1/|D| Σ_{x ∈ D} E_S[right(choice(S))], S = N of num_samples answers y_i ~ π(·|x)\n"
+    formula="accuracy_N = 1/|D| Σ_{x ∈ D} E_S[right(choice(S))], S = N of num_samples drawn answers y_i\n"
     "majority = argmax_a Σ_{i ∈ S} 1[says(y_i) = a]\n"
     "weighted = argmax_a Σ_{i ∈ S} weight(R(y_i)) · 1[says(y_i) = a]\n"
     "best = argmax_{i ∈ S} R(y_i), any = whether some i ∈ S is right\n"
