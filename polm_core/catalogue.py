@@ -23,7 +23,7 @@ from polm_core.methods.alignment import (
 from polm_core.methods.efficiency import adapters
 from polm_core.methods.fine_tuning import reft, sft, soft_prompts
 from polm_core.methods.integration import continued_pretraining
-from polm_core.methods.reasoning import rejection_sampling, self_refine, test_time_scaling
+from polm_core.methods.reasoning import prm, rejection_sampling, self_refine, test_time_scaling
 
 METHODS: tuple[Method, ...] = (
     sft.METHOD,
@@ -43,6 +43,7 @@ METHODS: tuple[Method, ...] = (
     *cpo.METHODS,
     rlaif.METHOD,
     constitutional_ai.METHOD,
+    prm.METHOD,
     rejection_sampling.METHOD,
     self_refine.METHOD,
     test_time_scaling.METHOD,
@@ -51,6 +52,8 @@ METHODS: tuple[Method, ...] = (
 )
 
 _BY_SLUG = {method.slug: method for method in METHODS}
+# The methods whose checkpoints score text and write none.
+WRITELESS = tuple(method.slug for method in METHODS if not method.writes)
 
 
 class Branch(NamedTuple):

@@ -130,6 +130,11 @@ class Method:
         """Every setting with its default in this row, as plain JSON values."""
         return self.parse({}).model_dump(mode="json")
 
+    @property
+    def writes(self) -> bool:
+        """Whether its checkpoints write text; others score it."""
+        return getattr(self.config, "task", "language") == "language"
+
     def config_schema(self) -> dict[str, Any]:
         """The settings as JSON Schema without `$ref`, with this row's own defaults at every level."""
         schema = self.config.model_json_schema()

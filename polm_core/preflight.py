@@ -32,7 +32,7 @@ from polm_core.method import Method
 from polm_core.rewards.config import AnsweringConfig, AskingConfig, OnlineConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
-from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows
+from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows, encode_steps
 from polm_core.training.loading import (
     check_scorer,
     check_start,
@@ -42,12 +42,14 @@ from polm_core.training.loading import (
     load_tokenizer,
 )
 from polm_core.training.preferences import EMPTY, EQUAL, encoded_rows, fault, needed, needed_ratings
-from polm_core.training.rewards import JUDGED, LEARNED, check_rewards
+from polm_core.training.rewards import JUDGED, LEARNED, check_rewards, unverified
 from polm_core.training.rollouts import check_prompts, needed_prompts
 from polm_core.training.rows import Row, Split, asked, fingerprint, load_split
 
 # Rows that are tokenised; of a larger dataset as many are taken, evenly spread, and the counts are scaled up.
 MEASURED_ROWS = 20_000
+# Rows whose own answers are verified: a formula can take a second.
+_VERIFIED_ROWS = 100
 _HISTOGRAM_BARS = 20
 _EXAMPLE_TOKENS = 512
 _NOTABLE_SHARE = 0.05
@@ -139,6 +141,7 @@ def preflight(spec: RunSpec) -> Report:
         if not isinstance(config, TrainConfig):
             split = split._replace(train=asked(split))
         split = _without_faults(report, split)
+        _verify_answers(report, config, split)
         view = _View(tokenizer, split, config)
         _measure(report, view)
         _estimate(report, view, shape, scorers)
@@ -168,6 +171,8 @@ class _View:
         """The one sequence of each row or prompt, or both of a pair."""
         if self.is_judged:
             return encoded_rows(self._tokenizer, rows, self.split.format, wrap=self._wrap)
+        if self.split.format is Format.STEPWISE:
+            return encode_steps(self._tokenizer, rows, wrap=self._wrap)
         if self.is_prompts:
             return encode_prompts(self._tokenizer, as_prompts(rows, wrap=self._wrap))
         return ((encoded,) for encoded in encode_rows(self._tokenizer, rows, self.split.format, self._loss_on))
@@ -224,6 +229,24 @@ def _without_faults(report: Report, split: Split) -> Split:
     found = Counter(fault(row) for row in split.train)
     report.equal_pairs, report.empty_answers = found[EQUAL], found[EMPTY]
     return split._replace(train=(needed if split.format is Format.PREFERENCE else needed_ratings)(split.train))
+
+
+def _verify_answers(report: Report, config: RunConfig, split: Split) -> None:
+    """Tell of rewards that do not recognise the dataset's own answers: no answer of the model could earn them."""
+    if not isinstance(config, AskingConfig) or split.format is not Format.PROMPT_ANSWER or not split.train:
+        return
+    rows = split.train[:: max(1, len(split.train) // _VERIFIED_ROWS)][:_VERIFIED_ROWS]
+    for name, count in unverified(config.rewards, rows).items():
+        nothing_else = count == len(rows) and list(config.rewards.weights) == [name]
+        if count > len(rows) * _NOTABLE_SHARE:
+            (report.blocking if nothing_else else report.warnings).append(
+                Entry(
+                    code="rewards.unverified",
+                    message=f"The reward {name} does not recognise the dataset's own answer in {count} of {len(rows)} "
+                    "rows: there, no answer could earn it.",
+                    remedy="Try the reward on the dataset in the reward workbench; exact compares words, math numbers.",
+                )
+            )
 
 
 def _measure(report: Report, view: _View) -> None:

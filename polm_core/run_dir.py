@@ -89,8 +89,8 @@ class Manifest(BaseModel):
     """What a complete checkpoint holds. It is written last: a checkpoint without it is not there yet.
 
     `kind` is `model` (full weights) or `adapter` (PEFT weights on `base_model`); `task` is `language` for what writes
-    text and `reward` for what scores it. `trainer_state` names the files that
-    only resuming needs; they are left out of downloads.
+    text, `reward` for what scores it and `steps` for what judges its steps. `trainer_state` names the files that only
+    resuming needs; they are left out of downloads.
     """
 
     step: int

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import uuid
+from itertools import count
 from typing import Any
 
 import psutil
@@ -17,7 +18,7 @@ from django.db.models.functions import Now
 
 from webapp.runs.models import Worker
 from webapp.studio.identity import place
-from workers import children
+from workers import children, memory
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ def _words(name: str) -> list[str]:
 
 
 HEARTBEAT = 5.0
+# Every so many heartbeats, memory that was freed is given back.
+GIVES_BACK_EVERY = 12
 SLOTS = int(os.environ.get("POLM_SLOTS", "1"))
 LABELS = _words("POLM_LABELS")
 shutting_down = threading.Event()
@@ -58,7 +61,11 @@ def _beat(queues: list[str]) -> None:
     global _worker
     name = f"{socket.gethostname()}:{os.getpid()}"
     cleared = False
-    while not shutting_down.is_set():
+    for beat in count():
+        if shutting_down.is_set():
+            break
+        if beat % GIVES_BACK_EVERY == 0:
+            memory.give_back()
         try:
             if not cleared:
                 forget_the_dead()
@@ -110,11 +117,11 @@ def _warm_up() -> None:
 
 def system() -> dict[str, Any]:
     """How busy the machine is: shares from 0 to 1, bytes."""
-    memory = psutil.virtual_memory()
+    machine = psutil.virtual_memory()
     return {
         "cpu": psutil.cpu_percent() / 100,
-        "memory_used": memory.total - memory.available,
-        "memory_total": memory.total,
+        "memory_used": machine.total - machine.available,
+        "memory_total": machine.total,
         "disk_free": shutil.disk_usage(settings.VAR_DIR).free,
         "disk_total": shutil.disk_usage(settings.VAR_DIR).total,
         "cpus": os.cpu_count(),

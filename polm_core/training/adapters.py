@@ -8,7 +8,7 @@ from typing import Any, Literal
 from polm_core.blocks import AdapterConfig, AdapterType
 from polm_core.errors import ConfigError, ModelError
 
-Task = Literal["CAUSAL_LM", "SEQ_CLS"]
+Task = Literal["CAUSAL_LM", "SEQ_CLS", "TOKEN_CLS"]
 
 # The last layer of a feed-forward block by the names that model families give it; ia3 scales what goes into it.
 _FEEDFORWARD_ENDS = frozenset({"down_proj", "dense_4h_to_h", "fc2", "fc_out", "w2", "wo"})
@@ -147,6 +147,9 @@ def new_adapter(config: AdapterConfig, model: Any, task: Task) -> Any:
         _check_targets(config.target_modules, model)
     built = _BUILDERS[config.type](config, model)
     built.task_type = task
+    if task == "TOKEN_CLS" and hasattr(built, "exclude_modules"):
+        # peft trains a head whole, and counts that of a sequence alone out of the linear layers.
+        built.exclude_modules = ["score", "classifier"]
     return built
 
 
@@ -274,6 +277,11 @@ def adapter_type(folder: Path) -> AdapterType:
 def gives_rewards(folder: Path) -> bool:
     """Whether the adapter in `folder` belongs to a reward model."""
     return _saved_config(folder).get("task_type") == "SEQ_CLS"
+
+
+def judges_steps(folder: Path) -> bool:
+    """Whether the adapter in `folder` belongs to a process reward model."""
+    return _saved_config(folder).get("task_type") == "TOKEN_CLS"
 
 
 def _saved_config(folder: Path) -> dict[str, Any]:

@@ -19,6 +19,8 @@ LossOn = Literal["answers", "everything"]
 Span = tuple[int, int]
 Messages = list[dict[str, Any]]
 
+# What ends each step of an answer whose steps are judged.
+STEP_END = "\n"
 _GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 # Turns in the ChatML form for models that bring no template; a turn ends with the model's own end token.
@@ -111,6 +113,31 @@ def _encode_answer(tokenizer: Any, prompt: str | Messages, answer: str | Message
     tokens = tokenizer(text, add_special_tokens=isinstance(prompt, str), return_offsets_mapping=True)
     offsets = tokens["offset_mapping"]
     return Encoded(tokens["input_ids"], _trained(offsets, [(len(before), len(text))]), offsets, text)
+
+
+def encode_steps(tokenizer: Any, rows: Sequence[Row], *, wrap: bool) -> Iterator[tuple[Encoded, ...]]:
+    """The one sequence of each row of steps, uncut: the prompt, then each step and a line's end.
+
+    `trained` marks the token that ends each step, where it is judged. Each step is encoded by itself, so that its
+    tokens are the same whatever follows. `wrap` puts the prompt into a chat turn.
+    """
+    for number, row in enumerate(rows, 1):
+        try:
+            asked = as_messages(row["prompt"], "user")
+            text = render_chat(tokenizer, asked, add_generation_prompt=True) if wrap else f"{row['prompt']}\n"
+        # A template is the model's own code and raises what it likes.
+        except Exception as error:
+            raise _refused(number, error) from error
+        tokens = tokenizer(text, add_special_tokens=not wrap, return_offsets_mapping=True)
+        ids, offsets = list(tokens["input_ids"]), list(tokens["offset_mapping"])
+        trained = [False] * len(ids)
+        for step in row["completions"]:
+            tokens = tokenizer(f"{step}{STEP_END}", add_special_tokens=False, return_offsets_mapping=True)
+            ids += tokens["input_ids"]
+            offsets += [(start + len(text), end + len(text)) for start, end in tokens["offset_mapping"]]
+            trained += [False] * (len(tokens["input_ids"]) - 1) + [True]
+            text += f"{step}{STEP_END}"
+        yield (Encoded(ids, trained, offsets, text),)
 
 
 def as_pairs(rows: Sequence[Row], *, wrap: bool) -> list[Row]:

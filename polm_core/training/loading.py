@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from polm_core.training.adapters import (
     check_merges,
     continue_adapter,
     gives_rewards,
+    judges_steps,
     merge_adapter,
 )
 from polm_core.training.encoding import ensure_chat_template
@@ -63,12 +64,30 @@ def load_reward_model(model: ModelSpec, config: TrainConfig) -> Any:
 
     A language model's adapter is merged in first; a reward model's own is trained on or merged as for `load_model`.
     """
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import AutoModelForSequenceClassification
 
     loaded = _from_pretrained(model, config, AutoModelForSequenceClassification, num_labels=1)
+    return _with_adapter(loaded, model, config, is_own=gives_rewards)
+
+
+def load_step_judge(model: ModelSpec, config: TrainConfig) -> Any:
+    """A model that gives each token the odds of a right step: as it was trained, or with a new head.
+
+    Adapters are treated as by `load_reward_model`.
+    """
+    from transformers import AutoModelForTokenClassification
+
+    loaded = _from_pretrained(model, config, AutoModelForTokenClassification, num_labels=2)
+    return _with_adapter(loaded, model, config, is_own=judges_steps)
+
+
+def _with_adapter(loaded: Any, model: ModelSpec, config: TrainConfig, is_own: Callable[[Path], bool]) -> Any:
+    """A model with a head, and the adapter that it comes with: its own, or one of the language model below it."""
+    from transformers import AutoModelForCausalLM
+
     if model.adapter is None:
         return loaded
-    if gives_rewards(model.adapter):
+    if is_own(model.adapter):
         return continue_adapter(loaded, model.adapter, config.adapter)
     writer = merge_adapter(_from_pretrained(model, config, AutoModelForCausalLM), model.adapter)
     setattr(loaded, loaded.base_model_prefix, getattr(writer, writer.base_model_prefix).requires_grad_(True))
@@ -100,7 +119,7 @@ def check_writer(model: ModelSpec) -> None:
 
 def _no_scorer(model: ModelSpec) -> ModelError:
     return ModelError(
-        f"{model.name} is no reward model: it writes text and gives no score.",
+        f"{model.name} is no reward model: it gives answers no score.",
         code="model.no_reward",
         advice="Train one with the method reward-model, or take another.",
     )
@@ -111,9 +130,12 @@ def check_start(model: ModelSpec, config: TrainConfig) -> None:
     check_folder(model)
     if config.task == "language":
         _check_writes(model)
-    if model.adapter is not None and config.task == "reward" and not gives_rewards(model.adapter):
+    if model.adapter is None:
+        return
+    is_own = {"reward": gives_rewards, "steps": judges_steps}.get(config.task)
+    if is_own is not None and not is_own(model.adapter):
         check_merges(model.adapter)
-    elif model.adapter is not None:
+    else:
         check_continues(model.adapter, config.adapter)
 
 
@@ -132,14 +154,30 @@ def _check_writes(model: ModelSpec) -> None:
             code="model.reward",
             advice="Take the model it was trained from.",
         )
+    if is_step_judge(model):
+        raise ModelError(
+            f"{model.name} is a process reward model: it judges steps and writes none.",
+            code="model.reward",
+            advice="Take the model it was trained from.",
+        )
 
 
 def is_reward_model(model: ModelSpec) -> bool:
     """Whether the model, or the adapter it comes with, was trained to give rewards."""
     if model.adapter is not None and gives_rewards(model.adapter):
         return True
-    names = _read_config(model.path).get("architectures") if model.path is not None else None
-    return _scores(names)
+    return _scores(_architectures(model))
+
+
+def is_step_judge(model: ModelSpec) -> bool:
+    """Whether the model, or the adapter it comes with, was trained to judge steps."""
+    if model.adapter is not None and judges_steps(model.adapter):
+        return True
+    return any(str(name).endswith("ForTokenClassification") for name in _architectures(model))
+
+
+def _architectures(model: ModelSpec) -> Sequence[Any]:
+    return (_read_config(model.path).get("architectures") if model.path is not None else None) or ()
 
 
 def _scores(architectures: Any) -> bool:

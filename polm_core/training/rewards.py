@@ -54,6 +54,18 @@ def check_rewards(rewards: RewardsConfig, spec: RunSpec, format_: Format) -> Non
         _check_judge(rewards, spec)
 
 
+def unverified(rewards: RewardsConfig, rows: Sequence[Row]) -> dict[str, int]:
+    """By reward that compares with the row's answer: to how many of these answers themselves it does not give its best.
+
+    Rows have an `answer` each.
+    """
+    verifiers = [_verifier(name, VERIFIERS[name], rewards) for name in rewards.comparing]
+    for name, verifier in zip(rewards.comparing, verifiers, strict=True):
+        verifier.__name__ = name
+    given = judged(verifiers, rows, [row["answer"] for row in rows])
+    return {name: sum(parts[name] != 1 for parts in given) for name in rewards.comparing}
+
+
 def _check_judge(rewards: RewardsConfig, spec: RunSpec) -> None:
     from polm_core.training.judging import check_endpoint
 

@@ -1,11 +1,28 @@
-"""Rewards of texts, in one batch."""
+"""Rewards of texts and of their steps, in one batch."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from polm_core.training.encoding import Encoded
+
 
 def score(model: Any, tokenizer: Any, sequences: Sequence[Sequence[int]]) -> list[float]:
     """The reward of each sequence of tokens, by a model that `load_reward_model` brought or that is being trained."""
+    rewards = _logits(model, tokenizer, sequences)
+    return [float(reward) for reward in rewards.squeeze(-1)]
+
+
+def judge_steps(model: Any, tokenizer: Any, sequences: Sequence[Encoded]) -> list[list[float]]:
+    """How likely each step is right, from 0 to 1: a list for each sequence of `encode_steps`, cut or not."""
+    odds = _logits(model, tokenizer, [item.input_ids for item in sequences]).softmax(-1)[..., 1]
+    return [
+        [float(odds[row, place]) for place, ends in enumerate(item.trained) if ends]
+        for row, item in enumerate(sequences)
+    ]
+
+
+def _logits(model: Any, tokenizer: Any, sequences: Sequence[Sequence[int]]) -> Any:
+    """What the model's head says of each sequence, padded on the right; fp32."""
     import torch
 
     longest = max(len(tokens) for tokens in sequences)
@@ -15,5 +32,4 @@ def score(model: Any, tokenizer: Any, sequences: Sequence[Sequence[int]]) -> lis
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = 1
     with torch.no_grad():
-        rewards = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
-    return [float(reward) for reward in rewards.squeeze(-1).float()]
+        return model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits.float()

@@ -1,17 +1,19 @@
 """What every method does before its trainer: read the rows or prompts, load the tokenizer, bring the model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from polm_core.blocks import RunConfig, TrainConfig
 from polm_core.context import RunContext
 from polm_core.formats import Format
 from polm_core.rewards.config import AskingConfig
-from polm_core.training.adapters import gives_rewards, new_adapter
+from polm_core.training.adapters import gives_rewards, judges_steps, new_adapter
 from polm_core.training.loading import (
     compute_precision,
     load_model,
     load_reward_model,
+    load_step_judge,
     load_tokenizer,
     load_writer,
     training_device,
@@ -90,11 +92,21 @@ def bring_reward_model(config: TrainConfig, context: RunContext) -> Model:
     context.phase("loading the model")
     model = load_reward_model(context.spec.model, config)
     context.check()
-    start = context.spec.model.adapter
-    continues = _continues(config, context) and start is not None and gives_rewards(start)
+    continues = _continues(config, context, is_own=gives_rewards)
     return Model(model, None if continues else new_adapter(config.adapter, model, "SEQ_CLS"))
 
 
-def _continues(config: TrainConfig, context: RunContext) -> bool:
-    """Whether the run trains on with the adapter that it starts from."""
-    return context.spec.model.adapter is not None and not config.adapter.trains_whole_model
+def bring_step_judge(config: TrainConfig, context: RunContext) -> Model:
+    """The same for a model that judges the steps of an answer."""
+    context.check()
+    context.phase("loading the model")
+    model = load_step_judge(context.spec.model, config)
+    context.check()
+    continues = _continues(config, context, is_own=judges_steps)
+    return Model(model, None if continues else new_adapter(config.adapter, model, "TOKEN_CLS"))
+
+
+def _continues(config: TrainConfig, context: RunContext, is_own: Callable[[Path], bool] = lambda folder: True) -> bool:
+    """Whether the run trains on with the adapter that it starts from, where that is its method's own."""
+    start = context.spec.model.adapter
+    return start is not None and not config.adapter.trains_whole_model and is_own(start)

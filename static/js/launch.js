@@ -83,6 +83,10 @@ form.addEventListener("click", (event) => {
   if (button) putBack(form, button);
 });
 showNeeded(form);
+// The method that a link chose may lie far down in a list that scrolls by itself; the page stays where it is.
+const list = form.querySelector(".launch-methods");
+const chosen = list?.querySelector("input[name='method']:checked")?.closest("label");
+if (chosen) list.scrollTop += chosen.getBoundingClientRect().top - list.getBoundingClientRect().top - list.clientHeight / 3;
 // One id for each visit: pressing the button twice queues one run.
 const requestId = form.querySelector("[data-request-id]");
 if (requestId) requestId.value ||= crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;

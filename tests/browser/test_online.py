@@ -94,3 +94,33 @@ def test_rewards_are_weighed_on_the_form(visit: Visit, team: Team, member: User,
     assert made.reward_model.checkpoint == scorer
     rewards = made.config["rewards"]
     assert (rewards["regex"], rewards["regex_pattern"], rewards["reward_model"]) == (0.5, "[0-9]+", 1)
+
+
+PRINCIPLES = ["Be brief: one sentence.", "Say so where you do not know."]
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
+def test_principles_are_written_a_line_each(visit: Visit, team: Team, member: User, width: int, theme: str) -> None:
+    make_base_model(team, "small")
+    rows = factories.make_version(Actor(member), "sums", ANSWERS)
+    page = visit(f"/runs/new?method=constitutional-ai&dataset={rows.dataset_id}", width=width, theme=theme)
+    chosen = page.get_by_role("radio", name="Constitutional AI")
+    expect(chosen).to_be_checked()
+    if width > 1000:
+        expect(chosen).to_be_in_viewport()
+        assert page.evaluate("document.scrollingElement.scrollTop") == 0
+    page.get_by_label("Start from").select_option(label="small")
+    field = page.get_by_role("textbox", name="Principles")
+    field.fill("x" * 2001)
+    page.keyboard.press("Tab")
+    expect(page.locator(".setting .errors")).to_contain_text("at most 2,000 characters each")
+    expect(page.get_by_role("button", name="Launch run")).to_be_disabled()
+    field.fill("\n\n".join(PRINCIPLES))
+    page.keyboard.press("Tab")
+    expect(page.locator(".setting .errors")).to_have_count(0)
+    expect(page.get_by_role("button", name="Launch run")).to_be_enabled()
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_role("button", name="Launch run").click()
+    page.wait_for_url("**/runs/*-*")
+    assert Run.objects.get().config["principles"] == PRINCIPLES

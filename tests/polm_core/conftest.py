@@ -26,6 +26,7 @@ _ROWS = {
     Format.TEXT: tiny.texts_of,
     Format.PROMPT_ANSWER: tiny.prompts,
     Format.PROMPT: tiny.bare_prompts,
+    Format.STEPWISE: tiny.steps,
 }
 
 

@@ -17,9 +17,11 @@ from polm_core.method import Method
 from polm_core.rewards.config import REWARD_NAMES, AskingConfig
 from polm_core.run import execute
 from polm_core.run_dir import Outcome, RunDir, verify_checkpoint
-from polm_core.training.loading import load_reward_model, load_tokenizer
-from polm_core.training.scoring import score
+from polm_core.training.encoding import encode_steps
+from polm_core.training.loading import load_reward_model, load_step_judge, load_tokenizer
+from polm_core.training.scoring import judge_steps, score
 from tests.polm_core.conftest import MakeRun, points, samples
+from tests.support import tiny
 
 METHOD_CASES = [pytest.param(method, id=method.slug) for method in METHODS]
 every_method = pytest.mark.parametrize("method", METHOD_CASES)
@@ -122,8 +124,8 @@ def test_trains_saves_and_resumes_exactly(
     assert (manifest.method, manifest.base_model) == (method.slug, "tiny")
     assert "loss" in manifest.metrics
     assert {"optimizer.pt", "trainer_state.json"} <= set(manifest.trainer_state)
-    assert manifest.task == ("reward" if method.slug == "reward-model" else "language")
-    assert _scores(folder, base) if manifest.task == "reward" else _answers(folder)
+    assert manifest.task == {"reward-model": "reward", "prm": "steps"}.get(method.slug, "language")
+    assert _does_its_task(folder, base, manifest.task)
 
     resumed = make_run(method.slug, name="resumed", spec={**start, "resume": str(checkpoints[0][0])}, **settings)
     assert execute(resumed.root) == 0
@@ -171,7 +173,7 @@ def test_measures_and_goes_on_through_what_it_has_made(method: Method, make_run:
         pytest.param(get(slug), id=slug)
         for slug in (
             *("reft", "reward-model", "ppo", "rloo", "online-dpo", "nash-md", "xpo", "kto", "bco", "cpo"),
-            *("rlaif", "constitutional-ai", "rejection-sampling", "self-refine"),
+            *("rlaif", "constitutional-ai", "prm", "rejection-sampling", "self-refine"),
         )
     ],
 )
@@ -182,7 +184,7 @@ def test_trains_an_adapter_and_resumes_it_exactly(method: Method, make_run: Make
     assert execute(whole.root) == 0
     (half, _), (folder, manifest) = whole.complete_checkpoints()
     assert manifest.kind == "adapter"
-    assert _scores(folder, tiny_model) if manifest.task == "reward" else _answers(folder)
+    assert _does_its_task(folder, tiny_model, manifest.task)
     resumed = make_run(method.slug, name="resumed", spec={"resume": str(half)}, **settings)
     assert execute(resumed.root) == 0
     assert _weights(resumed) == _weights(whole)
@@ -215,14 +217,32 @@ def _small(method: Method) -> dict[str, Any]:
     return {"max_length": 64, "batch_size": 2} if method.formats[0] is Format.TEXT else {}
 
 
-def _scores(folder: Path, base: Path) -> list[float]:
-    """What the checkpoint gives two answers, loaded as a later method would load it."""
+def _does_its_task(folder: Path, base: Path, task: str) -> bool:
+    """Whether the checkpoint writes or scores, loaded as a later method would load it."""
+    if task == "language":
+        return bool(_answers(folder))
     is_adapter = (folder / "adapter_config.json").is_file()
     spec = ModelSpec(path=base, adapter=folder) if is_adapter else ModelSpec(path=folder)
+    return bool(_scores(spec) if task == "reward" else _judged_steps(spec))
+
+
+def _scores(spec: ModelSpec) -> list[float]:
+    """What a reward model gives two answers."""
     rewards = score(load_reward_model(spec, TrainConfig()).eval(), load_tokenizer(spec), [[5, 6, 7], [8, 9]])
     assert len({round(reward, 6) for reward in rewards}) == 2
     assert all(math.isfinite(reward) for reward in rewards)
     return rewards
+
+
+def _judged_steps(spec: ModelSpec) -> list[list[float]]:
+    """How right a process reward model finds the steps of two answers."""
+    tokenizer = load_tokenizer(spec)
+    sequences = [encoded for (encoded,) in encode_steps(tokenizer, tiny.steps(2), wrap=True)]
+    odds = judge_steps(load_step_judge(spec, TrainConfig()).eval(), tokenizer, sequences)
+    assert [len(steps) for steps in odds] == [2, 2]
+    assert all(0 < chance < 1 for steps in odds for chance in steps)
+    assert len({round(chance, 6) for steps in odds for chance in steps}) > 1
+    return odds
 
 
 def _answers(folder: Path) -> str:

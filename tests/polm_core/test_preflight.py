@@ -102,6 +102,30 @@ def test_ratings_that_say_nothing_are_counted_and_left_out(make_run: MakeRun) ->
     assert trained.startswith(rows[0]["completion"][0]["content"])
 
 
+@pytest.mark.parametrize(
+    ("words", "rewards", "blocks", "warns"),
+    [
+        (0, {"math": 1.0}, False, False),
+        (8, {"math": 1.0, "length": 0.5}, False, True),
+        (20, {"math": 1.0, "length": 0.5}, False, True),
+        (20, {"math": 1.0}, True, False),
+        (20, {"math": 0.0, "exact": 1.0}, False, False),
+    ],
+)
+def test_rewards_that_do_not_recognise_the_datasets_answers_are_told(
+    make_run: MakeRun, words: int, rewards: dict[str, float], blocks: bool, warns: bool
+) -> None:
+    answers = ["as you like it"] * words + [str(number) for number in range(20 - words)]
+    rows = [{"prompt": f"{number}?", "answer": answer} for number, answer in enumerate(answers)]
+    settings: dict[str, Any] = {"rows": rows, "format": Format.PROMPT_ANSWER, "spec": {"held_out": 0}}
+    report = check(make_run, "rloo", rewards=rewards, max_completion_length=8, num_generations=2, **settings)
+    assert [entry.code for entry in report.blocking] == ["rewards.unverified"] * blocks
+    assert ("rewards.unverified" in codes(report)) == warns
+    assert all(
+        f"{words} of 20" in entry.message for entry in report.blocking + report.warnings if "rewards." in entry.code
+    )
+
+
 @pytest.mark.parametrize("method", ["kto", "bco"])
 def test_ratings_that_all_say_the_same_stand_in_the_way(make_run: MakeRun, method: str) -> None:
     rows = [row for row in tiny.ratings(20) if row["label"]]

@@ -33,7 +33,7 @@ def test_every_method_has_a_proof_and_at_least_two_seeds() -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.slug)
 def test_a_proof_s_settings_are_the_method_s(row: Any) -> None:
     get(row.slug).parse(row.config)
-    assert (row.at_most is None) != (row.gain is None)
+    assert [row.at_most, row.gain, row.at_least].count(None) == 2
     assert definition(row) == definition(row)
 
 
@@ -46,7 +46,15 @@ def test_a_bar_is_not_met_by_standing_still(row: Any) -> None:
 
 @pytest.mark.parametrize(
     "format",
-    [Format.CONVERSATION, Format.PREFERENCE, Format.RATING, Format.TEXT, Format.PROMPT, Format.PROMPT_ANSWER],
+    [
+        Format.CONVERSATION,
+        Format.PREFERENCE,
+        Format.RATING,
+        Format.TEXT,
+        Format.PROMPT,
+        Format.PROMPT_ANSWER,
+        Format.STEPWISE,
+    ],
 )
 def test_each_kind_of_method_has_rows_to_start_from(tmp_path: Path, format: Format) -> None:
     path, _ = prepare_rows(format, tmp_path)

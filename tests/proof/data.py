@@ -1,6 +1,7 @@
 """The models and rows that the proofs start from: the starter model, and the studio's own sample datasets."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from polm_core.starter import convert_starter
 from tests.proof.rows import BIASED
 
 _PROMPTS = 160
+_SENTENCE_END = re.compile(r"(?<=[.?!]) ")
 
 
 def prepare_model(name: str, folder: Path) -> Path:
@@ -45,6 +47,8 @@ def prepare_rows(format_: Format, folder: Path) -> tuple[Path, Format]:
         return _as_text(samples[Format.CONVERSATION], folder / "sample-text.jsonl"), Format.TEXT
     if format_ is Format.PROMPT:
         return _as_prompts(samples[Format.CONVERSATION], folder / "sample-prompt.jsonl"), Format.PROMPT
+    if format_ is Format.STEPWISE:
+        return _as_steps(samples[Format.PREFERENCE], folder / "sample-stepwise.jsonl"), Format.STEPWISE
     if format_ in samples:
         return samples[format_], format_
     source = Format.PREFERENCE if format_ is Format.RATING else Format.CONVERSATION
@@ -56,6 +60,19 @@ def _as_prompts(conversations: Path, target: Path) -> Path:
     rows = [json.loads(line) for line in conversations.read_text(encoding="utf-8").splitlines()[:_PROMPTS]]
     prompts = ({"prompt": row["messages"][:-1]} for row in rows)
     target.write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts), encoding="utf-8")
+    return target
+
+
+def _as_steps(preferences: Path, target: Path) -> Path:
+    """Both answers of each pair, a sentence a step; one of the rejected is right where the chosen has it too."""
+    rows = []
+    for line in preferences.read_text(encoding="utf-8").splitlines():
+        pair = json.loads(line)
+        chosen, rejected = (_SENTENCE_END.split(pair[side][0]["content"]) for side in ("chosen", "rejected"))
+        prompt = pair["prompt"][0]["content"]
+        rows.append({"prompt": prompt, "completions": chosen, "labels": [True] * len(chosen)})
+        rows.append({"prompt": prompt, "completions": rejected, "labels": [step in chosen for step in rejected]})
+    target.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return target
 
 

@@ -121,6 +121,18 @@ def bare_prompts(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     return [{"prompt": row["prompt"]} for row in prompts(count, seed=seed)]
 
 
+def steps(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Sums worked out in two steps, every second time with a wrong one."""
+    draw = random.Random(seed)
+    rows = []
+    for index in range(count):
+        a, b = draw.randint(0, 9), draw.randint(0, 9)
+        end = a + b + index % 2
+        said = [f"Add {b} to {a}.", f"{a} + {b} = {end}."]
+        rows.append({"prompt": f"What is {a} + {b}?", "completions": said, "labels": [True, index % 2 == 0]})
+    return rows
+
+
 def texts_of(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """Plain sentences about sums."""
     draw = random.Random(seed)

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from polm_core.catalogue import WRITELESS
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Team
 from webapp.errors import NotFound
@@ -62,7 +63,7 @@ def choices(actor: Actor, team: Team, *, chosen: Sequence[str] = ()) -> Choices:
     """The models that are ready, and the newest checkpoints with those of the `chosen` ids that are older."""
     ready = models_visible(actor, team.pk).filter(status=ModelStatus.READY, checkpoint=None)
     visible = checkpoints_visible(actor, team.pk).order_by("-pk")
-    newest = list(visible[:MAX_CHOICES])
+    newest = list(visible.exclude(method__in=WRITELESS)[:MAX_CHOICES])
     missing = {pk for pk in chosen if _is_uuid(pk)} - {str(checkpoint.pk) for checkpoint in newest}
     older = list(visible.filter(pk__in=missing)[:MAX_MODELS]) if missing else []
     return Choices(models=list(ready.order_by("name")[:MAX_CHOICES]), checkpoints=newest + older)

@@ -17,7 +17,7 @@ from webapp.claimed import WorkStatus
 from webapp.errors import Conflict, Forbidden, Invalid, NotFound
 from webapp.playground import selectors, services
 from webapp.playground.models import Generation
-from webapp.registry.models import BaseModel
+from webapp.registry.models import BaseModel, Checkpoint
 from webapp.registry.services import model_ensure_starter
 from webapp.registry.shares import share_create, share_revoke
 
@@ -208,6 +208,8 @@ def test_choices_hold_what_was_chosen_though_it_is_old(
     old, new = make_checkpoint(team, "old"), make_checkpoint(team, "new")
     assert selectors.choices(actor, team).checkpoints == [new]
     assert selectors.choices(actor, team, chosen=[str(old.pk), "nonsense"]).checkpoints == [new, old]
+    Checkpoint.objects.filter(pk=new.pk).update(method="reward-model")
+    assert selectors.choices(actor, team).checkpoints == [old], "what scores text writes none"
 
 
 # --- the API ----------------------------------------------------------------------------------------------------------

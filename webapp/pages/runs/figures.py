@@ -29,8 +29,9 @@ def method_of(slug: str) -> Method | None:
 
 
 def headline_charts(method: Method | None) -> tuple[ChartSpec, ...]:
-    """The method's first charts: what it is there to move."""
-    return method.charts[:HEADLINES] if method else ()
+    """The first of the method's charts that show one metric: what it is there to move."""
+    single = [chart for chart in method.charts if len(_metrics(chart)) == 1] if method else []
+    return tuple(single[:HEADLINES])
 
 
 def headlines(method: Method | None, values: Mapping[str, float | None]) -> list[Headline]:
@@ -39,5 +40,10 @@ def headlines(method: Method | None, values: Mapping[str, float | None]) -> list
 
 
 def _headline(chart: ChartSpec, values: Mapping[str, float | None]) -> Headline:
-    trained = next((key for key in chart.keys if not key.startswith("eval/")), chart.keys[0].removeprefix("eval/"))
-    return Headline(chart.title, values.get(trained), values.get(f"eval/{trained}"), f"eval/{trained}")
+    (metric,) = _metrics(chart)
+    return Headline(chart.title, values.get(metric), values.get(f"eval/{metric}"), f"eval/{metric}")
+
+
+def _metrics(chart: ChartSpec) -> set[str]:
+    """What a chart shows, on training rows or on held-out ones."""
+    return {key.removeprefix("eval/") for key in chart.keys}

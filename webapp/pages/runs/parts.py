@@ -48,17 +48,22 @@ class Answer:
 def samples(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """Fragment: the answers of one step beside those of the first, or those to one prompt (`like`) at every step.
 
-    With `show=rollouts`, the answers that the model learned from in one step.
+    With `show=rollouts`, or where there are no others, the answers that the model learned from in one step.
     """
     found = selectors.run_get(request.actor, pk)
     may_add = request.actor.holds(Role.MEMBER, found.team_id)
-    if request.GET.get("show") == "rollouts":
+    like = request.GET.get("like", "")
+    if (request.GET.get("show") or _shown_first(found)) == "rollouts" and not like:
         context = rollouts.at_step(found, request.GET.get("step", ""), request.GET.get("sort", ""))
         return render(request, "runs/_rollouts.html", context | {"may_add": may_add})
-    like = request.GET.get("like", "")
     if like.isdigit():
         return render(request, "runs/_samples_of_prompt.html", _across_steps(found, int(like)) | {"may_add": may_add})
     return render(request, "runs/_samples.html", _at_step(found, request.GET.get("step", "")) | {"may_add": may_add})
+
+
+def _shown_first(run: Run) -> str:
+    held_out = selectors.sample_steps(run) or not selectors.has_rollouts(run)
+    return "held-out" if held_out else "rollouts"
 
 
 def _at_step(run: Run, asked: str) -> dict[str, object]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from polm_core.catalogue import WRITELESS
 from webapp.accounts.access import Actor
 from webapp.pages.runs.choices import CHECKPOINTS, MODELS, Source, with_chosen
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource
@@ -50,7 +51,7 @@ def _reward_models(actor: Actor) -> tuple[QuerySet[Checkpoint], QuerySet[BaseMod
 def _judges(actor: Actor) -> tuple[QuerySet[Checkpoint], QuerySet[BaseModel]]:
     """Whatever writes text."""
     team = actor.current_team.pk
-    return checkpoints_visible(actor, team).exclude(method=REWARD_MODEL), models_visible(actor, team)
+    return checkpoints_visible(actor, team).exclude(method__in=WRITELESS), models_visible(actor, team)
 
 
 def _choice(

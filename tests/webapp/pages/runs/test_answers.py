@@ -92,6 +92,16 @@ def test_the_indexes_serve_what_is_sorted_and_looked_up(run: Run) -> None:
     assert "run_sample_prompt" in selectors.samples_like(RunSample.objects.filter(run=run)[0]).explain()
 
 
+def test_what_there_is_is_shown_first(pages: Client, run: Run) -> None:
+    rollout(run, 1, "learned from it", 0.5)
+    assert "learned from it" in pages.get(f"/runs/{run.pk}/samples").content.decode()
+    assert "No samples yet" in pages.get(f"/runs/{run.pk}/samples?show=held-out").content.decode()
+    RunSample.objects.create(run=run, step=0, offset=0, prompt="held out?", completion="an answer to it")
+    page = pages.get(f"/runs/{run.pk}/samples").content.decode()
+    assert "an answer to it" in page
+    assert "learned from it" not in page
+
+
 def test_two_steps_of_one_prompt_are_compared(pages: Client, run: Run) -> None:
     first = rollout(run, 1, "it is <b>four</b> now", 0.1, step=1)
     rollout(run, 2, "it is <b>five</b> now", 0.2, step=2)

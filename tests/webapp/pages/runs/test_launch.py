@@ -146,14 +146,15 @@ def test_a_reward_model_is_asked_for_once_its_score_has_a_weight(
     assert f'<option value="{scorer.pk}" selected>' in cloned
 
 
+@pytest.mark.parametrize("writeless", ["reward-model", "prm"])
 def test_a_judge_is_asked_for_where_a_model_judges(
-    pages: Client, choice: dict[str, str], actor: Actor, team: Team
+    pages: Client, choice: dict[str, str], actor: Actor, team: Team, writeless: str
 ) -> None:
     answers = b"".join(b'{"prompt": "%d + 1 =", "answer": "%d"}\n' % (n, n + 1) for n in range(8))
     rows = factories.make_version(actor, "sums", answers)
     chosen = {**choice, "method": "rloo", "settings_of": "rloo", "dataset": str(rows.dataset_id)}
     writer, scorer = make_checkpoint(team, "writes"), make_checkpoint(team, "scores")
-    Checkpoint.objects.filter(pk=scorer.pk).update(method="reward-model")
+    Checkpoint.objects.filter(pk=scorer.pk).update(method=writeless)
     chosen |= {"config.rewards.judge": "1", "config.rewards.judge_rubric": "Short.\nTrue."}
     shown = post(pages, chosen)
     assert reason(shown) == "Choose a judge model, or give its score no weight."
