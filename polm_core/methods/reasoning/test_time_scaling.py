@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 FORMATS = (Format.PROMPT_ANSWER,)
 # So many of the answers are kept among the run's samples; all of them are in its rows.
 _SHOWN = 2000
+_X = "answers a prompt (N)"
 
 
 class ScalingConfig(AskingConfig, OneProcessConfig):
@@ -239,7 +240,15 @@ METHOD = Method(
             "How often a choice among N answers is right. All begin with one answer's own accuracy; any right one is "
             "what a perfect choice would reach. A line that has gone flat wins nothing by more answers. The bands are "
             "95 % by bootstrap over prompts.",
-            x="answers a prompt (N)",
+            x=_X,
+            band=True,
+        ),
+        ChartSpec(
+            "Majority vote",
+            ("accuracy/majority",),
+            "share of prompts",
+            "The vote alone, which needs neither rewards nor the right answers: what anybody could have in use.",
+            x=_X,
             band=True,
         ),
     ),
