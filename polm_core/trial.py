@@ -35,7 +35,7 @@ _SHOWN = 20_000
 
 
 class TrialJob(BaseModel):
-    """The rewards, and what they are tried on: a dataset, or answers in a file of `{prompt, completion, reference}`.
+    """The rewards, and what they are tried on: a dataset, or answers in a file, each a `Completion`.
 
     Of a dataset every `every`-th row is taken, of either at most `most` answers.
     """
@@ -155,6 +155,7 @@ def _judge(
                 prompts=[as_messages(one.prompt, "user") for one in batch],
                 completions=[as_messages(one.completion, "assistant") for one in batch],
                 answer=[one.reference for one in batch],
+                task=[one.task for one in batch],
             )
         except PolmError as error:
             if error.code not in UNJUDGED:

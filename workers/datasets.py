@@ -23,6 +23,7 @@ from polm_core.data.rows import INDEX_NAME, ROWS_NAME
 from polm_core.errors import ResourceError
 from polm_core.run_dir import sha256_of
 from webapp import artifacts
+from webapp.datasets.derivations import TaskDerivation
 from webapp.datasets.leases import (
     LEASE,
     Claim,
@@ -48,6 +49,8 @@ PROGRESS_SECONDS = 1.0
 # A child that reports nothing new for so long is stuck.
 STALL_SECONDS = 600.0
 LOG_TAIL = 4000
+# Some tasks make rows by the order of a set, and the same seed is to give the same rows.
+FIXED_HASHES = {"PYTHONHASHSEED": "0"}
 
 
 class ChildDied(Exception):
@@ -107,15 +110,16 @@ def _prepare(claim: Claim, folder: Path, lost: threading.Event) -> None:
         raise
 
 
-def _run_child(claim: Claim, folder: Path, source: Path, out: Path, lost: threading.Event) -> PrepareReport:
-    """Have the file read by a process of its own, passing its progress on."""
+def _run_child(claim: Claim, folder: Path, source: Path | None, out: Path, lost: threading.Event) -> PrepareReport:
+    """Have the file read, or the rows made up, by a process of its own, passing its progress on."""
     job = {
-        "source": str(source),
+        "source": str(source) if source is not None else None,
         "filename": claim.filename,
         "out": str(out),
         "format": claim.format or None,
         "mapping": claim.mapping,
         "convert_from": convert_from(claim.derivation),
+        "task": claim.derivation.choice.model_dump() if isinstance(claim.derivation, TaskDerivation) else None,
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
     log = folder / "log.txt"
@@ -126,7 +130,7 @@ def _run_child(claim: Claim, folder: Path, source: Path, out: Path, lost: thread
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=settings.BASE_DIR,
-            env=_environment(folder),
+            env=_environment(folder) | (FIXED_HASHES if job["task"] else {}),
             start_new_session=True,
         )
     try:
@@ -181,11 +185,14 @@ def _tail(log: Path) -> str:
     return log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
 
 
-def _source(claim: Claim, folder: Path) -> Path:
+def _source(claim: Claim, folder: Path) -> Path | None:
     """What is to be prepared, on this machine's disk: the uploaded file, or rows as the derivation says.
 
-    Raises NotFound, and Invalid when the derivation gives no rows.
+    There is nothing for a task, whose rows the preparing process makes up. Raises NotFound, and Invalid when the
+    derivation gives no rows.
     """
+    if isinstance(claim.derivation, TaskDerivation):
+        return None
     if claim.derivation is not None:
         return derived_source(claim, folder)
     if artifacts.is_local():

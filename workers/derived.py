@@ -7,7 +7,7 @@ import orjson
 
 from polm_core.data.rows import ROWS_NAME
 from webapp import artifacts
-from webapp.datasets.derivations import ConversionDerivation, Derivation
+from webapp.datasets.derivations import AnswersDerivation, ConversionDerivation, Derivation, TaskDerivation
 from webapp.datasets.leases import Claim, version_progress
 from webapp.errors import Invalid, NotFound
 from webapp.runs.answers import answer_rows
@@ -16,8 +16,8 @@ PROGRESS_SECONDS = 1.0
 
 
 def convert_from(derivation: Derivation | None) -> str | None:
-    """The format of the rows that `derived_source` writes; None for an upload, whose rows have yet to be read."""
-    if derivation is None:
+    """The format of the rows that `derived_source` writes; None where the preparing process reads or makes the rows."""
+    if derivation is None or isinstance(derivation, TaskDerivation):
         return None
     return (derivation.source if isinstance(derivation, ConversionDerivation) else derivation.format).value
 
@@ -25,12 +25,12 @@ def convert_from(derivation: Derivation | None) -> str | None:
 def derived_source(claim: Claim, folder: Path) -> Path:
     """Write the rows, each a line of JSON. Raises NotFound when what they come from is gone, Invalid for no rows."""
     derivation, path = claim.derivation, folder / "source"
-    if derivation is None:
-        raise ValueError("an upload has no derivation")
     if isinstance(derivation, ConversionDerivation):
         if not claim.rows_key:
             raise NotFound("The dataset whose rows were to be converted is deleted.", advice="Upload the rows again.")
         return _stored_rows(claim, path)
+    if not isinstance(derivation, AnswersDerivation):
+        raise ValueError("the rows are not made of others")
     rows = answer_rows(derivation)
     told, added = time.monotonic(), 0
     if claim.rows_key:

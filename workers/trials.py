@@ -84,11 +84,12 @@ def _write_samples(trial: RewardTrial, path: Path) -> None:
     newest = RunSample.objects.filter(run=trial.run_id).order_by("-step", "-id")[: trial.most]
     with path.open("w", encoding="utf-8") as file:
         for sample in newest:
-            reference = sample.data.get("reference")
+            reference, task = sample.data.get("reference"), sample.data.get("task")
             answer = {
                 "prompt": sample.data.get("turns") or sample.prompt,
                 "completion": sample.completion,
                 "reference": reference if isinstance(reference, str) else None,
+                "task": task if isinstance(task, str) else None,
             }
             file.write(json.dumps(answer) + "\n")
 

@@ -1,5 +1,6 @@
 """The answers that a dataset holds, one by one, with what was asked: what rewards can be tried on."""
 
+import json
 from dataclasses import dataclass
 
 from polm_core.data.messages import Turns
@@ -18,11 +19,13 @@ ANSWERED = (
 
 @dataclass(frozen=True)
 class Completion:
-    """What was asked and answered; `reference` is the right answer where the row holds one apart."""
+    """What was asked and answered; `reference` is the right answer where the row holds one apart, `task` the
+    reasoning-gym task that made it, as JSON."""
 
     prompt: Turns
     completion: Turns
     reference: str | None = None
+    task: str | None = None
 
 
 def completions_of(row: Row, format_: Format) -> list[Completion]:
@@ -30,7 +33,8 @@ def completions_of(row: Row, format_: Format) -> list[Completion]:
     if format_ is Format.PREFERENCE:
         return [Completion(row["prompt"], row[side]) for side in ("chosen", "rejected")]
     if format_ is Format.PROMPT_ANSWER:
-        return [Completion(row["prompt"], row.get("solution") or row["answer"], row["answer"])]
+        task = json.dumps(row["task"]) if row.get("task") is not None else None
+        return [Completion(row["prompt"], row.get("solution") or row["answer"], row["answer"], task)]
     if format_ is Format.CONVERSATION:
         *before, last = row["messages"]
         return [Completion(before, [last])] if before and last["role"] == "assistant" else []

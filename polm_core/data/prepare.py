@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import orjson
@@ -91,8 +91,11 @@ class _Preparation:
 
     def run(self) -> PrepareReport:
         try:
-            with ByteSource(self._job.source, self._limits) as source:
-                self._prepare(source)
+            if self._job.source is None:
+                self._make()
+            else:
+                with ByteSource(self._job.source, self._limits) as source:
+                    self._prepare(source)
             self._report.status = Status.READY
         except PolmError as error:
             self._fail(error)
@@ -193,20 +196,40 @@ class _Preparation:
 
     def _convert(self, source: ByteSource, origin: Format) -> None:
         """Canonical rows need no reading, only turning into others."""
-        report, target, stats = self._report, self._job.format or origin, StatsCollector()
-        report.format, report.confidence = target, 1.0
-        with RowsWriter(self._draft) as writer:
-            for row in convert_rows(self._canonical(source), origin, target):
-                line = encode_row(row)
-                stats.add(row, line)
-                writer.write(line)
-                report.rows_used += 1
+        report, target = self._report, self._job.format or origin
+        self._keep(convert_rows(self._canonical(source), origin, target), target)
         self._tell(Phase.FINISHING, source, now=True)
         if not report.rows_used:
             raise _nothing_converted(report.rows_total, origin, target)
         if origin != target:
             report.why = f"converted from {report.rows_total:,} rows of {SPECS[origin].title.lower()}"
         report.rows_total = report.rows_used
+
+    def _make(self) -> None:
+        """Rows that a task makes up."""
+        self._keep(self._made(), Format.PROMPT_ANSWER)
+        self._tell(Phase.FINISHING, now=True)
+
+    def _made(self) -> Iterator[Row]:
+        from polm_core.gym.library import task_rows
+
+        if self._job.task is None:
+            raise RuntimeError("there is no task to make rows")
+        for row in task_rows(self._job.task):
+            yield row
+            self._report.rows_total += 1
+            self._tell(Phase.MAKING)
+
+    def _keep(self, rows: Iterable[Row], format_: Format) -> None:
+        """Write canonical rows of that format as they come."""
+        report, stats = self._report, StatsCollector()
+        report.format, report.confidence = format_, 1.0
+        with RowsWriter(self._draft) as writer:
+            for row in rows:
+                line = encode_row(row)
+                stats.add(row, line)
+                writer.write(line)
+                report.rows_used += 1
         report.sha256, report.bytes = writer.sha256, writer.bytes
         report.stats = stats.result(0)
 
@@ -265,13 +288,12 @@ class _Preparation:
                 )
             )
 
-    def _tell(self, phase: Phase, source: ByteSource, *, now: bool = False) -> None:
+    def _tell(self, phase: Phase, source: ByteSource | None = None, *, now: bool = False) -> None:
         clock = time.monotonic()
         if now or clock - self._told >= _PROGRESS_SECONDS:
             self._told = clock
-            progress = PrepareProgress(
-                phase=phase, bytes_done=source.position, bytes_total=source.size, rows=self._report.rows_total
-            )
+            done, total = (source.position, source.size) if source is not None else (0, 0)
+            progress = PrepareProgress(phase=phase, bytes_done=done, bytes_total=total, rows=self._report.rows_total)
             write_atomic(self._draft / PROGRESS_NAME, progress.model_dump_json())
 
 

@@ -13,6 +13,7 @@ from polm_core.data.limits import Limits
 from polm_core.data.mapping import Mapping
 from polm_core.data.observe import Column
 from polm_core.formats import Format
+from polm_core.gym.tasks import TaskChoice
 
 REPORT_NAME = "report.json"
 PROGRESS_NAME = "progress.json"
@@ -28,20 +29,24 @@ class PrepareJob(BaseModel):
 
     `out` is made, or replaced, once all is done. `mapping` says how to read the file; `format` alone asks for the
     likeliest mapping to that format; with neither, the file is taken for what it looks like. With `convert_from` the
-    source holds canonical rows of that format, which are converted to `format` (or kept, where it is the same).
+    source holds canonical rows of that format, which are converted to `format` (or kept, where it is the same). With
+    `task` there is no source: the rows are made up.
     """
 
     model_config = ConfigDict(extra="forbid")
-    source: Path
-    filename: str
+    source: Path | None = None
+    filename: str = ""
     out: Path
     format: Format | None = None
     mapping: Mapping | None = None
     convert_from: Format | None = None
+    task: TaskChoice | None = None
     limits: Limits = Field(default_factory=Limits)
 
     @model_validator(mode="after")
     def _conversion_is_known(self) -> Self:
+        if (self.source is None) == (self.task is None):
+            raise ValueError("give either a source to read or a task to make rows")
         if self.convert_from is not None and (self.format is None or self.mapping is not None):
             raise ValueError("convert_from needs a format to convert to, and no mapping")
         if self.convert_from not in (None, self.format) and (self.convert_from, self.format) not in CONVERSIONS:
@@ -104,6 +109,7 @@ class PrepareReport(BaseModel):
 
 
 class Phase(StrEnum):
+    MAKING = "making"
     DETECTING = "detecting"
     PREPARING = "preparing"
     FINISHING = "finishing"

@@ -18,6 +18,7 @@ ROLLOUTS = "rollouts"
 REWARD_NAMES = (
     "math",
     "exact",
+    "reasoning_gym",
     "regex",
     "valid_json",
     "think_tags",
@@ -28,7 +29,7 @@ REWARD_NAMES = (
     "judge",
 )
 # These compare with the answer that the row holds.
-COMPARING = frozenset({"math", "exact"})
+COMPARING = frozenset({"math", "exact", "reasoning_gym"})
 
 
 def _weight(default: float = 0.0) -> Any:
@@ -55,6 +56,10 @@ class RewardsConfig(Block):
 
     exact: float = _weight()
     """Weight of being the row's answer to the letter: 1 when the text is that and nothing else, 0 when not."""
+
+    reasoning_gym: float = _weight()
+    """Weight of what the row's reasoning-gym task gives the answer, from 0 to 1; some tasks give a part for what is
+    nearly right, or has the right form. Rows that no task made are not judged: make some on the Datasets page."""
 
     regex: float = _weight()
     """Weight of a regular expression: 1 when it is found in the text, thoughts included, 0 when not."""

@@ -5,6 +5,7 @@ said is read off the template's `{% generation %}` marks where it has them, and 
 conversation up to each turn, which works for every template whose shorter renderings begin the longer ones.
 """
 
+import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -155,12 +156,19 @@ def as_ratings(rows: Sequence[Row], *, wrap: bool) -> list[Row]:
 
 
 def as_prompts(rows: Sequence[Row], *, wrap: bool) -> list[Row]:
-    """The same for prompts, which keep the answer that they have."""
+    """The same for prompts, which keep the answer that they have, and the task that made them, as JSON."""
     alike = _alike(rows, {"prompt": "user"}, wrap)
+    # A table has the columns of its first row.
+    blank = {"task": None} if any(row.get("task") is not None for row in rows) else {}
     return [
-        texts | ({"answer": str(row["answer"])} if "answer" in row else {})
+        texts | ({"answer": str(row["answer"])} if "answer" in row else {}) | blank | task_of(row)
         for texts, row in zip(alike, rows, strict=True)
     ]
+
+
+def task_of(row: Row) -> dict[str, str]:
+    """The reasoning-gym task that made a row, as text: a table has one type a column. Nothing for other rows."""
+    return {"task": json.dumps(row["task"])} if row.get("task") is not None else {}
 
 
 def _alike(rows: Sequence[Row], roles: dict[str, str], wrap: bool) -> list[Row]:

@@ -10,15 +10,16 @@ from polm_core.errors import ConfigError, ModelError, PolmError
 from polm_core.formats import Format
 from polm_core.rewards.config import AskingConfig, RewardsConfig
 from polm_core.rewards.judge import Judge
+from polm_core.rewards.tasks import reasoning_gym
 from polm_core.rewards.verifiers import VERIFIERS, Verifier, final_part
-from polm_core.training.encoding import Messages, as_messages, encode_ratings, plain_text
+from polm_core.training.encoding import Messages, as_messages, as_prompts, encode_ratings, plain_text
 from polm_core.training.faults import as_polm_error
 from polm_core.training.rows import Row
 
 RewardFunction = Callable[..., list[float | None]]
 """Takes `prompts`, `completions` and the columns of the rows by name; answers in their order, None for no judgement."""
 
-LEARNED, JUDGED = "reward_model", "judge"
+LEARNED, JUDGED, BY_TASK = "reward_model", "judge", "reasoning_gym"
 # The codes of failures of one reward on the answers it was given, which others can still judge.
 SILENT, RAISED = "judge.silent", "reward.raised"
 UNJUDGED = frozenset({SILENT, RAISED})
@@ -54,15 +55,31 @@ def check_rewards(rewards: RewardsConfig, spec: RunSpec, format_: Format) -> Non
         _check_judge(rewards, spec)
 
 
+def check_tasks(rewards: RewardsConfig, rows: Sequence[Row]) -> None:
+    """Raise `ConfigError` when answers are to be verified by the rows' tasks, and these cannot."""
+    if BY_TASK not in rewards.weights:
+        return
+    from polm_core.gym.library import check_installed, checked_task
+
+    tasks = [row["task"] for row in rows if row.get("task") is not None]
+    if not tasks:
+        raise ConfigError(
+            "reasoning_gym has a weight, and no row says which task made it, with what its scorer needs.",
+            fields={"config.rewards.reasoning_gym": ["must be 0 for rows that no reasoning-gym task made"]},
+            advice="Make a dataset from a task on the Datasets page, or take math or exact, which need no task.",
+        )
+    for task in tasks:
+        checked_task(task)
+    check_installed()
+
+
 def unverified(rewards: RewardsConfig, rows: Sequence[Row]) -> dict[str, int]:
     """By reward that compares with the row's answer: to how many of these answers themselves it does not give its best.
 
     Rows have an `answer` each.
     """
-    verifiers = [_verifier(name, VERIFIERS[name], rewards) for name in rewards.comparing]
-    for name, verifier in zip(rewards.comparing, verifiers, strict=True):
-        verifier.__name__ = name
-    given = judged(verifiers, rows, [row["answer"] for row in rows])
+    asked, answers = as_prompts(rows, wrap=False), [row["answer"] for row in rows]
+    given = judged([_named(name, _verifying(name, rewards)) for name in rewards.comparing], asked, answers)
     return {name: sum(parts[name] != 1 for parts in given) for name in rewards.comparing}
 
 
@@ -110,14 +127,18 @@ def _reward(name: str, config: AskingConfig, spec: Scorers) -> RewardFunction:
         return _learned(config, spec)
     if name == JUDGED:
         return _judged(config, spec)
-    return _verifier(name, VERIFIERS[name], config.rewards)
+    return _verifying(name, config.rewards)
+
+
+def _verifying(name: str, rewards: RewardsConfig) -> RewardFunction:
+    return _by_task if name == BY_TASK else _verifier(name, VERIFIERS[name], rewards)
 
 
 def judged(
     functions: Sequence[RewardFunction], rows: Sequence[Row], answers: Sequence[str]
 ) -> list[dict[str, float | None]]:
     """What each reward gives the answer to each row's prompt, by the reward's name."""
-    columns = {"answer": [row["answer"] for row in rows]} if all("answer" in row for row in rows) else {}
+    columns = {name: [row.get(name) for row in rows] for name in ("answer", "task") if any(name in row for row in rows)}
     prompts = [row["prompt"] for row in rows]
     completions = [
         answer if isinstance(prompt, str) else as_messages(answer, "assistant")
@@ -147,6 +168,17 @@ def _verifier(name: str, verify: Verifier, rewards: RewardsConfig) -> RewardFunc
         return [verify(plain_text(completion), right, rewards) for completion, right in pairs]
 
     return reward
+
+
+def _by_task(
+    completions: Sequence[str | Messages],
+    answer: Sequence[str | None] | None = None,
+    task: Sequence[str | None] | None = None,
+    **_: Any,
+) -> list[float | None]:
+    answers, tasks = (column if column is not None else [None] * len(completions) for column in (answer, task))
+    triples = zip(completions, answers, tasks, strict=True)
+    return [reasoning_gym(plain_text(completion), right, made_by) for completion, right, made_by in triples]
 
 
 def _learned(config: AskingConfig, spec: Scorers) -> RewardFunction:

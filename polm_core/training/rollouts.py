@@ -121,6 +121,7 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig, *
                     plain_text(row["prompt"]),
                     logs["completion"][index],
                     **({"reference": row["answer"]} if "answer" in row else {}),
+                    **({"task": row["task"]} if row.get("task") is not None else {}),
                     group=index // answers,
                     place=index % answers,
                     rewards=parts,

@@ -8,7 +8,7 @@ from typing import Any
 from polm_core.blocks import GenerationConfig, TrainConfig, WritingConfig
 from polm_core.context import RunContext
 from polm_core.rewards.config import AskingConfig
-from polm_core.training.encoding import Messages, as_asked, plain_text, prompt_of, render_chat
+from polm_core.training.encoding import Messages, as_asked, plain_text, prompt_of, render_chat, task_of
 from polm_core.training.rows import Split
 
 WriteSamples = Callable[[Any, Any, int], None]
@@ -19,7 +19,8 @@ def answering(context: RunContext, config: TrainConfig, split: Split) -> WriteSa
     """Has the model answer the prompts of the first held-out rows; None when there are none to answer."""
     if not isinstance(config, WritingConfig):
         return None
-    prompts = [prompt_of(row, split.format) for row in split.held_out[: config.generation.samples]]
+    rows = split.held_out[: config.generation.samples]
+    prompts = [prompt_of(row, split.format) for row in rows]
     if not prompts:
         return None
 
@@ -29,7 +30,8 @@ def answering(context: RunContext, config: TrainConfig, split: Split) -> WriteSa
             model, tokenizer, texts, config.generation, longest=config.max_length, seed=config.seed + step
         )
         for index, ((prompt, reference), answer) in enumerate(zip(prompts, answers, strict=True)):
-            context.log_sample(step, plain_text(prompt), answer, reference=reference, row=index, **as_asked(prompt))
+            more = {**as_asked(prompt), **task_of(rows[index])}
+            context.log_sample(step, plain_text(prompt), answer, reference=reference, row=index, **more)
 
     return write
 

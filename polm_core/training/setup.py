@@ -18,7 +18,7 @@ from polm_core.training.loading import (
     load_writer,
     training_device,
 )
-from polm_core.training.rewards import RewardFunction, check_rewards, reward_functions
+from polm_core.training.rewards import RewardFunction, check_rewards, check_tasks, reward_functions
 from polm_core.training.rollouts import check_prompts, prompt_rows
 from polm_core.training.rows import Row, Split, load_split
 
@@ -53,10 +53,11 @@ class Prompts(NamedTuple):
 def read_prompts(config: AskingConfig, context: RunContext, formats: Sequence[Format]) -> Prompts:
     """As `read_data`, for methods whose model answers; what scores the answers is loaded.
 
-    Raises what `check_rewards`, `check_prompts` and `reward_functions` do.
+    Raises what `check_rewards`, `check_tasks`, `check_prompts` and `reward_functions` do.
     """
     split, tokenizer = read_data(config, context, formats)
     check_rewards(config.rewards, context.spec, split.format)
+    check_tasks(config.rewards, split.train)
     prompts = prompt_rows(tokenizer, split.train, config)
     check_prompts(len(prompts), config)
     held_out = prompt_rows(tokenizer, split.held_out, config)

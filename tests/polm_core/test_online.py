@@ -1,5 +1,6 @@
 """Methods that learn from answers of their own: what they write down, compare with, and refuse."""
 
+import json
 from collections import defaultdict
 from itertools import cycle, groupby
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from polm_core.context import RunSpec, load_spec
 from polm_core.formats import Format
+from polm_core.gym.library import task_rows
+from polm_core.gym.tasks import TaskChoice
 from polm_core.preflight import Report, preflight
 from polm_core.run import EXIT_FAILED, execute
 from polm_core.run_dir import RunDir
@@ -51,6 +54,19 @@ def test_answers_are_written_with_their_rewards_and_advantages(make_run: MakeRun
     check_rollouts(rollouts(run_dir))
     assert points(run_dir, "reward/length").keys() == {1, 2, 3, 4}
     assert points(run_dir, "eval/reward/length").keys() == {0, 4}
+
+
+def test_tasks_verify_answers_and_are_written_down_with_them(make_run: MakeRun) -> None:
+    rows = [*task_rows(TaskChoice(task="gcd", level=1, size=12)), *task_rows(TaskChoice(task="maze", size=12))]
+    rewards = {"math": 0, "reasoning_gym": 1, **LENGTH}
+    run_dir = online_run(make_run, rows=rows, max_length=1500, max_steps=2, beta=0, rewards=rewards)
+    assert execute(run_dir.root) == 0, run_dir.log.read_text()
+    written = rollouts(run_dir)
+    assert written
+    assert {json.loads(sample["task"])["name"] for sample in written} <= {"gcd", "maze"}
+    assert all(0 <= sample["rewards"]["reasoning_gym"] <= 1 for sample in written)
+    assert points(run_dir, "reward/reasoning_gym").keys() == {1, 2}
+    assert points(run_dir, "eval/reward/reasoning_gym").keys() == {0, 2}
 
 
 @pytest.mark.timeout(900)

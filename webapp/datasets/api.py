@@ -19,6 +19,7 @@ from polm_core.data.mapping import Mapping
 from polm_core.data.observe import Column
 from polm_core.data.preview import Preview
 from polm_core.data.report import PrepareReport, Problem, Stats
+from polm_core.gym.tasks import MAX_ROWS, table
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.datasets import selectors, services
@@ -129,6 +130,42 @@ class Convert(Schema):
     version: int | None = Field(None, ge=1, lt=2**31, description="by default the latest that is ready")
 
 
+class LevelOut(Schema):
+    """How hard a task can be: a step of its curriculum, and what it sets."""
+
+    level: int
+    settings: dict[str, Any]
+
+
+class TaskOut(Schema):
+    """A task of reasoning-gym with the beginning of a row. Without levels it is always as hard."""
+
+    name: str
+    category: str
+    levels: list[LevelOut]
+    question: str
+    answer: str
+
+
+class TaskList(Schema):
+    """`left_out` are the tasks of that version of reasoning-gym which are not offered, and why."""
+
+    version: str
+    items: list[TaskOut]
+    left_out: dict[str, str]
+
+
+class Generate(Schema):
+    model_config = ConfigDict(extra="forbid")
+    task: str = Field(description="the name of a task, as `GET /tasks` lists them")
+    level: int | None = Field(None, description="one of the task's levels; by default what is usual for the task")
+    size: int = Field(description=f"how many rows, 1 to {MAX_ROWS:,}")
+    seed: int = Field(0, description="the same seed gives the same rows")
+    name: str = Field("", description="by default the task, its level and the size")
+    description: str = ""
+    team: str = Field("", description="id or slug of the team; by default the first one joined")
+
+
 class DatasetCreated(Schema):
     id: uuid.UUID
     status: str
@@ -192,6 +229,22 @@ def dataset_create(request: ApiRequest, form: Form[DatasetForm], file: File[Uplo
         description=form.description,
     )
     return Status(201, _created(dataset))
+
+
+@router.get("/tasks", response=TaskList)
+def task_list(request: ApiRequest) -> Any:
+    """The tasks of reasoning-gym that rows can be made of."""
+    found = table()
+    return {"version": found.version, "items": found.tasks, "left_out": found.left_out}
+
+
+# Before the addresses of datasets, or its name would be taken for an id.
+@router.post("/datasets/generate", response={201: DatasetCreated})
+def dataset_generate(request: ApiRequest, payload: Generate) -> Any:
+    """Make a dataset of prompts with answers from a task of reasoning-gym. A worker does it, as after an upload."""
+    values = payload.dict(exclude={"team"})
+    made = services.dataset_generate(actor=request.actor, team=_team(request.actor, payload.team), **values)
+    return Status(201, _created(made.dataset))
 
 
 @router.get("/datasets", response=DatasetList)

@@ -1,11 +1,12 @@
-"""What the rows of a version are made of when no file was uploaded: other rows, or answers that a run's model wrote."""
+"""What the rows of a version are made of where no file was uploaded: other rows, answers of a run's model, a task."""
 
 import uuid
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from polm_core.formats import Format
+from polm_core.gym.tasks import TaskChoice
 
 
 class AnswersDerivation(BaseModel):
@@ -36,11 +37,28 @@ class ConversionDerivation(BaseModel):
     format: Format
 
 
-Derivation = AnswersDerivation | ConversionDerivation
+class TaskDerivation(BaseModel):
+    """Rows that a task of reasoning-gym makes up: the same for the same choice and `version` of that library."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["task"] = "task"
+    format: Literal[Format.PROMPT_ANSWER] = Format.PROMPT_ANSWER
+    task: str
+    level: int | None = None
+    size: int
+    seed: int
+    version: str
+
+    @property
+    def choice(self) -> TaskChoice:
+        """What is to be made. Raises `ValidationError` for a task that is no longer offered."""
+        return TaskChoice(task=self.task, level=self.level, size=self.size, seed=self.seed)
+
+
+Derivation = AnswersDerivation | ConversionDerivation | TaskDerivation
+_DERIVATION: TypeAdapter[Derivation] = TypeAdapter(Annotated[Derivation, Field(discriminator="kind")])
 
 
 def derivation_of(value: dict[str, object]) -> Derivation | None:
     """The derivation as a version holds it; None for an upload."""
-    if not value:
-        return None
-    return (AnswersDerivation if value.get("kind") == "answers" else ConversionDerivation).model_validate(value)
+    return _DERIVATION.validate_python(value) if value else None

@@ -9,6 +9,7 @@ from polm_core.data.mapping import ROLES, SHAPES, MappingOptions, roles_of
 from polm_core.data.mapping import Mapping as ColumnMapping
 from polm_core.errors import PolmError
 from polm_core.formats import SPECS, Format
+from polm_core.gym.tasks import MAX_ROWS, MAX_SEED, tasks
 from webapp.accounts.forms import StudioForm
 from webapp.datasets.models import Dataset, Origin
 from webapp.datasets.services import MAX_DESCRIPTION
@@ -49,6 +50,54 @@ class DatasetForm(StudioForm):
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetForm":
         return cls(initial={name: getattr(dataset, name) for name in cls.base_fields})
+
+
+class TaskForm(StudioForm):
+    """Rows to be made up by a task of reasoning-gym. The levels to choose from are those of the task in `data`."""
+
+    task = forms.ChoiceField()
+    level = forms.TypedChoiceField(
+        label="Difficulty",
+        required=False,
+        coerce=int,
+        empty_value=None,
+        help_text="From the task's curriculum: higher is harder.",
+    )
+    size = forms.IntegerField(
+        label="Rows",
+        min_value=1,
+        max_value=MAX_ROWS,
+        help_text=f"1 to {MAX_ROWS:,}. Sums take seconds; very many hard puzzles take hours.",
+    )
+    seed = forms.IntegerField(
+        min_value=0, max_value=MAX_SEED, help_text="The same seed gives the same rows; another one others."
+    )
+    name = forms.CharField(
+        required=False, max_length=200, help_text="Without one it is called after the task, its level and the rows."
+    )
+
+    def __init__(self, data: Mapping[str, Any] | None = None, *, initial: Mapping[str, Any] | None = None) -> None:
+        filled = {"task": "chain_sum", "level": "1", "size": 1000, "seed": 0} | dict(initial or {})
+        super().__init__(data, initial=filled)
+        self.chosen = tasks().get(str((data or filled).get("task", ""))) or tasks()["chain_sum"]
+        self._choices("task").choices = _by_category()
+        self._choices("level").choices = [
+            ("", "As usual for the task"),
+            *((str(one.level), f"{one.level}: {one.says}") for one in self.chosen.levels),
+        ]
+
+    def _choices(self, name: str) -> forms.ChoiceField:
+        field = self.fields[name]
+        if not isinstance(field, forms.ChoiceField):
+            raise TypeError(f"{name} is not a choice")
+        return field
+
+
+def _by_category() -> list[tuple[str, list[tuple[str, str]]]]:
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for task in tasks().values():
+        groups.setdefault(task.category.capitalize(), []).append((task.name, task.title))
+    return sorted(groups.items())
 
 
 class MappingForm(StudioForm):

@@ -12,14 +12,16 @@ from typing import Any
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
+from pydantic import ValidationError
 
 from polm_core.data.convert import conversions_of
 from polm_core.formats import SPECS, Format
+from polm_core.gym.tasks import TaskChoice, table
 from webapp import artifacts
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.accounts.services import audit
-from webapp.datasets.derivations import ConversionDerivation, Derivation
+from webapp.datasets.derivations import ConversionDerivation, Derivation, TaskDerivation
 from webapp.datasets.mappings import check_columns, clean_format, clean_mapping
 from webapp.datasets.models import Dataset, DatasetVersion, Origin, VersionStatus
 from webapp.datasets.texts import is_storable
@@ -254,6 +256,36 @@ def dataset_convert(*, actor: Actor, version: DatasetVersion, to: str, name: str
         origin_model=dataset.origin_model,
         description=dataset.description,
         made_from=version,
+    )
+
+
+def dataset_generate(
+    *,
+    actor: Actor,
+    team: Team,
+    task: str,
+    level: int | None = None,
+    size: int,
+    seed: int = 0,
+    name: str = "",
+    description: str = "",
+) -> DatasetVersion:
+    """Have a worker make up the rows of a new dataset by a task of reasoning-gym: prompts with answers.
+
+    Without a name it is called after the task. Raises Invalid with the fields at fault.
+    """
+    try:
+        choice = TaskChoice(task=task, level=level, size=size, seed=seed)
+    except ValidationError as error:
+        fields = {str(one["loc"][-1]): [one["msg"].removeprefix("Value error, ")] for one in error.errors()}
+        raise Invalid("The task is not accepted.", fields=fields) from None
+    return dataset_derive(
+        actor=actor,
+        team=team,
+        derivation=TaskDerivation(**choice.model_dump(), version=table().version),
+        name=name or _free_name(team.pk, f"{choice.task}, {f'level {level}, ' if level else ''}{size:,} rows"),
+        origin=Origin.SYNTHETIC,
+        description=description,
     )
 
 

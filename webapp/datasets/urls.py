@@ -6,6 +6,7 @@ from webapp.datasets import views
 
 urlpatterns = [
     path("", views.datasets, name="datasets"),
+    path("generate", views.dataset_generate, name="dataset-generate"),
     path("<uuid:pk>", views.dataset, name="dataset"),
     path("<uuid:pk>/rows", views.dataset_rows, name="dataset-rows"),
     path("<uuid:pk>/rows.jsonl", views.dataset_download, name="dataset-download"),

@@ -16,14 +16,16 @@ from django.views.decorators.vary import vary_on_headers
 from polm_core.data.completions import ANSWERED
 from polm_core.data.limits import human_bytes
 from polm_core.formats import Format
+from polm_core.gym.tasks import table
 from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.datasets import pages, selectors, services
 from webapp.datasets.derivations import derivation_of
 from webapp.datasets.downloads import rows_response
-from webapp.datasets.forms import DatasetForm, MappingForm
+from webapp.datasets.forms import DatasetForm, MappingForm, TaskForm
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
+from webapp.datasets.presenting import row_view
 from webapp.errors import Invalid
 
 PAGE = 50
@@ -52,6 +54,31 @@ def datasets(request: StudioRequest) -> HttpResponse:
     }
     template = "datasets/_datasets.html" if request.htmx else "datasets/datasets.html"
     return render(request, template, context)
+
+
+@requires(Role.MEMBER)
+@require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_headers("HX-Request")
+def dataset_generate(request: StudioRequest) -> HttpResponse:
+    """A dataset to be made by a task of reasoning-gym; as a fragment, the form for the task that was chosen."""
+    if request.method == "POST":
+        form = TaskForm(request.POST)
+        make = partial(services.dataset_generate, actor=request.actor, team=request.actor.current_team)
+        if (made := form.attempt(make)) is not None:
+            messages.success(request, f"{made.dataset.name} is being made.")
+            return redirect("dataset", made.dataset_id)
+        return render(request, "datasets/generate.html", _generate(form), status=422)
+    # Another task has other levels: what was chosen of the last one's means nothing.
+    kept = {name: request.GET[name] for name in ("task", "size", "seed", "name") if name in request.GET}
+    form = TaskForm(initial=kept | ({"level": ""} if "task" in kept else {}))
+    template = "datasets/_generate_form.html" if request.htmx else "datasets/generate.html"
+    return render(request, template, _generate(form))
+
+
+def _generate(form: TaskForm) -> dict[str, Any]:
+    task = form.chosen
+    example = row_view(Format.PROMPT_ANSWER, {"prompt": task.question, "answer": task.answer})
+    return {"form": form, "task": task, "example": example, "left_out": table().left_out}
 
 
 @requires(Role.VIEWER)

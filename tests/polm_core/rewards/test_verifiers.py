@@ -122,7 +122,8 @@ CASES: dict[str, list[tuple[str, str | None, dict[str, Any], float | None]]] = {
 
 
 def test_every_reward_but_those_of_models_is_a_function_with_a_table() -> None:
-    assert [*VERIFIERS, "reward_model", "judge"] == list(REWARD_NAMES)
+    # Those of tasks have a table of their own.
+    assert [*VERIFIERS, "reward_model", "judge"] == [name for name in REWARD_NAMES if name != "reasoning_gym"]
     assert CASES.keys() == VERIFIERS.keys()
     assert all(verifier.__doc__ for verifier in VERIFIERS.values())
 

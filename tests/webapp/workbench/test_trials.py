@@ -1,5 +1,6 @@
 """Trials of rewards: what may be asked for, and how workers share them."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +9,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from polm_core.errors import PolmError
+from polm_core.gym.library import task_rows
+from polm_core.gym.tasks import TaskChoice
 from tests.support.judge import KEY, judging
 from tests.support.runs import make_run
 from tests.webapp.workbench.conftest import REWARDS, MakeTrial
@@ -16,11 +19,13 @@ from webapp.accounts.judges import judge_endpoint_set
 from webapp.accounts.models import Team, User
 from webapp.claimed import WorkStatus
 from webapp.datasets.models import DatasetVersion
+from webapp.datasets.services import dataset_generate
 from webapp.errors import Conflict, Forbidden, Invalid
 from webapp.runs.models import RunSample
 from webapp.workbench import services
 from webapp.workbench.models import RewardTrial
 from workers import trials
+from workers.datasets import process
 
 
 @pytest.mark.parametrize(
@@ -99,6 +104,23 @@ def test_the_newest_samples_of_a_run_are_judged(make_trial: MakeTrial, team: Tea
     made.refresh_from_db()
     assert made.status == WorkStatus.DONE, made.error
     assert [(row.completion, row.scores["math"]) for row in made.rows.order_by("place")] == [("ü 2", 1.0), ("ü 1", 0.0)]
+
+
+def test_tasks_verify_the_answers_of_rows_and_of_runs(make_trial: MakeTrial, team: Team, actor: Actor) -> None:
+    version = dataset_generate(actor=actor, team=team, task="gcd", level=1, size=4)
+    process(str(version.pk))
+    of_rows = make_trial(dataset=version.dataset_id, rewards=["reasoning_gym"])
+    (row,) = task_rows(TaskChoice(task="gcd", level=1, size=1))
+    run, known = make_run(team), {"reference": row["answer"], "task": json.dumps(row["task"])}
+    for step, (said, data) in enumerate([("It is 0.", known), (f"It is {row['answer']}.", known), ("1", {})]):
+        RunSample.objects.create(run=run, step=step, offset=step, prompt=row["prompt"], completion=said, data=data)
+    of_run = make_trial(dataset=None, run=run.pk, most=3, rewards=["reasoning_gym"])
+    trials.try_rewards()
+    given = [
+        [row.scores["reasoning_gym"] for row in RewardTrial.objects.get(pk=made.pk).rows.order_by("place")]
+        for made in (of_rows, of_run)
+    ]
+    assert given == [[1.0] * 4, [None, 1.0, 0.0]]
 
 
 def test_the_teams_endpoint_judges(
