@@ -273,6 +273,11 @@ class TrainConfig(RunConfig):
     adapter: AdapterConfig = setting(AdapterConfig(), group=ADAPTER)
     """Train all weights or an adapter."""
 
+    @property
+    def has_reference(self) -> bool:
+        """Whether the run holds what it started from beside what it trains."""
+        return self.compares_with_reference
+
     @field_validator("adapter")
     @classmethod
     def _check_adapter(cls, adapter: AdapterConfig, info: ValidationInfo) -> AdapterConfig:

@@ -23,7 +23,7 @@ from polm_core.methods.alignment import (
 from polm_core.methods.efficiency import adapters
 from polm_core.methods.fine_tuning import reft, sft, soft_prompts
 from polm_core.methods.integration import continued_pretraining
-from polm_core.methods.reasoning import prm, rejection_sampling, self_refine, test_time_scaling
+from polm_core.methods.reasoning import grpo, grpo_presets, prm, rejection_sampling, self_refine, test_time_scaling
 
 METHODS: tuple[Method, ...] = (
     sft.METHOD,
@@ -43,6 +43,8 @@ METHODS: tuple[Method, ...] = (
     *cpo.METHODS,
     rlaif.METHOD,
     constitutional_ai.METHOD,
+    grpo.METHOD,
+    *grpo_presets.METHODS,
     prm.METHOD,
     rejection_sampling.METHOD,
     self_refine.METHOD,

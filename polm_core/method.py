@@ -92,6 +92,7 @@ class Method:
     words, and `formula` in the notation of `polm_core.docs`, its constants called as the settings are; `watch` names
     what goes wrong and what helps. `config` is the pydantic class of its settings, `defaults` what this row sets
     differently from that class (a preset), `main_fields` the dotted names of the settings that matter most.
+    `sources` says where those of a preset's defaults come from that are not its paper's, by their dotted names.
     `run(config, context)` takes that class and a `RunContext`, trains, and returns the final metrics. `devices` tells
     about hardware needs, empty when there is nothing to tell. A method that does not train `makes_checkpoints` neither:
     its metrics are its result.
@@ -113,6 +114,7 @@ class Method:
     formula: str = ""
     watch: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     devices: str = ""
     makes_checkpoints: bool = True
 
@@ -140,7 +142,8 @@ class Method:
         schema = self.config.model_json_schema()
         inlined: dict[str, Any] = _inline(schema, schema.get("$defs", {}))
         inlined.pop("$defs", None)
-        _set_defaults(inlined, self.default_config(), f"{self.paper.title}, arXiv {self.paper.arxiv}")
+        paper = f"{self.paper.title}, arXiv {self.paper.arxiv}"
+        _set_defaults(inlined, self.default_config(), lambda name: self.sources.get(name, paper))
         return inlined
 
 
@@ -153,6 +156,7 @@ def preset(
     when: str,
     paper: Paper,
     defaults: Mapping[str, Any],
+    sources: Mapping[str, str] | None = None,
     paradigm: Paradigm | None = None,
     branch: str | None = None,
     objective: str = "",
@@ -171,6 +175,7 @@ def preset(
         when=when,
         paper=paper,
         defaults=merged(base.defaults, defaults),
+        sources={**base.sources, **(sources or {})},
         paradigm=paradigm or base.paradigm,
         branch=branch or base.branch,
         objective=objective or base.objective,
@@ -210,14 +215,16 @@ def _inline(node: Any, definitions: Mapping[str, Any]) -> Any:
     return {**target, **rest}
 
 
-def _set_defaults(schema: dict[str, Any], values: Mapping[str, Any], source: str) -> None:
-    """Write `values` into the schema as defaults; `source` becomes that of each default it changes."""
+def _set_defaults(
+    schema: dict[str, Any], values: Mapping[str, Any], source: Callable[[str], str], above: str = ""
+) -> None:
+    """Write `values` into the schema as defaults; `source` tells that of each default it changes, by dotted name."""
     for name, value in values.items():
         entry = schema["properties"][name]
         if "properties" in entry:
-            _set_defaults(entry, value, source)
+            _set_defaults(entry, value, source, f"{above}{name}.")
         elif entry.get("default") != value:
-            entry["source"] = source
+            entry["source"] = source(f"{above}{name}")
         entry["default"] = value
 
 

@@ -342,7 +342,7 @@ def _workload(report: Report, view: _View, config: TrainConfig, scorer_weights: 
         tokens_of_long_row=((min(stats.p95, limit) if view.cuts else limit) + answer) * sequences,
         steps=report.steps,
         held_out_rows=report.held_out_rows * (online.held_out_answers if online else 1),
-        has_reference=config.compares_with_reference,
+        has_reference=config.has_reference,
         needs_logits=view.is_prompts or (view.is_judged and not config.drops_long_rows),
         answer_tokens=answer,
         rollouts=answering.rollouts(report.steps, report.rows_used) if answering else 0,

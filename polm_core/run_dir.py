@@ -27,8 +27,9 @@ PROMPT_ENCODER = "prompt_encoder.safetensors"
 # What one of ReFT needs: the weights that its warm-up ended with, to which the model is held from there on.
 WARMED_UP = "warmed_up.safetensors"
 # What one of PPO needs: the model of what answers will earn, in a folder of its own so that nothing takes it for a part
-# of the policy, and for each process the answers that are not used up yet.
+# of the policy.
 VALUE_MODEL = "value_model/weights.safetensors"
+# Where several steps learn from the same answers: for each process those that are not used up yet.
 UNUSED_ANSWERS = "answers_{}.pt"
 
 

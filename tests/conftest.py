@@ -23,8 +23,8 @@ def services() -> Iterator[Services]:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(services: Services) -> None:
-    """Have Postgres up before pytest-django creates the test database."""
+def django_db_modify_db_settings(services: Services, django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """Have Postgres up before pytest-django creates the test database, one for each process of the session."""
 
 
 # --- one real studio for all live and browser tests ---

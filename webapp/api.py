@@ -150,8 +150,21 @@ def mount() -> NinjaAPI:
     from webapp.runs.answers_api import router as answers
     from webapp.runs.api import router as runs
     from webapp.runs.project_api import router as projects
+    from webapp.runs.view_api import router as run_views
     from webapp.workbench.api import router as workbench
 
-    for router in (datasets, registry, runs, answers, projects, metrics, recipes, live, playground, workbench):
+    for router in (
+        datasets,
+        registry,
+        runs,
+        answers,
+        projects,
+        run_views,
+        metrics,
+        recipes,
+        live,
+        playground,
+        workbench,
+    ):
         api.add_router("", router)
     return api

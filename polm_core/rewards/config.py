@@ -347,3 +347,24 @@ class OnlineConfig(AnsweringConfig):
 
     def rollouts(self, steps: int, prompts: int) -> int:
         return ceil(steps / self.steps_per_rollout)
+
+
+class RepeatingConfig(OnlineConfig):
+    """An online method that may take several optimiser steps on the same answers."""
+
+    mini_batches: int = setting(1, group=ROLLOUTS, unit="steps", source="trl", ge=1, le=1024)
+    """Optimiser steps that it takes to go once through the answers: so many times a step's answers are written at
+    once."""
+
+    @property
+    def passes(self) -> int:
+        """Times that the same answers are gone through."""
+        return 1
+
+    @property
+    def steps_per_rollout(self) -> int:
+        return self.mini_batches * self.passes
+
+    @property
+    def prompts_per_rollout(self) -> int:
+        return super().prompts_per_rollout * self.mini_batches

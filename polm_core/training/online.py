@@ -1,19 +1,23 @@
-"""The trainer of the methods that learn from their own answers at each step, most of them by a loss of their own.
+"""The trainers of the methods that learn from their own answers at each step, most of them by a loss of their own.
 
 trl's experimental trainers for PPO, online DPO, Nash-MD and XPO neither evaluate held-out prompts nor tell the parts of
 a reward. PPO's can neither be stopped nor resumed; with an adapter, those of Nash-MD and XPO have the model in training
 write the reference's answers. trl's RLOO has answers written, rewarded, compared with the reference and evaluated, and
-resumes exactly. So those methods have their answers from it, and put their own loss in place of its own.
+resumes exactly. So those methods have their answers from it, and put their own loss in place of its own. GRPO and its
+relatives have trl's trainer of that name, which does the same.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from trl import RLOOConfig, RLOOTrainer
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from polm_core.context import RunContext
 from polm_core.rewards.config import OnlineConfig
+from polm_core.run_dir import UNUSED_ANSWERS
 from polm_core.training.preferences import reference
 from polm_core.training.rollouts import writing_rollouts
 from polm_core.training.rows import Row
@@ -21,11 +25,11 @@ from polm_core.training.setup import Prompts, bring_model
 
 
 def online_trainer(
-    kind: type[RLOOTrainer],
+    kind: type[RLOOTrainer | GRPOTrainer],
     config: OnlineConfig,
     context: RunContext,
     prompts: Prompts,
-    arguments: RLOOConfig,
+    arguments: RLOOConfig | GRPOConfig,
     *,
     beta: float,
 ) -> Any:
@@ -48,7 +52,32 @@ def online_trainer(
     trainer.beta = beta
     if compared is not None:
         trainer.ref_model = trainer.accelerator.prepare_model(compared, evaluation_mode=True)
+    if config.steps_per_rollout > 1:
+        trainer.add_callback(KeepsAnswers(trainer, config.steps_per_rollout, context.spec.resume))
     return trainer
+
+
+class KeepsAnswers(TrainerCallback):
+    """Puts the answers into a checkpoint taken between two of the `steps` on them, and has a run that resumes from it
+    go on with them. `resume` is the checkpoint that the run goes on from."""
+
+    def __init__(self, trainer: Any, steps: int, resume: Path | None) -> None:
+        self.trainer = trainer
+        self.steps = steps
+        self.resume = resume
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.resume is None:
+            return
+        self.trainer._step = state.global_step * args.gradient_accumulation_steps
+        answers = self.resume / UNUSED_ANSWERS.format(args.process_index)
+        if answers.is_file():
+            self.trainer._buffered_inputs = torch.load(answers, map_location=args.device, weights_only=True)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % self.steps:
+            draft = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            torch.save(self.trainer._buffered_inputs, draft / UNUSED_ANSWERS.format(args.process_index))
 
 
 class OnlineTrainer(RLOOTrainer):

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from polm_core.context import RunContext
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 # What these do not judge is told at every step: they are models, and can fail later.
 _MAY_FAIL = frozenset({JUDGED, LEARNED})
+_NO_SIGNAL = "frac_reward_zero_std"
+# Rewards that differ by less are the same one, but for how their parts were added up.
+_ROUNDING = 1e-6
 
 
 def prompt_rows(tokenizer: Any, rows: Sequence[Row], config: AskingConfig) -> list[Row]:
@@ -96,6 +100,7 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig, *
                 column.clear()
             output = super()._generate_and_score_completions(inputs)
             self._count_unjudged()
+            self._count_without_signal()
             if self.model.training:
                 # Of several processes the first has the first rows, and all that was made of every row. The last
                 # prompt's other answers may be made elsewhere.
@@ -111,6 +116,22 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig, *
                 unjudged = sum(not math.isfinite(value) for value in given)
                 if given and (unjudged or name in _MAY_FAIL):
                     metrics[f"rewards/{name}/not_judged"].append(unjudged / len(given))
+
+        def _count_without_signal(self) -> None:
+            """The share of the step's prompts whose answers all earned the same, where the trainer counts it.
+
+            It looks at what is left of rewards once the distance from the reference is paid for, of which no two
+            answers have the same, or at all prompts at once.
+            """
+            training = self.model.training
+            metrics = self._metrics["train" if training else "eval"]
+            if _NO_SIGNAL not in metrics:
+                return
+            columns = [[_number(value) for value in self._logs["rewards"][name]] for name in weights]
+            earned = [weighted(dict(zip(weights, parts, strict=True)), weights) for parts in zip(*columns, strict=True)]
+            size = self.num_generations if training else self.num_generations_eval
+            groups = [earned[start : start + size] for start in range(0, len(earned), size)]
+            metrics[_NO_SIGNAL][-1] = fmean(map(are_alike, groups))
 
         def _write(self, rows: list[Row]) -> None:
             logs, step = self._logs, before + self.state.global_step + 1
@@ -131,6 +152,12 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig, *
                 )
 
     return WritesRollouts
+
+
+def are_alike(rewards: Sequence[float | None]) -> bool:
+    """Whether no answer earned more than another; what was not judged cannot be compared."""
+    known = [reward for reward in rewards if reward is not None]
+    return not known or max(known) - min(known) <= _ROUNDING
 
 
 def _number(value: float) -> float | None:

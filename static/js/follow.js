@@ -3,13 +3,13 @@
 // what comes while it waits, for all triggers of an element, and so does a fragment that is replaced while it waits for
 // another answer: the news that a run has ended would be lost.)
 //
-// While a dialog is open, a row is held or dragged, or an answer is ticked, nothing is put in place: what the dialog asks
-// about may stand in it, and the tick would be gone.
+// While a dialog or a menu of theirs is open, a row is held or dragged, or an answer is ticked, nothing is put in place:
+// what the dialog asks about may stand in it, and the menu or the tick would be gone.
 
 const KINDS = ["status", "metrics", "sample", "checkpoint"];
 const SOON_MS = 50;
 const PERIOD_MS = 1_000;
-const BUSY = "dialog[open], .held, .dragged, [data-tick]:checked";
+const BUSY = "dialog[open], [data-follow] details.menu[open], .held, .dragged, [data-tick]:checked";
 
 // Ids of fragments: to be read soon; with an answer on its way; to be read once what keeps them from it is over.
 const planned = new Set();
@@ -66,6 +66,7 @@ document.body.addEventListener("htmx:beforeSwap", ({ detail }) => {
   held.add(detail.target.id);
 });
 document.addEventListener("close", release, true);
+document.addEventListener("toggle", release, true);
 document.addEventListener("pointerup", release);
 document.addEventListener("dragend", release);
 document.addEventListener("change", release);

@@ -1,5 +1,7 @@
 // The list of runs: selecting rows, and keeping the selection when the table is refreshed.
 
+import { chooseColumns } from "./columns.js";
+import { complete } from "./complete.js";
 import "./follow.js";
 
 const bar = document.querySelector("[data-selection-bar]");
@@ -17,9 +19,19 @@ function refresh() {
   for (const button of bar.querySelectorAll("[data-ask]")) {
     button.dataset.confirm = button.dataset.ask.replace("# ", count === 1 ? "the selected run" : `${count} runs`);
   }
+  askBeforeMoving(count);
   if (!all) return;
   all.checked = count > 0 && count === boxes().length;
   all.indeterminate = count > 0 && count < boxes().length;
+}
+
+/** A project that keeps few checkpoints deletes the others of what is moved there: only then is there a question. */
+function askBeforeMoving(count) {
+  const to = bar.querySelector("[data-move-to]").selectedOptions[0];
+  const button = bar.querySelector("[data-move]");
+  const what = count === 1 ? "the selected run" : `${count} runs`;
+  if (to.dataset.loses) button.dataset.confirm = `Move ${what} to ${to.textContent}? ${to.dataset.loses}`;
+  else delete button.dataset.confirm;
 }
 
 function choose(box, on) {
@@ -52,5 +64,8 @@ document.addEventListener("click", (event) => {
   refresh();
 });
 
+bar?.querySelector("[data-move-to]").addEventListener("change", refresh);
 document.body.addEventListener("htmx:afterSettle", refresh);
 refresh();
+complete(document.getElementById("runs-query"));
+chooseColumns(document.getElementById("columns"), document.getElementById("runs-filter"));

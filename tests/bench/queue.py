@@ -28,6 +28,7 @@ CLAIMS = 100
 VIEWS = 40
 CLAIM_BAR_MS = 20
 PAGE_BAR_MS = 100
+QUERY = "method:dpo+config.max_steps>=100+not+(loss.min>1+or+tag:t7)"
 
 
 class Figures(NamedTuple):
@@ -137,6 +138,8 @@ def _pages(member: Any) -> dict[str, Figures]:
         "Runs page by loss": lambda: client.get("/runs/?sort=loss"),
         "Runs page by name": lambda: client.get("/runs/?sort=name"),
         "Runs page, search": lambda: client.get("/runs/?q=beta+loss<0.4+method:dpo"),
+        "Runs page, a query": lambda: client.get(f"/runs/?q={QUERY}"),
+        "Runs page by a setting": lambda: client.get("/runs/?sort=config.max_steps&column=loss.min"),
         "Runs page, one status and tag": lambda: client.get("/runs/?status=succeeded&tag=t7"),
         "GET /runs": lambda: api.get("/runs"),
         "Queue page": lambda: client.get("/runs/queue"),

@@ -61,13 +61,15 @@ def test_answers_learned_from_are_read_by_prompt(visit: Visit, run: Run, width: 
     expect(panel).to_contain_text("held out?")
 
 
-@pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
-def test_rewards_are_weighed_on_the_form(visit: Visit, team: Team, member: User, width: int, theme: str) -> None:
+@pytest.mark.parametrize(("method", "width", "theme"), [("rloo", 1280, "dark"), ("grpo", 390, "light")])
+def test_rewards_are_weighed_on_the_form(
+    visit: Visit, team: Team, member: User, method: str, width: int, theme: str
+) -> None:
     make_base_model(team, "small")
     scorer = make_checkpoint(team, "scores @ 20")
     Checkpoint.objects.filter(pk=scorer.pk).update(method="reward-model")
     rows = factories.make_version(Actor(member), "sums", ANSWERS)
-    page = visit(f"/runs/new?method=rloo&dataset={rows.dataset_id}", width=width, theme=theme)
+    page = visit(f"/runs/new?method={method}&dataset={rows.dataset_id}", width=width, theme=theme)
     page.locator("summary", has_text="Rewards").click()
     pattern, weight = page.get_by_label("Regex pattern", exact=True), page.get_by_label("Regex weight", exact=True)
     expect(weight).to_be_visible()

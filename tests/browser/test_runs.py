@@ -1,4 +1,4 @@
-"""Launching, a run's page, the list and the queue, as people use them by mouse and by key."""
+"""Launching, a run's page and the queue, as people use them by mouse and by key."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.test_frame import violations
 from tests.support import factories
-from tests.support.browser import wait_until
+from tests.support.browser import drag, wait_until
 from tests.support.checkpoints import make_base_model, make_checkpoint
 from tests.support.runs import make_run
 from tests.webapp.pages.runs.conftest import PAIRS, line, log
@@ -20,7 +20,16 @@ from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, User
 from webapp.datasets.models import DatasetVersion
 from webapp.live.notify import publish
-from webapp.runs.models import Preflight, QueuePause, Run, RunCheckpoint, RunLog, RunSample, Status, Worker
+from webapp.runs.models import (
+    Preflight,
+    QueuePause,
+    Run,
+    RunCheckpoint,
+    RunLog,
+    RunSample,
+    Status,
+    Worker,
+)
 from webapp.runs.services import preflight_finish
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -306,69 +315,7 @@ def test_samples_are_read_by_step_and_by_prompt(visit: Visit, run: Run) -> None:
     expect(panel.get_by_label("Step")).to_have_value("40")
 
 
-# --- the list ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_selection_lives_through_refreshes(visit: Visit, team: Team) -> None:
-    runs = [make_run(team, f"run {number}") for number in range(4)]
-    page = visit("/runs/")
-    live(page)
-    bar = page.get_by_role("region", name="Selected runs")
-    expect(bar).to_be_hidden()
-    boxes = page.get_by_role("checkbox", name=re.compile("Select run"))
-    boxes.nth(0).check()
-    boxes.nth(2).click(modifiers=["Shift"])
-    expect(bar).to_contain_text("3 selected")
-    bar.get_by_label("Tag to add").fill("night")
-    with page.expect_response("**/runs/?*"):
-        publish(f"team:{team.pk}", "status", {"run": str(runs[0].pk)})
-    expect(boxes.nth(1)).to_be_checked()
-    expect(bar.get_by_label("Tag to add")).to_have_value("night")
-    bar.get_by_role("button", name="Tag", exact=True).click()
-    expect(page.get_by_role("region", name="Messages")).to_contain_text("3 runs tagged")
-    assert Run.objects.filter(tags=["night"]).count() == 3
-
-
-def test_deleting_many_says_how_many(visit: Visit, team: Team, member: User) -> None:
-    for number in range(2):
-        make_run(team, f"run {number}", created_by=member)
-    page = visit("/runs/")
-    page.get_by_role("checkbox", name="Select all").check()
-    page.get_by_role("button", name="Delete").click()
-    question = page.get_by_role("dialog")
-    expect(question).to_contain_text("Delete 2 runs?")
-    question.get_by_role("button", name="Delete").click()
-    expect(page.get_by_role("main")).to_contain_text("No runs yet")
-
-
-def test_filters_change_the_address_and_the_table(visit: Visit, team: Team) -> None:
-    make_run(team, "zinc", tags=["night"])
-    make_run(team, "iron")
-    page = visit("/runs/?sort=name")
-    page.get_by_label("Tag", exact=True).select_option("night")
-    expect(page.get_by_role("link", name="iron")).to_have_count(0)
-    expect(page.get_by_role("list", name="Filters in force")).to_contain_text("tag: night")
-    assert re.search("tag=night", page.url)
-    assert re.search("sort=name", page.url)
-    page.get_by_role("link", name="Take out tag: night").click()
-    expect(page.get_by_role("link", name="iron")).to_be_visible()
-    expect(page.get_by_label("Tag", exact=True)).to_have_value("")
-    page.get_by_role("searchbox", name="Search runs").press_sequentially("zin")
-    expect(page.get_by_role("link", name="iron")).to_have_count(0)
-
-
 # --- the queue --------------------------------------------------------------------------------------------------------
-
-
-def drag(grip: Locator, row: Locator) -> None:
-    """The events of a drag to a row's upper half. (Playwright's `drag_to` takes a pointer event of the browser's own,
-    which follows a change of layout, for its own, and then never drops.)"""
-    box = row.bounding_box()
-    assert box is not None
-    transfer = row.page.evaluate_handle("new DataTransfer()")
-    there = {"dataTransfer": transfer, "clientX": box["x"] + 40, "clientY": box["y"] + 4}
-    for element, event in ((grip, "dragstart"), (row, "dragover"), (row, "drop"), (grip, "dragend")):
-        element.dispatch_event(event, there)
 
 
 def test_waiting_runs_are_moved_by_key_and_by_dragging(visit: Visit, team: Team, member: User) -> None:

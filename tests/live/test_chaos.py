@@ -10,7 +10,7 @@ from tests.chaos.faults import Fault
 from tests.chaos.table import FAULTS
 from tests.chaos.watch import Watcher
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.live, pytest.mark.alone, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from tests.support.lookalikes import alpaca
 from tests.support.studio import RunningStudio
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 LONG = {"max_steps": 2_000, "batch_size": 2, "max_length": 256, "eval_steps": 0, "generation": {"samples": 0}}
 MANY_ROWS = 400_000

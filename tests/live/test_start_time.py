@@ -11,7 +11,7 @@ import yaml
 
 from tests.support.studio import ROOT, RunningStudio
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.alone]
 
 ADDED_SECONDS = 3.0
 

@@ -173,7 +173,7 @@ def test_measures_and_goes_on_through_what_it_has_made(method: Method, make_run:
         pytest.param(get(slug), id=slug)
         for slug in (
             *("reft", "reward-model", "ppo", "rloo", "online-dpo", "nash-md", "xpo", "kto", "bco", "cpo"),
-            *("rlaif", "constitutional-ai", "prm", "rejection-sampling", "self-refine"),
+            *("rlaif", "constitutional-ai", "prm", "grpo", "bnpo", "rejection-sampling", "self-refine"),
         )
     ],
 )

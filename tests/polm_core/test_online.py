@@ -232,6 +232,27 @@ def test_a_reward_that_is_always_the_same_is_shown_and_teaches_nothing(make_run:
     assert set(points(run_dir, "grad_norm").values()) == {0.0}
 
 
+@pytest.mark.parametrize("method", ["rloo", "reft"])
+def test_prompts_without_signal_are_counted_by_their_rewards_alone(make_run: MakeRun, method: str) -> None:
+    """However far each answer is from what the reference would say, which is taken off its reward."""
+    more = {"sft_steps": 1} if method == "reft" else {}
+    rewards = {"math": 0, "regex": 1, "regex_pattern": "^.{0,12}$"}
+    run_dir = online_run(
+        make_run, method, max_steps=6, learning_rate=3e-2, beta=1, logged_prompts=9, rewards=rewards, **more
+    )
+    assert execute(run_dir.root) == 0
+    assert max(abs(distance) for distance in points(run_dir, "kl").values()) > 100 * NOTHING
+    counted = points(run_dir, "frac_reward_zero_std")
+    assert len(counted) >= 5
+    for step, share in counted.items():
+        groups = defaultdict(set)
+        for sample in rollouts(run_dir):
+            if sample["step"] == step:
+                groups[sample["group"]].add(sample["reward"])
+        assert share == sum(len(earned) == 1 for earned in groups.values()) / len(groups)
+    assert max(counted.values()) > 0
+
+
 def test_plain_prompts_are_asked_in_turns_or_as_they_are(make_run: MakeRun) -> None:
     rows = [{"prompt": f"{number} + 1 =", "answer": str(number + 1)} for number in range(24)]
     lengths = defaultdict(int)

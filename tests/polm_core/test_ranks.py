@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from polm_core.run import EXIT_CRASHED, EXIT_FAILED, execute
 from polm_core.run_dir import Outcome, Result, RunDir, Wish
 from tests.polm_core.conftest import MakeRun, points, samples
 from tests.support import tiny
+from tests.support.warm import start_warm
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
 
@@ -29,29 +31,32 @@ LONG = {**TOGETHER, "max_steps": 100_000, "eval_steps": 0, "save_steps": 10}
 
 
 @contextmanager
-def started(run_dir: RunDir) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that carries out a run, as `python -m polm_core run` does, but silently."""
-    with run_dir.log.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "polm_core.run", str(run_dir.root)], stdout=log, stderr=log, start_new_session=True
-        )
+def started(run_dir: RunDir) -> Iterator[ForkServerProcess]:
+    """A process that carries out a run."""
+    process = start_warm(run_dir)
     try:
         yield process
     finally:
-        if process.poll() is None:
+        if process.is_alive():
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.join()
 
 
-def carry_out(run_dir: RunDir) -> int:
+def end_of(process: ForkServerProcess) -> int | None:
+    """Wait for a process; returns its exit code."""
+    process.join()
+    return process.exitcode
+
+
+def carry_out(run_dir: RunDir) -> int | None:
     with started(run_dir) as process:
-        return process.wait()
+        return end_of(process)
 
 
-def ranks_of(process: subprocess.Popen[bytes], run_dir: RunDir, *, steps: int = 12) -> list[psutil.Process]:
+def ranks_of(process: ForkServerProcess, run_dir: RunDir, *, steps: int = 12) -> list[psutil.Process]:
     """The processes of a run that has trained some steps."""
     while not run_dir.metrics.exists() or run_dir.metrics.read_text().count('"loss"') < steps:
-        assert process.poll() is None, run_dir.log.read_text()
+        assert process.is_alive(), run_dir.log.read_text()
         time.sleep(0.05)
     found = psutil.Process(process.pid).children()
     assert len(found) == 2
@@ -105,7 +110,7 @@ def test_a_paused_run_of_two_goes_on_to_the_same_end(make_run: MakeRun) -> None:
     with started(part) as process:
         ranks_of(process, part, steps=3)
         part.ask(Wish.PAUSE)
-        assert process.wait() == 0
+        assert end_of(process) == 0
     assert result_of(part).outcome is Outcome.PAUSED
     paused_at = part.last_checkpoint()
     assert paused_at is not None
@@ -122,7 +127,7 @@ def test_a_wish_to_stop_ends_both(make_run: MakeRun) -> None:
     with started(run_dir) as process:
         ranks = ranks_of(process, run_dir)
         run_dir.ask(Wish.STOP)
-        assert process.wait() == 0
+        assert end_of(process) == 0
     assert result_of(run_dir).outcome is Outcome.STOPPED
     assert [m.step for _, m in run_dir.complete_checkpoints()][-1] == max(points(run_dir, "loss"))
     assert not any(rank.is_running() for rank in ranks)
@@ -140,7 +145,7 @@ def test_a_terminated_run_of_two_is_saved(make_run: MakeRun) -> None:
     with started(run_dir) as process:
         ranks_of(process, run_dir)
         process.terminate()
-        assert process.wait() == 0
+        assert end_of(process) == 0
     result = result_of(run_dir)
     assert result.outcome is Outcome.PAUSED
     assert result.error is not None
@@ -154,7 +159,7 @@ def test_a_killed_rank_crashes_the_run_as_a_whole(make_run: MakeRun, killed: int
     with started(run_dir) as process:
         ranks = ranks_of(process, run_dir)
         ranks[killed].kill()
-        assert process.wait() == EXIT_CRASHED
+        assert end_of(process) == EXIT_CRASHED
     result = result_of(run_dir)
     assert result.outcome is Outcome.CRASHED
     assert f"process {killed + 1} of 2 was ended by SIGKILL" in result.error["message"]  # type: ignore[index]
@@ -167,7 +172,7 @@ def test_no_rank_outlives_the_process_that_started_it(make_run: MakeRun) -> None
     with started(run_dir) as process:
         ranks = ranks_of(process, run_dir)
         process.kill()
-        process.wait()
+        process.join()
         psutil.wait_procs(ranks, timeout=10)
         assert not any(rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE for rank in ranks)
 

@@ -52,6 +52,7 @@ def after_first_steps(run_dir: RunDir, act: Callable[[], None]) -> threading.Thr
         ("dpo", Format.PREFERENCE),
         ("reward-model", Format.PREFERENCE),
         ("rloo", Format.PROMPT_ANSWER),
+        ("dapo", Format.PROMPT_ANSWER),
         ("kto", Format.RATING),
         ("bco", Format.RATING),
         ("orpo", Format.PREFERENCE),

@@ -172,6 +172,13 @@ ROWS: tuple[ProofRow, ...] = (
         keep="better",
         principles=["Be brief: answer in one sentence of at most ten words."],
     ),
+    _reward("grpo", 0.1, learning_rate=5e-4),
+    _reward("dr-grpo", 0.1, learning_rate=5e-4),
+    _reward("dapo", 0.1, learning_rate=5e-4),
+    _reward("gspo", 0.1, learning_rate=5e-4),
+    _reward("bnpo", 0.1, learning_rate=5e-4),
+    _reward("cispo", 0.1, learning_rate=5e-4),
+    _reward("sapo", 0.1, learning_rate=5e-4),
     _right("rejection-sampling", 0.1, steps=40, rounds=2, num_generations=4),
     _right("self-refine", 0.1, steps=40),
     # From one answer to the vote of eight: the steps of its values are N.

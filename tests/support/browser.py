@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 # Tests use the ORM in the thread in which Playwright's event loop runs.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
@@ -59,3 +59,14 @@ def page(chromium: Browser) -> Iterator[Page]:
     context = chromium.new_context()
     yield context.new_page()
     context.close()
+
+
+def drag(grip: Locator, row: Locator) -> None:
+    """The events of a drag to a row's upper half. (Playwright's `drag_to` takes a pointer event of the browser's own,
+    which follows a change of layout, for its own, and then never drops.)"""
+    box = row.bounding_box()
+    assert box is not None
+    transfer = row.page.evaluate_handle("new DataTransfer()")
+    there = {"dataTransfer": transfer, "clientX": box["x"] + 40, "clientY": box["y"] + 4}
+    for element, event in ((grip, "dragstart"), (row, "dragover"), (row, "drop"), (grip, "dragend")):
+        element.dispatch_event(event, there)

@@ -1,7 +1,7 @@
 """The database and the broker of a test session, in a directory of its own.
 
-Sessions run side by side without seeing each other. `DATABASE_URL` and `BROKER_URL` in the environment are used
-instead, where they are given.
+Sessions run side by side without seeing each other, and so do the processes of one session. `DATABASE_URL` and
+`BROKER_URL` in the environment are used instead, where they are given.
 """
 
 import atexit
@@ -44,7 +44,8 @@ def quick_root() -> Path:
 
 def session_state_dir() -> Path:
     """A directory for this session's whole state, removed when the session ends."""
-    _remove_abandoned()
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # the process that started this one has done it
+        _remove_abandoned()
     path = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=quick_root()))
     path.chmod(0o711)  # the account that runs Postgres for root passes through
     owner = os.getpid()

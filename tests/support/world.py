@@ -20,8 +20,9 @@ from webapp.playground.models import Generation
 from webapp.recipes.models import Pipeline, PipelineStage, StageRun
 from webapp.recipes.services import pipeline_stop
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource, Share
-from webapp.runs.models import Project, RewardList, Run, RunCheckpoint, RunLog, RunSample, Worker
+from webapp.runs.models import Project, RewardList, Run, RunCheckpoint, RunLog, RunSample, RunView, Worker
 from webapp.runs.reward_lists import reward_list_create
+from webapp.runs.run_views import ViewState, view_create
 from webapp.workbench.models import RewardTrial
 from webapp.workbench.services import trial_create
 
@@ -52,6 +53,8 @@ class World:
     # One that runs, and one that was stopped.
     pipeline: Pipeline
     stopped_pipeline: Pipeline
+    # Shared with the team by the member.
+    run_view: RunView
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
         """What the team owns and what is made from it, row by row: equal twice when nothing changed in between."""
@@ -70,6 +73,7 @@ class World:
             Share: Q(checkpoint__team=self.team),
             Run: of_team | Q(dataset_version__dataset__team=self.team) | Q(model__team=self.team),
             RunCheckpoint: Q(run__team=self.team),
+            RunView: of_team & Q(shared=True),
             RewardTrial: of_team,
             RewardList: Q(project__team=self.team),
             Pipeline: of_team,
@@ -94,6 +98,7 @@ class World:
             self.checkpoint,
             self.share,
             self.pipeline,
+            self.run_view,
         )
         return [
             MARK.encode(),
@@ -134,6 +139,7 @@ def make_world() -> World:
         worker=Worker.objects.create(name="worker", host="host", heartbeat_at=timezone.now()),
         pipeline=pipeline,
         stopped_pipeline=stopped_pipeline,
+        run_view=view_create(actor=member, name=f"{MARK} view", state=ViewState(f"tag:{MARK}"), shared=True),
     )
 
 

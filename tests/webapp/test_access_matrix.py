@@ -48,6 +48,7 @@ PAGE_OBJECTS: dict[tuple[str, str], Given] = {
     ("runs/pipelines/", "pk"): lambda world: world.pipeline.pk,
     ("runs/pipelines/<uuid:pk>/restart", "pk"): lambda world: world.stopped_pipeline.pk,
     ("runs/pipelines/<uuid:pk>/restart", "stage"): lambda world: "sft",
+    ("runs/views/", "pk"): lambda world: world.run_view.pk,
     ("runs/recipes/", "slug"): lambda world: "instructgpt",
     ("runs/queue/workers/", "pk"): lambda world: world.worker.pk,
     ("workbench/", "pk"): lambda world: world.trial.pk,
@@ -70,6 +71,7 @@ API_OBJECTS: dict[str, Given] = {
     "run_id": lambda world: world.run.pk,
     "list_id": lambda world: world.reward_list.pk,
     "trial_id": lambda world: world.trial.pk,
+    "view_id": lambda world: world.run_view.pk,
     "share_id": lambda world: world.share.pk,
     "slug": lambda world: "sft",
     "worker_id": lambda world: world.worker.pk,
@@ -110,6 +112,8 @@ FORMS: dict[str, Given] = {
     "pipeline-delete": lambda world: {},
     "pipeline-restart": lambda world: {"launch": "yes"},
     "runs-bulk": lambda world: {"run": [world.run.pk], "action": "delete"},
+    "run-views": lambda world: {"name": "new", "shared": "yes", "address": "q=tag:x&column=config.beta"},
+    "run-view": lambda world: {"action": "delete"},
     "run-action": lambda world: {},
     "run-delete": lambda world: {},
     "run-dataset": lambda world: {"take": "chosen", "sample": _sample(world), **MADE_OF_ANSWERS},
@@ -160,6 +164,8 @@ BODIES: dict[str, Given] = {
     "PATCH /models/{model_id}": lambda world: {"name": "another"},
     "POST /checkpoints/{checkpoint_id}/register": lambda world: {},
     "POST /checkpoints/{checkpoint_id}/share": lambda world: {"link": True},
+    "POST /run-views": lambda world: {"name": "another", "shared": True, "query": "tag:x"},
+    "PATCH /run-views/{view_id}": lambda world: {"name": "another"},
     "POST /reward-trials": lambda world: {"run": str(world.run.pk), "rewards": REWARDS},
     "POST /reward-lists": lambda world: {"name": "another", "project": str(world.project.pk), "rewards": REWARDS},
     "POST /pipelines": lambda world: {"recipe": "instructgpt", "datasets": _slots(world), "models": _base(world)},
@@ -176,7 +182,7 @@ QUERIES: dict[str, Given] = {
 # Things that belong to one person rather than to a team: to everybody else they are not there.
 PERSONAL = {"token-revoke": "member"}
 # What asks for more than its gate does, or than other writes do, in the object's own team.
-STRICTER = {"member-remove": Role.ADMIN, "PATCH /projects/{project_id}": Role.ADMIN}
+STRICTER = {"member-remove": Role.ADMIN, "run-view": Role.MEMBER, "PATCH /projects/{project_id}": Role.ADMIN}
 # What acts on things that all teams share: for admins of the studio's first team alone, which the world's team is.
 SHARED = {
     "queue-pause",

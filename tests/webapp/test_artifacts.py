@@ -3,6 +3,7 @@
 import hashlib
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def disk_store(settings: Any) -> Iterator[Path]:
     settings.ARTIFACT_URL = f"file://{root}"
     artifacts._store.cache_clear()
     yield root
-    artifacts.delete("a")
+    shutil.rmtree(root, ignore_errors=True)
     artifacts._store.cache_clear()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ def full_store(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         yield root
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        artifacts.delete("runs")
+        shutil.rmtree(root, ignore_errors=True)
         artifacts._store.cache_clear()
 
 

@@ -50,6 +50,8 @@ class MetricSeries(models.Model):
     class Meta:
         db_table = "metric_series"
         constraints = [models.UniqueConstraint(fields=["run", "key"], name="metric_series_unique")]
+        # For conditions on one metric of all runs. Figures stay out of it: they change with every batch.
+        indexes = [models.Index(fields=["key", "run"], name="metric_series_key")]
 
     def __str__(self) -> str:
         return f"{self.key} of {self.run_id}"

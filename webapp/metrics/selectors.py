@@ -16,6 +16,7 @@ from webapp.metrics import reading
 from webapp.metrics.keys import is_usable
 from webapp.metrics.models import IngestPosition, MetricSeries
 from webapp.metrics.reading import Columns
+from webapp.runs.config_files import flat_settings
 from webapp.runs.models import Run
 
 # What a row of a run list can show of a run that logs very many metrics.
@@ -112,7 +113,7 @@ def summary(series: MetricSeries) -> dict[str, Any]:
 
 def config_diff(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """What differs between runs: `{"adapter.r": [8, 16]}`, the values in the order of `runs`, None where unset."""
-    flat = [_flat(_settings(run)) for run in runs]
+    flat = [flat_settings(_settings(run)) for run in runs]
     paths = sorted({path for settings in flat for path in settings})
     rows = {path: [settings.get(path) for settings in flat] for path in paths}
     return {path: values for path, values in rows.items() if any(value != values[0] for value in values)}
@@ -128,16 +129,6 @@ def _settings(run: Run) -> dict[str, Any]:
         "eval_dataset": str(run.eval_dataset_version) if run.eval_dataset_version else None,
         **run.config,
     }
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _series_of(run_ids: Iterable[uuid.UUID], keys: Sequence[str]) -> dict[uuid.UUID, dict[str, MetricSeries]]:

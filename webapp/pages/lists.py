@@ -17,10 +17,11 @@ from webapp.runs.selectors import eta_seconds
 class RunEntry:
     """A run with its headline curve, that curve's newest value, and the seconds it still needs; None for not known.
 
-    `stage` is what it carries out, or did, where it belongs to a pipeline.
+    `metric` is what the curve shows, and `stage` what the run carries out, or did, where it belongs to a pipeline.
     """
 
     run: Run
+    metric: str
     curve: list[float | None]
     last: float | None
     eta: float | None
@@ -36,8 +37,9 @@ def entries(runs: Iterable[Run]) -> list[RunEntry]:
 
 
 def _entry(run: Run, view: SeriesView | None, stage: PipelineStage | None) -> RunEntry:
-    curve, last = (view.columns.mean.tolist(), view.series.last) if view else ([], None)
-    return RunEntry(run, curve, last, eta_seconds(run), stage)
+    if view is None:
+        return RunEntry(run, "", [], None, eta_seconds(run), stage)
+    return RunEntry(run, view.series.key, view.columns.mean.tolist(), view.series.last, eta_seconds(run), stage)
 
 
 def back_to(request: HttpRequest, otherwise: str) -> str:

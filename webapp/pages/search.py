@@ -14,7 +14,7 @@ from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.datasets.models import Dataset
 from webapp.registry.selectors import checkpoints_visible, models_visible
-from webapp.runs.selectors import runs_filter, runs_visible
+from webapp.runs.selectors import runs_visible, runs_with_words
 
 MAX_QUERY = 100
 PER_KIND = 6
@@ -70,7 +70,7 @@ def _actions(actor: Actor, query: str) -> Iterator[Found]:
 
 
 def _things(actor: Actor, query: str) -> Iterator[Found]:
-    for run in runs_filter(runs_visible(actor), q=query)[:PER_KIND]:
+    for run in runs_with_words(runs_visible(actor), query)[:PER_KIND]:
         detail = f"{run.method} · {run.get_status_display().lower()}"
         yield Found("Runs", "activity", run.name, detail, reverse("run", args=[run.pk]))
     datasets = Dataset.objects.filter(team__in=actor.team_ids(), name__icontains=query).order_by("-pk")

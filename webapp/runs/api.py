@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from ninja import Router, Schema, Status
 from pydantic import ConfigDict, Field
@@ -18,6 +19,7 @@ from webapp.pagination import DEFAULT_LIMIT, Limit, page
 from webapp.runs import queueing, selectors, services, waiting
 from webapp.runs.config_files import config_yaml
 from webapp.runs.models import QueuePause, Run, RunCheckpoint, Worker
+from webapp.runs.projects import run_set_project
 
 router = Router(tags=["runs"])
 
@@ -79,6 +81,7 @@ class RunUpdateIn(Body):
     notes: str | None = None
     tags: list[str] | None = None
     priority: int | None = None
+    project: str | None = None
 
 
 class RunCloneIn(Body):
@@ -218,7 +221,7 @@ def runs(
     limit: Limit = DEFAULT_LIMIT,
     cursor: str | None = None,
 ) -> dict[str, Any]:
-    """Runs of the caller's teams, newest first."""
+    """Runs of the caller's teams, newest first; `q` is a query, as in the search of the list of runs."""
     found = selectors.runs_filter(
         selectors.runs_visible(request.actor), status=status, method=method, tag=tag, project=project, q=q
     )
@@ -244,9 +247,14 @@ def run(request: ActorRequest, run_id: str) -> dict[str, Any]:
 
 @router.patch("/runs/{run_id}", response=RunOut)
 def run_update(request: ActorRequest, run_id: str, payload: RunUpdateIn) -> dict[str, Any]:
-    """Change name, notes, tags or priority."""
+    """Change name, notes, tags or priority, or move the run to another project, by id or name."""
     found = selectors.run_get(request.actor, run_id, Role.MEMBER)
-    return _run(services.run_update(actor=request.actor, run=found, **payload.dict(exclude_unset=True)))
+    changes = payload.dict(exclude_unset=True)
+    with transaction.atomic():
+        if ref := changes.pop("project", None):
+            project = services.project_for(actor=request.actor, team=found.team, ref=ref)
+            found = run_set_project(actor=request.actor, run=found, project=project)
+        return _run(services.run_update(actor=request.actor, run=found, **changes))
 
 
 @router.delete("/runs/{run_id}", response={204: None})

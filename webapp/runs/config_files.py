@@ -53,6 +53,17 @@ def _in_order(values: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, A
     }
 
 
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by the names that lead to them: `{"adapter.r": 8}`."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flat_settings(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
 def rows_entry(version: DatasetVersion) -> dict[str, str]:
     """Rows in a file beside the config, under the name that their download has."""
     return {"path": f"./{version.rows_filename}", "format": version.format}

@@ -255,6 +255,51 @@ class Run(models.Model):
         return self.name
 
 
+class RunView(models.Model):
+    """A way to look at the list of runs, under a name: its owner's alone, or shared with the team.
+
+    `filters` are the choices beside the search (`{"status": "failed"}`); without columns it has the usual ones. One
+    whose owner's account is gone stays if it is shared.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="run_views")
+    owner = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="run_views")
+    name = models.CharField(max_length=100)
+    shared = models.BooleanField(default=False)
+    query = models.TextField(blank=True)
+    filters = models.JSONField(default=dict, blank=True)
+    columns = ArrayField(models.CharField(max_length=250), default=list, blank=True)
+    sort = models.CharField(max_length=260, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        verbose_name = "view"
+        constraints = [
+            models.UniqueConstraint("team", Lower("name"), condition=Q(shared=True), name="run_view_shared_unique"),
+            models.UniqueConstraint(
+                "team", "owner", Lower("name"), condition=Q(shared=False), name="run_view_own_unique"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class DefaultRunView(models.Model):
+    """The view that a person's list of runs begins with in a team."""
+
+    team = models.ForeignKey(Team, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    view = models.ForeignKey(RunView, on_delete=models.CASCADE, related_name="defaults")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["team", "user"], name="run_view_default_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.view} of {self.user}"
+
+
 class RunCheckpoint(models.Model):
     """Which checkpoint came out of which run."""
 

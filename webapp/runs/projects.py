@@ -13,10 +13,11 @@ from django.db.models.fields.reverse_related import ForeignObjectRel
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
 from webapp.accounts.services import audit
-from webapp.errors import Conflict, Invalid
+from webapp.errors import Conflict, Forbidden, Invalid
 from webapp.live.notify import publish
 from webapp.registry.models import Checkpoint, Share
 from webapp.registry.services import checkpoint_delete_all
+from webapp.runs.leases import announce
 from webapp.runs.models import Best, Project, RemovedCheckpoint, Run, RunCheckpoint
 from webapp.tasks import PROJECT_RETAIN, wake
 
@@ -65,6 +66,32 @@ def project_update(
     except IntegrityError:
         raise Invalid("The name is taken.", fields={"name": ["is that of another project of the team"]}) from None
     return project
+
+
+def run_set_project(*, actor: Actor, run: Run, project: Project) -> Run:
+    """Put a run into another project of its team, which from then on says which of its checkpoints are kept.
+
+    Where that deletes some, the run has to be one's own, or one has to be an admin: as for deleting it.
+    """
+    actor.require(run.team_id, Role.MEMBER, "run")
+    if project.team_id != run.team_id:
+        raise Invalid("There is no such project.", fields={"project": ["names no project of the run's team"]})
+    keeps_all = project.keep_last is None
+    if not keeps_all and run.created_by_id != actor.user.pk and not actor.holds(Role.ADMIN, run.team_id):
+        raise Forbidden(
+            f"The run is somebody else's, and {project} keeps but {project.keep_last} of each run's checkpoints.",
+            advice="Ask them or an admin of the team to move it.",
+        )
+    with transaction.atomic():
+        run.project = project
+        run.save(update_fields=["project"])
+        detail = {"changed": ["project"], "project": project.name}
+        audit(actor=actor, team_id=run.team_id, verb="run.update", target=run, detail=detail)
+        announce(run, status=run.status)
+        if not keeps_all:
+            Project.objects.filter(pk=project.pk).update(retention_due=True)
+            wake(PROJECT_RETAIN, project.pk)
+    return run
 
 
 def _check(retention: Retention) -> None:

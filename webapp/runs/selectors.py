@@ -13,6 +13,7 @@ from webapp.accounts.models import Role
 from webapp.errors import Invalid
 from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.models import ACTIVE, Project, Run, RunLog, RunSample, Status, Worker
+from webapp.runs.query.meaning import runs_matching, word_wanted
 
 # What a person chooses a step from.
 MAX_STEPS = 1000
@@ -87,7 +88,7 @@ def runs_filter(
     project: str = "",
     q: str = "",
 ) -> QuerySet[Run]:
-    """Narrow a list of runs. `q` matches name, tags and id; several statuses or methods are joined by commas."""
+    """Narrow a list of runs. `q` is a query (`webapp.runs.query`); several statuses or methods are joined by commas."""
     if status:
         wanted = status.split(",")
         if unknown := set(wanted) - set(Status.values):
@@ -102,8 +103,13 @@ def runs_filter(
         runs = runs.filter(tags__contains=[tag])
     if project:
         runs = runs.filter(project__name__iexact=project)
-    for word in q.split()[:10]:
-        runs = runs.filter(Q(name__icontains=word) | Q(tags__contains=[word]) | Q(method=word))
+    return runs_matching(runs, q)
+
+
+def runs_with_words(runs: QuerySet[Run], text: str) -> QuerySet[Run]:
+    """The runs that every word of a text fits: names, tags or methods."""
+    for word in text.split()[:10]:
+        runs = runs.filter(word_wanted(word))
     return runs
 
 

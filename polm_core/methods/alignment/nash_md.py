@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
-from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, HACKED, REWARD, REWARD_PARTS
+from polm_core.methods.alignment.online import COMPLETIONS, DIVERGENCE, ENTROPY, HACKED, REWARD, REWARD_PARTS
 from polm_core.methods.alignment.pairs import (
-    DIVERGENCE,
     FORMATS,
     MAIN_FIELDS,
     TIES,

@@ -39,6 +39,19 @@ COMPLETIONS = ChartSpec(
     "tokens",
     "Steady growth without a better reward is padding. At max_completion_length answers are cut off.",
 )
+CUT_OFF = ChartSpec(
+    "Cut off",
+    ("completions/clipped_ratio",),
+    "share of answers",
+    "Answers that reach max_completion_length. What would have come after is never rewarded: above 0.5, raise it.",
+)
+DIVERGENCE = ChartSpec(
+    "Divergence",
+    ("kl", "eval/kl"),
+    "nats per token",
+    "How far the model is from where it started. Steep growth means it games the reward: raise beta.",
+    bound=1.0,
+)
 ENTROPY = ChartSpec(
     "Entropy",
     ("entropy",),
@@ -53,3 +66,4 @@ NO_PROGRESS = (
     "Prompts without signal: all answers right or all wrong teach nothing. Take prompts that the model gets right "
     "sometimes, raise the temperature, or draw more answers."
 )
+CUT_ANSWERS = "Answers that are cut off at max_completion_length: what comes after is never rewarded."

@@ -5,9 +5,8 @@ from typing import Literal
 from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
 from polm_core.method import Method, Paper, Paradigm
-from polm_core.methods.alignment.online import COMPLETIONS, ENTROPY, HACKED, REWARD, REWARD_PARTS
+from polm_core.methods.alignment.online import COMPLETIONS, DIVERGENCE, ENTROPY, HACKED, REWARD, REWARD_PARTS
 from polm_core.methods.alignment.pairs import (
-    DIVERGENCE,
     FORMATS,
     LOSS_OF_PAIRS,
     MAIN_FIELDS,

@@ -40,13 +40,6 @@ class PairsConfig(OnlineConfig):
         return answers
 
 
-DIVERGENCE = ChartSpec(
-    "Divergence",
-    ("kl", "eval/kl"),
-    "nats per token",
-    "How far the model is from where it started. Steep growth means it games the reward: raise beta.",
-    bound=1.0,
-)
 TIES = ChartSpec(
     "Ties",
     ("pairs/tied", "eval/pairs/tied"),

@@ -10,6 +10,7 @@ from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
 from polm_core.methods.alignment.online import (
     COMPLETIONS,
+    CUT_ANSWERS,
     ENTROPY,
     HACKED,
     NOT_JUDGED,
@@ -18,12 +19,12 @@ from polm_core.methods.alignment.online import (
     REWARD_SPREAD,
 )
 from polm_core.methods.alignment.preference import GRADIENT_NORM
-from polm_core.rewards.config import ROLLOUTS, OnlineConfig
+from polm_core.rewards.config import ROLLOUTS, RepeatingConfig
 
 FORMATS = (Format.PROMPT_ANSWER, Format.PROMPT)
 
 
-class PpoConfig(OnlineConfig):
+class PpoConfig(RepeatingConfig):
     """Settings of proximal policy optimisation."""
 
     compares_with_reference: ClassVar[bool] = True
@@ -38,10 +39,6 @@ class PpoConfig(OnlineConfig):
     num_generations: int = setting(1, group=MAIN, unit="answers", source="InstructGPT, arXiv 2203.02155", ge=1, le=1024)
     """Answers to each prompt. One is enough: the value model says what was to be expected. It divides the answers of a
     step: batch_size x gradient_accumulation_steps x processes."""
-
-    mini_batches: int = setting(1, group=ROLLOUTS, unit="steps", source="trl", ge=1, le=1024)
-    """Optimiser steps that it takes to go once through the answers: so many times a step's answers are written at
-    once."""
 
     ppo_epochs: int = setting(4, group=ROLLOUTS, unit="passes", source="trl", ge=1, le=100)
     """Times that the same answers are gone through before new ones are written. More learn more from each answer, and
@@ -74,12 +71,8 @@ class PpoConfig(OnlineConfig):
         return parts
 
     @property
-    def steps_per_rollout(self) -> int:
-        return self.mini_batches * self.ppo_epochs
-
-    @property
-    def prompts_per_rollout(self) -> int:
-        return super().prompts_per_rollout * self.mini_batches
+    def passes(self) -> int:
+        return self.ppo_epochs
 
 
 def run(config: PpoConfig, context: RunContext) -> dict[str, float]:
@@ -127,7 +120,7 @@ METHOD = Method(
         "once.",
         "Tokens that are clipped: above 0.3, lower the learning rate or ppo_epochs.",
         "Divergence: rewards won far from the reference rarely mean better answers. Raise beta.",
-        "Answers that are cut off at max_completion_length: what comes after is never rewarded.",
+        CUT_ANSWERS,
     ),
     formats=FORMATS,
     config=PpoConfig,

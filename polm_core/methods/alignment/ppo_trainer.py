@@ -14,7 +14,7 @@ from trl import RLOOConfig
 
 from polm_core.context import RunContext
 from polm_core.methods.alignment.ppo import PpoConfig
-from polm_core.run_dir import UNUSED_ANSWERS, VALUE_MODEL, RunDir
+from polm_core.run_dir import VALUE_MODEL, RunDir
 from polm_core.training.online import OnlineTrainer, masked_mean
 from polm_core.training.rollouts import online_arguments
 from polm_core.training.rows import Row
@@ -173,8 +173,7 @@ def whitened(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 class ValueModelCallback(TrainerCallback):
     """Does for the value model what the trainer does for its own: cuts gradients, forgets them, saves, goes on.
 
-    A checkpoint taken between two steps on the same answers holds these too. `resume` is that which the run goes on
-    from.
+    `resume` is the checkpoint that the run goes on from.
     """
 
     def __init__(self, trainer: PpoTrainer, resume: Path | None) -> None:
@@ -191,10 +190,6 @@ class ValueModelCallback(TrainerCallback):
         if self.resume is None:
             return
         self.model.load_state_dict(load_file(self.resume / VALUE_MODEL), strict=False)
-        self.trainer._step = state.global_step * args.gradient_accumulation_steps
-        answers = self.resume / UNUSED_ANSWERS.format(args.process_index)
-        if answers.is_file():
-            self.trainer._buffered_inputs = torch.load(answers, map_location=args.device, weights_only=True)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -210,11 +205,9 @@ class ValueModelCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         from safetensors.torch import save_file
 
-        draft = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero:
+            draft = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (draft / VALUE_MODEL).parent.mkdir()
             save_file(
                 {name: weight.detach().contiguous() for name, weight in self.model.trained()}, draft / VALUE_MODEL
             )
-        if state.global_step % self.trainer.settings.steps_per_rollout:
-            torch.save(self.trainer._buffered_inputs, draft / UNUSED_ANSWERS.format(args.process_index))

@@ -8,6 +8,8 @@ from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
 from polm_core.methods.alignment.online import (
     COMPLETIONS,
+    CUT_ANSWERS,
+    DIVERGENCE,
     ENTROPY,
     HACKED,
     NO_PROGRESS,
@@ -74,7 +76,7 @@ METHOD = Method(
         HACKED,
         NO_PROGRESS,
         "Divergence: rewards won far from the reference rarely mean better answers. Raise beta.",
-        "Answers that are cut off at max_completion_length: what comes after is never rewarded.",
+        CUT_ANSWERS,
     ),
     formats=FORMATS,
     config=RlooConfig,
@@ -85,13 +87,7 @@ METHOD = Method(
         REWARD_SPREAD,
         NO_SIGNAL,
         NOT_JUDGED,
-        ChartSpec(
-            "Divergence",
-            ("kl", "eval/kl"),
-            "nats per token",
-            "How far the model is from where it started. Steep growth means it games the reward: raise beta.",
-            bound=1.0,
-        ),
+        DIVERGENCE,
         COMPLETIONS,
         ENTROPY,
         ChartSpec("Loss", ("loss",), "reward", "Swings around 0 and says nothing about progress: read the reward."),

@@ -12,6 +12,7 @@ from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
 from polm_core.methods.alignment.online import (
     COMPLETIONS,
+    CUT_ANSWERS,
     ENTROPY,
     HACKED,
     NO_PROGRESS,
@@ -177,7 +178,7 @@ METHOD = Method(
         "steps; if it is near its best, there is little left to reinforce.",
         HACKED,
         NO_PROGRESS,
-        "Answers that are cut off at max_completion_length: what comes after is never rewarded.",
+        CUT_ANSWERS,
     ),
     formats=FORMATS,
     config=ReftConfig,

@@ -14,7 +14,7 @@ from tests.support.runs import make_run
 from webapp.accounts.models import Team, User
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
 from webapp.metrics.services import MetricLine, MetricWriter
-from webapp.runs.models import Preflight, RunLog, RunSample, Status
+from webapp.runs.models import Preflight, Project, RunLog, RunSample, Status
 
 pytestmark = pytest.mark.django_db
 
@@ -140,6 +140,15 @@ def test_moves_answer_409_in_the_wrong_state(api: ApiClient, team: Team) -> None
     assert api.post(f"/runs/{run.pk}/stop").status_code == 409
     assert api.post(f"/runs/{run.pk}/resume").json()["status"] == "queued"
     assert api.post(f"/runs/{run.pk}/nonsense").status_code in {404, 405}
+
+
+def test_a_run_is_moved_to_another_project(api: ApiClient, team: Team, other_team: Team) -> None:
+    run = make_run(team)
+    theirs = Project.objects.create(team=other_team, name="Theirs")
+    assert api.patch(f"/runs/{run.pk}", {"project": "Sums", "name": "moved"}).json()["project"] == "Sums"
+    assert api.patch(f"/runs/{run.pk}", {"project": str(theirs.pk), "name": "lost"}).status_code == 422
+    run.refresh_from_db()
+    assert (run.project.name, run.name) == ("Sums", "moved")
 
 
 def test_names_notes_and_tags_can_be_changed(api: ApiClient, team: Team) -> None:

@@ -231,6 +231,14 @@ def test_what_is_wrong_with_a_reward_stands_beside_it(field: str, text: str, sai
     assert said in at_fault[0].problems[0]
 
 
+def test_a_clip_range_that_does_not_fit_the_loss_is_told_beside_it() -> None:
+    form = MethodForm(catalogue.get("grpo"), posted=posted(loss="cispo"))
+    (at_fault,) = [setting for setting in form.settings.values() if setting.problems]
+    assert (at_fault.path, at_fault.label) == ("clip_high", "Clip high")
+    assert "at least 1 for cispo" in at_fault.problems[0]
+    assert MethodForm(catalogue.get("cispo"), posted=posted(loss="cispo")).problems == []
+
+
 def test_rewards_without_a_weight_are_told_above_the_form() -> None:
     form = MethodForm(catalogue.get("rloo"), posted=posted(rewards__math="0"))
     assert form.problems == ["config.rewards must give at least one reward a weight"]

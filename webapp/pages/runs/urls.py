@@ -1,10 +1,13 @@
 from django.urls import path
 
-from webapp.pages.runs import adding, comparing, detail, launch, listing, parts, queue
+from webapp.pages.runs import adding, bulk, comparing, detail, launch, listing, parts, queue, saved
 
 urlpatterns = [
     path("", listing.runs, name="runs"),
-    path("selected", listing.bulk, name="runs-bulk"),
+    path("words", listing.words, name="runs-words"),
+    path("selected", bulk.bulk, name="runs-bulk"),
+    path("views", saved.create, name="run-views"),
+    path("views/<uuid:pk>", saved.change, name="run-view"),
     path("new", launch.launch, name="launch"),
     path("new/check", launch.check, name="launch-check"),
     path("queue", queue.queue, name="queue"),
