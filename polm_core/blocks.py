@@ -161,42 +161,15 @@ class GenerationConfig(Block):
     """When sampling, keep the likeliest tokens that together reach this probability."""
 
 
-class TrainConfig(Block):
-    """What every gradient method shares. The class variables tell the shared steps what a method needs of them."""
+class RunConfig(Block):
+    """What every method shares, whether it trains or not. The class variables, here and in what builds on this, tell
+    the shared steps what a method needs of them."""
 
     task: ClassVar[str] = "language"
-    takes_soft_prompts: ClassVar[bool] = False
-    compares_with_reference: ClassVar[bool] = False
     drops_long_rows: ClassVar[bool] = False
-
-    max_steps: int = setting(0, group=MAIN, unit="steps", ge=0, le=10_000_000)
-    """Optimiser steps to train for; 0 lets the epochs decide."""
-
-    epochs: float = setting(1.0, group=MAIN, unit="epochs", gt=0, le=1000)
-    """Passes over the training rows; not used when the steps are given."""
 
     batch_size: int = setting(8, group=MAIN, unit="rows per device", source="trl", ge=1, le=4096)
     """Rows in one forward pass on one device: lower it when memory runs out."""
-
-    gradient_accumulation_steps: int = setting(1, group=OPTIMISER, unit="passes", ge=1, le=4096)
-    """Forward passes added up into one optimiser step: the effective batch is this times the batch size."""
-
-    learning_rate: float = setting(2e-5, group=MAIN, source="trl", gt=0, le=1)
-    """Peak step size of the optimiser. Adapters take about ten times what full training takes."""
-
-    lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt", "polynomial"] = (
-        setting("linear", group=OPTIMISER, source="trl")
-    )
-    """How the learning rate falls over the run."""
-
-    warmup_ratio: float = setting(0.0, group=OPTIMISER, unit="share of steps", source="trl", step=0.01, ge=0, lt=1)
-    """Share of the steps over which the learning rate climbs from 0 to its peak."""
-
-    weight_decay: float = setting(0.0, group=OPTIMISER, source="trl", step=0.01, ge=0, le=1)
-    """Pull of the weights towards 0 at each step."""
-
-    max_grad_norm: float = setting(1.0, group=OPTIMISER, source="trl", step=0.1, ge=0, le=1000)
-    """Longer gradients are cut to this length; 0 cuts none."""
 
     max_length: int = setting(1024, group=DATA, unit="tokens", source="trl", ge=8, le=1_048_576)
     """Longest row; what is beyond is cut off."""
@@ -204,26 +177,11 @@ class TrainConfig(Block):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", group=HARDWARE)
     """Number format of the computation. `auto` takes bf16 where a GPU has it, fp16 on older ones, fp32 on a CPU."""
 
-    gradient_checkpointing: bool = setting(False, group=HARDWARE)
-    """Compute activations twice to save memory: about a fifth slower."""
-
-    logging_steps: int = setting(1, group=SCHEDULE, unit="steps", ge=1, le=100_000)
-    """Steps between two points of the training curves."""
-
-    eval_steps: int = setting(50, group=SCHEDULE, unit="steps", ge=0, le=10_000_000)
-    """Steps between evaluations on held-out rows; the start and the end are always evaluated, 0 leaves it at these."""
-
     eval_rows: int = setting(200, group=SCHEDULE, unit="rows", ge=1, le=100_000)
     """Most held-out rows an evaluation takes."""
 
-    save_steps: int = setting(100, group=SCHEDULE, unit="steps", ge=0, le=10_000_000)
-    """Steps between checkpoints; the end is always saved, 0 leaves it at that."""
-
     seed: int = setting(42, group=SCHEDULE, source="transformers", ge=0, le=2**32 - 1)
     """Start of every random choice: the same seed, settings and machine give the same run."""
-
-    adapter: AdapterConfig = setting(AdapterConfig(), group=ADAPTER)
-    """Train all weights or an adapter."""
 
     devices: Literal["auto"] | Annotated[int, Field(ge=0, le=MAX_DEVICES)] = setting("auto", group=HARDWARE)
     """GPUs the run has to itself: `auto` takes one where there is one and else the CPU, `0` stays on the CPU, a number
@@ -231,11 +189,6 @@ class TrainConfig(Block):
 
     processes: int = setting(1, group=HARDWARE, unit="processes", ge=1, le=512)
     """Training processes, one a device, that share each batch."""
-
-    @property
-    def has_reference(self) -> bool:
-        """Whether the run holds what it started from beside what it trains."""
-        return self.compares_with_reference
 
     @field_validator("devices", mode="before")
     @classmethod
@@ -257,6 +210,73 @@ class TrainConfig(Block):
         if isinstance(devices, int) and 0 < devices < value:
             raise ValueError(f"must be at most devices, {devices}: each process has a GPU of its own")
         return value
+
+
+class OneProcessConfig(RunConfig):
+    """A method whose model writes answers before anything else is done with them.
+
+    Among several bases it stands last: pydantic takes a field from the first base that has it, changed there or not.
+    """
+
+    @field_validator("processes")
+    @classmethod
+    def _check_one(cls, processes: int) -> int:
+        if processes > 1:
+            raise ValueError("must be 1: the answers of this method are written by one process")
+        return processes
+
+
+class TrainConfig(RunConfig):
+    """What every gradient method shares."""
+
+    takes_soft_prompts: ClassVar[bool] = False
+    compares_with_reference: ClassVar[bool] = False
+
+    max_steps: int = setting(0, group=MAIN, unit="steps", ge=0, le=10_000_000)
+    """Optimiser steps to train for; 0 lets the epochs decide."""
+
+    epochs: float = setting(1.0, group=MAIN, unit="epochs", gt=0, le=1000)
+    """Passes over the training rows; not used when the steps are given."""
+
+    gradient_accumulation_steps: int = setting(1, group=OPTIMISER, unit="passes", ge=1, le=4096)
+    """Forward passes added up into one optimiser step: the effective batch is this times the batch size."""
+
+    learning_rate: float = setting(2e-5, group=MAIN, source="trl", gt=0, le=1)
+    """Peak step size of the optimiser. Adapters take about ten times what full training takes."""
+
+    lr_scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt", "polynomial"] = (
+        setting("linear", group=OPTIMISER, source="trl")
+    )
+    """How the learning rate falls over the run."""
+
+    warmup_ratio: float = setting(0.0, group=OPTIMISER, unit="share of steps", source="trl", step=0.01, ge=0, lt=1)
+    """Share of the steps over which the learning rate climbs from 0 to its peak."""
+
+    weight_decay: float = setting(0.0, group=OPTIMISER, source="trl", step=0.01, ge=0, le=1)
+    """Pull of the weights towards 0 at each step."""
+
+    max_grad_norm: float = setting(1.0, group=OPTIMISER, source="trl", step=0.1, ge=0, le=1000)
+    """Longer gradients are cut to this length; 0 cuts none."""
+
+    gradient_checkpointing: bool = setting(False, group=HARDWARE)
+    """Compute activations twice to save memory: about a fifth slower."""
+
+    logging_steps: int = setting(1, group=SCHEDULE, unit="steps", ge=1, le=100_000)
+    """Steps between two points of the training curves."""
+
+    eval_steps: int = setting(50, group=SCHEDULE, unit="steps", ge=0, le=10_000_000)
+    """Steps between evaluations on held-out rows; the start and the end are always evaluated, 0 leaves it at these."""
+
+    save_steps: int = setting(100, group=SCHEDULE, unit="steps", ge=0, le=10_000_000)
+    """Steps between checkpoints; the end is always saved, 0 leaves it at that."""
+
+    adapter: AdapterConfig = setting(AdapterConfig(), group=ADAPTER)
+    """Train all weights or an adapter."""
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the run holds what it started from beside what it trains."""
+        return self.compares_with_reference
 
     @field_validator("adapter")
     @classmethod

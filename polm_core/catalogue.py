@@ -23,7 +23,7 @@ from polm_core.methods.alignment import (
 from polm_core.methods.efficiency import adapters
 from polm_core.methods.fine_tuning import reft, sft, soft_prompts
 from polm_core.methods.integration import continued_pretraining
-from polm_core.methods.reasoning import grpo, grpo_presets, prm
+from polm_core.methods.reasoning import grpo, grpo_presets, prm, rejection_sampling, self_refine, test_time_scaling
 
 METHODS: tuple[Method, ...] = (
     sft.METHOD,
@@ -46,6 +46,9 @@ METHODS: tuple[Method, ...] = (
     grpo.METHOD,
     *grpo_presets.METHODS,
     prm.METHOD,
+    rejection_sampling.METHOD,
+    self_refine.METHOD,
+    test_time_scaling.METHOD,
     *adapters.METHODS,
     continued_pretraining.METHOD,
 )
@@ -72,6 +75,7 @@ TAXONOMY: tuple[Branch, ...] = (
     Branch(Paradigm.ALIGNMENT, "Direct preference optimisation", "Learn from preferred pairs without a reward model."),
     Branch(Paradigm.REASONING, "Self-refinement", "Criticise one's own answers and write them better."),
     Branch(Paradigm.REASONING, "Reinforcement learning for reasoning", "Reward chains of thought that end right."),
+    Branch(Paradigm.REASONING, "Test-time scaling", "Answer several times, and choose, in place of training."),
     Branch(Paradigm.EFFICIENCY, "Model compression", "Quantise or prune a model to make it smaller."),
     Branch(
         Paradigm.EFFICIENCY,

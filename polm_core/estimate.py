@@ -8,6 +8,7 @@ The formulas are simple on purpose; on the starter model they come within about 
 - seconds = steps x tokens x (6 flops for each weight, 4 with an adapter, 2 more for a reference) / the machine's speed
   + evaluations + generated tokens, each of which reads all weights once
 - disk = checkpoints x (weights + optimiser state)
+- without training: memory = libraries + weights + keys and values of the answers that are written at once + scorers
 """
 
 import json
@@ -31,6 +32,8 @@ _BYTES_PER_WEIGHT = {AdapterType.QLORA: 0.6}
 _EFFICIENCY = 0.5
 _MEMORY_BYTES_PER_SECOND = 10e9
 _ACTIVATIONS_KEPT = 0.25
+# Of text, as it is written to a file.
+_BYTES_OF_TOKEN = 5
 
 
 class ModelShape(NamedTuple):
@@ -69,6 +72,16 @@ class Workload(NamedTuple):
     answer_tokens: int = 0
     rollouts: int = 0
     has_value_model: bool = False
+    scorer_weights: int = 0
+
+
+class Answers(NamedTuple):
+    """What is written where nothing is trained: `number` answers of `tokens` at most to prompts of `prompt_tokens`."""
+
+    number: int
+    prompt_tokens: float
+    tokens: int = 0
+    at_once: int = 1
     scorer_weights: int = 0
 
 
@@ -231,6 +244,20 @@ def estimate(shape: ModelShape, config: TrainConfig, work: Workload, *, flops: f
         round(_memory(shape, config, work, trained)),
         round(_disk(shape, config, work, trained)),
         round(_seconds(shape, config, work, flops), 3),
+    )
+
+
+def estimate_answers(shape: ModelShape, answers: Answers, *, flops: float) -> Estimate:
+    """What the run needs that writes these answers, on a machine that computes `flops` a second."""
+    weights = shape.parameters * _FLOAT
+    length = answers.prompt_tokens + answers.tokens
+    written_at_once = answers.at_once * _FLOAT * (2 * length * shape.layers * shape.keys + shape.vocabulary)
+    batches = math.ceil(answers.number / answers.at_once)
+    compute = answers.number * length * 2 * shape.parameters / (flops * _EFFICIENCY)
+    return Estimate(
+        round(_LIBRARIES + weights + written_at_once + answers.scorer_weights * _FLOAT),
+        answers.number * answers.tokens * _BYTES_OF_TOKEN,
+        round(compute + batches * answers.tokens * weights / _MEMORY_BYTES_PER_SECOND, 3),
     )
 
 

@@ -42,6 +42,9 @@ PARADIGMS: dict[Paradigm, ParadigmSpec] = {
 }
 
 
+BAND_ENDS = ("low", "high")
+
+
 class Paper(NamedTuple):
     """Where a method comes from; `arxiv` is an identifier such as `2305.18290`."""
 
@@ -58,7 +61,8 @@ class ChartSpec:
     """One chart of a method's default set.
 
     `keys` are metric keys drawn as lines of one chart, `how_to_read` is what a newcomer should look for. A run whose
-    lines rise above `bound` is told so.
+    lines rise above `bound` is told so. `x` names what the steps of the values count where those are no steps. Lines
+    with a `band` have metrics beside them that bound it: `<key>/low` and `<key>/high`.
     """
 
     title: str
@@ -66,6 +70,13 @@ class ChartSpec:
     unit: str
     how_to_read: str
     bound: float | None = None
+    x: str = ""
+    band: bool = False
+
+    @property
+    def band_keys(self) -> tuple[str, ...]:
+        """The metrics that bound the lines."""
+        return tuple(f"{key}/{end}" for key in self.keys for end in BAND_ENDS) if self.band else ()
 
     @property
     def reading(self) -> str:
@@ -83,7 +94,8 @@ class Method:
     differently from that class (a preset), `main_fields` the dotted names of the settings that matter most.
     `sources` says where those of a preset's defaults come from that are not its paper's, by their dotted names.
     `run(config, context)` takes that class and a `RunContext`, trains, and returns the final metrics. `devices` tells
-    about hardware needs, empty when there is nothing to tell.
+    about hardware needs, empty when there is nothing to tell. A method that does not train `makes_checkpoints` neither:
+    its metrics are its result.
     """
 
     slug: str
@@ -104,6 +116,7 @@ class Method:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     devices: str = ""
+    makes_checkpoints: bool = True
 
     def parse(self, values: Mapping[str, Any]) -> BaseModel:
         """The validated settings: `values` over this row's defaults.

@@ -13,14 +13,23 @@ from typing import Any, cast
 from pydantic import BaseModel, Field
 
 from polm_core import catalogue
-from polm_core.blocks import AdapterType, TrainConfig
+from polm_core.blocks import AdapterType, RunConfig, TrainConfig
 from polm_core.context import RunSpec, load_spec
 from polm_core.environment import set_environment
 from polm_core.errors import PolmError
-from polm_core.estimate import ModelShape, Workload, estimate, machine_flops, missing_targets, model_shape
+from polm_core.estimate import (
+    Answers,
+    ModelShape,
+    Workload,
+    estimate,
+    estimate_answers,
+    machine_flops,
+    missing_targets,
+    model_shape,
+)
 from polm_core.formats import Format
 from polm_core.method import Method
-from polm_core.rewards.config import AnsweringConfig, OnlineConfig
+from polm_core.rewards.config import AnsweringConfig, AskingConfig, OnlineConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
 from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows, encode_steps
@@ -35,7 +44,7 @@ from polm_core.training.loading import (
 from polm_core.training.preferences import EMPTY, EQUAL, encoded_rows, fault, needed, needed_ratings
 from polm_core.training.rewards import JUDGED, LEARNED, check_rewards, check_tasks, unverified
 from polm_core.training.rollouts import check_prompts, needed_prompts
-from polm_core.training.rows import Row, Split, fingerprint, load_split
+from polm_core.training.rows import Row, Split, asked, fingerprint, load_split
 
 # Rows that are tokenised; of a larger dataset as many are taken, evenly spread, and the counts are scaled up.
 MEASURED_ROWS = 20_000
@@ -117,15 +126,20 @@ def preflight(spec: RunSpec) -> Report:
     report = Report()
     try:
         method = catalogue.get(spec.method)
-        config = cast(TrainConfig, method.parse(spec.config))
+        config = cast(RunConfig, method.parse(spec.config))
         precision = compute_precision(config)
         split = load_split(spec, method.formats, eval_rows=config.eval_rows, seed=config.seed)
         tokenizer = load_tokenizer(spec.model)
-        check_start(spec.model, config)
+        if isinstance(config, TrainConfig):
+            check_start(spec.model, config)
+        else:
+            check_writer(spec.model)
         shape = model_shape(spec.model)
         scorers = _check_rewards(config, spec, split)
         _count_rows(report, split, keeps_back=spec.eval_dataset is None)
         _check_weights(config, shape)
+        if not isinstance(config, TrainConfig):
+            split = split._replace(train=asked(split))
         split = _without_faults(report, split)
         _verify_answers(report, config, split)
         view = _View(tokenizer, split, config)
@@ -141,12 +155,12 @@ def preflight(spec: RunSpec) -> Report:
 class _View:
     """The rows as the model will see them."""
 
-    def __init__(self, tokenizer: Any, split: Split, config: TrainConfig) -> None:
+    def __init__(self, tokenizer: Any, split: Split, config: RunConfig) -> None:
         self.split = split
         self.config = config
         self.is_pairs = split.format is Format.PREFERENCE
         self.is_judged = split.format in (Format.PREFERENCE, Format.RATING)
-        self.is_prompts = isinstance(config, AnsweringConfig)
+        self.is_prompts = isinstance(config, AskingConfig)
         settings = config.model_dump()
         self.cuts = not settings.get("packing", False)
         self._tokenizer = tokenizer
@@ -184,14 +198,14 @@ def _count_rows(report: Report, split: Split, *, keeps_back: bool) -> None:
     report.leaked_rows = sum(mark in held_out for mark in trained)
 
 
-def _check_weights(config: TrainConfig, shape: ModelShape) -> None:
-    if config.adapter.type is AdapterType.BITFIT and not shape.biases:
+def _check_weights(config: RunConfig, shape: ModelShape) -> None:
+    if isinstance(config, TrainConfig) and config.adapter.type is AdapterType.BITFIT and not shape.biases:
         raise no_biases()
 
 
-def _check_rewards(config: TrainConfig, spec: RunSpec, split: Split) -> list[ModelShape]:
+def _check_rewards(config: RunConfig, spec: RunSpec, split: Split) -> list[ModelShape]:
     """The sizes of the models that answers are scored with. Raises for rewards that cannot be had."""
-    if not isinstance(config, AnsweringConfig):
+    if not isinstance(config, AskingConfig):
         return []
     rewards, found = config.rewards, []
     check_rewards(rewards, spec, split.format)
@@ -218,9 +232,9 @@ def _without_faults(report: Report, split: Split) -> Split:
     return split._replace(train=(needed if split.format is Format.PREFERENCE else needed_ratings)(split.train))
 
 
-def _verify_answers(report: Report, config: TrainConfig, split: Split) -> None:
+def _verify_answers(report: Report, config: RunConfig, split: Split) -> None:
     """Tell of rewards that do not recognise the dataset's own answers: no answer of the model could earn them."""
-    if not isinstance(config, AnsweringConfig) or split.format is not Format.PROMPT_ANSWER or not split.train:
+    if not isinstance(config, AskingConfig) or split.format is not Format.PROMPT_ANSWER or not split.train:
         return
     rows = split.train[:: max(1, len(split.train) // _VERIFIED_ROWS)][:_VERIFIED_ROWS]
     for name, count in unverified(config.rewards, rows).items():
@@ -286,8 +300,30 @@ def _token_stats(lengths: list[int], scale: float) -> TokenStats:
 
 
 def _estimate(report: Report, view: _View, shape: ModelShape, scorers: Sequence[ModelShape]) -> None:
-    config, limit = view.config, view.config.max_length * (2 if view.is_pairs else 1)
-    stats = report.tokens
+    config, scorer_weights = view.config, sum(scorer.parameters for scorer in scorers)
+    device, report.memory_available = _machine(config)
+    flops = machine_flops(device)
+    if isinstance(config, TrainConfig):
+        work = _workload(report, view, config, scorer_weights)
+        needed = estimate(shape, config, work, flops=flops)
+    else:
+        report.steps = report.rows_used
+        answers = Answers(report.rows_used, report.tokens.p95, scorer_weights=scorer_weights)
+        if isinstance(config, AskingConfig):
+            answers = answers._replace(
+                number=report.rows_used * config.answers_to_each,
+                tokens=config.max_completion_length,
+                at_once=config.answers_at_once,
+            )
+        needed = estimate_answers(shape, answers, flops=flops)
+    report.memory_bytes, report.disk_bytes, report.seconds = needed
+    share = report.memory_bytes / max(1, report.memory_available)
+    report.fit = "over" if share > 1 else "tight" if share > _TIGHT else "fits"
+
+
+def _workload(report: Report, view: _View, config: TrainConfig, scorer_weights: int) -> Workload:
+    """What training takes; the number of its steps is reported."""
+    stats, limit = report.tokens, config.max_length * (2 if view.is_pairs else 1)
     rows = report.rows_used if view.cuts else math.ceil(report.rows_used * stats.mean / limit)
     per_step = config.batch_size * config.gradient_accumulation_steps * config.processes
     answering = config if isinstance(config, AnsweringConfig) else None
@@ -299,8 +335,9 @@ def _estimate(report: Report, view: _View, shape: ModelShape, scorers: Sequence[
         else math.ceil(rows / per_step)
     )
     before = answering.steps_before_epochs if answering else 0
-    report.steps = config.max_steps or before + math.ceil(config.epochs * steps_of_epoch)
-    work = Workload(
+    rounds = answering.rounds_of_epochs if answering else 1
+    report.steps = config.max_steps or before + rounds * math.ceil(config.epochs * steps_of_epoch)
+    return Workload(
         tokens_per_row=((min(stats.mean, limit) if view.cuts else limit) + answer) * sequences,
         tokens_of_long_row=((min(stats.p95, limit) if view.cuts else limit) + answer) * sequences,
         steps=report.steps,
@@ -310,15 +347,11 @@ def _estimate(report: Report, view: _View, shape: ModelShape, scorers: Sequence[
         answer_tokens=answer,
         rollouts=answering.rollouts(report.steps, report.rows_used) if answering else 0,
         has_value_model=online is not None and online.has_value_model,
-        scorer_weights=sum(scorer.parameters for scorer in scorers),
+        scorer_weights=scorer_weights,
     )
-    device, report.memory_available = _machine(config)
-    report.memory_bytes, report.disk_bytes, report.seconds = estimate(shape, config, work, flops=machine_flops(device))
-    share = report.memory_bytes / max(1, report.memory_available)
-    report.fit = "over" if share > 1 else "tight" if share > _TIGHT else "fits"
 
 
-def _machine(config: TrainConfig) -> tuple[str, int]:
+def _machine(config: RunConfig) -> tuple[str, int]:
     """The device the run would compute on, and how many bytes are free there."""
     import psutil
     import torch
@@ -332,7 +365,7 @@ def _machine(config: TrainConfig) -> tuple[str, int]:
 def _warn(report: Report, view: _View, shape: ModelShape, precision: str) -> None:
     """Turn the counts into advice."""
     config = view.config
-    if isinstance(config, AnsweringConfig):
+    if isinstance(config, AskingConfig):
         check_prompts(report.rows_used, config)
     elif report.rows_used == 0:
         report.blocking.append(
@@ -342,7 +375,7 @@ def _warn(report: Report, view: _View, shape: ModelShape, precision: str) -> Non
                 remedy="Raise max_length, or check that rows end with an answer of the assistant.",
             )
         )
-    if missing := missing_targets(shape, view.config.adapter):
+    if isinstance(config, TrainConfig) and (missing := missing_targets(shape, config.adapter)):
         layers = ", ".join(sorted({name.rpartition(".")[2] for name, _, _ in shape.linear}))
         report.blocking.append(
             Entry(
@@ -356,6 +389,7 @@ def _warn(report: Report, view: _View, shape: ModelShape, precision: str) -> Non
 
 def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> Iterator[tuple[bool, Entry]]:
     config, tokens = view.config, report.tokens
+    trains = isinstance(config, TrainConfig)
 
     def entry(code: str, message: str, remedy: str) -> Entry:
         return Entry(code=code, message=message, remedy=remedy)
@@ -365,7 +399,7 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
         entry(
             "resource.memory",
             f"The run needs about {_gigabytes(report.memory_bytes)}; {_gigabytes(report.memory_available)} are free.",
-            "Lower batch_size or max_length, or train an adapter.",
+            "Lower batch_size or max_length, or train an adapter." if trains else "Write fewer answers at once.",
         ),
     )
     yield (
@@ -373,7 +407,7 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
         entry("data.duplicates", f"{report.duplicate_rows:,} rows repeat others.", "Remove them to weigh rows alike."),
     )
     yield (
-        report.leaked_rows > 0,
+        trains and report.leaked_rows > 0,
         entry(
             "data.leaked",
             f"{report.leaked_rows:,} training rows are also held out, so the evaluation flatters.",
@@ -417,7 +451,7 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
         entry("data.empty_prompts", f"{report.empty_prompts:,} prompts are empty and are left out.", "Fill them."),
     )
     yield (
-        report.held_out_rows < _FEW_HELD_OUT,
+        trains and report.held_out_rows < _FEW_HELD_OUT,
         entry(
             "data.few_held_out",
             f"{report.held_out_rows} rows are held out, too few to tell whether the model learns or memorises.",
@@ -425,7 +459,7 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
         ),
     )
     answer, times = 0, 0
-    if isinstance(config, AnsweringConfig):
+    if isinstance(config, AskingConfig):
         answer, times = config.max_completion_length * config.answers_in_a_text, config.answers_in_a_text
     together = {0: " is", 1: " and max_completion_length are"}.get(times, f" and {times} x max_completion_length are")
     yield (
@@ -437,13 +471,15 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
         ),
     )
     yield (
-        config.adapter.type is AdapterType.QLORA and precision == "fp32",
+        isinstance(config, TrainConfig) and config.adapter.type is AdapterType.QLORA and precision == "fp32",
         entry("device.qlora", "Without a GPU, 4-bit weights save memory but slow the run.", "Take lora if it fits."),
     )
 
 
-def _unused_settings(method: Method, config: TrainConfig) -> Iterator[Entry]:
+def _unused_settings(method: Method, config: RunConfig) -> Iterator[Entry]:
     """What was set of the adapter and has no meaning for its type."""
+    if not isinstance(config, TrainConfig):
+        return
     defaults, chosen = method.default_config()["adapter"], config.adapter.model_dump(mode="json")
     unused = [name for name in chosen if name != "type" and name not in config.adapter.fields_used]
     changed = [name for name in unused if chosen[name] != defaults[name]]

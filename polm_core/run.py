@@ -13,7 +13,7 @@ from types import FrameType
 from typing import cast
 
 from polm_core import catalogue
-from polm_core.blocks import TrainConfig
+from polm_core.blocks import RunConfig
 from polm_core.context import PREEMPTED, Ending, InterruptedRun, RunContext, RunSpec, finite, load_spec
 from polm_core.environment import set_environment
 from polm_core.errors import DISK_FULL, PolmError
@@ -60,7 +60,7 @@ def execute(run_dir: Path) -> int:
     try:
         spec = load_spec(directory.config)
         method = catalogue.get(spec.method)
-        config = cast(TrainConfig, method.parse(spec.config))
+        config = cast(RunConfig, method.parse(spec.config))
         if config.processes > 1 and "WORLD_SIZE" not in os.environ:
             return _launch(directory, config)
         result, code = _run(directory, spec, method, config), EXIT_OK
@@ -73,7 +73,7 @@ def execute(run_dir: Path) -> int:
     return code
 
 
-def _run(directory: RunDir, spec: RunSpec, method: Method, config: TrainConfig) -> Result:
+def _run(directory: RunDir, spec: RunSpec, method: Method, config: RunConfig) -> Result:
     with RunContext(directory, spec) as context, _signals(context):
         try:
             metrics = method.run(config, context)
@@ -83,7 +83,7 @@ def _run(directory: RunDir, spec: RunSpec, method: Method, config: TrainConfig) 
     return Result(outcome=ending.outcome, metrics=finite(metrics), error=ending.error)
 
 
-def _launch(directory: RunDir, config: TrainConfig) -> int:
+def _launch(directory: RunDir, config: RunConfig) -> int:
     """Run in several processes, which leave one result; its exit code stands for all."""
     from polm_core.training.loading import has_accelerator
 

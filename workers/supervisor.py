@@ -177,6 +177,8 @@ class Supervisor:
         code = self.child.exit_code()
         ended = f"The training process was ended by signal {-code}. " if code is not None and code < 0 else ""
         onward = f"Resuming from {resume.name}." if resume else "Starting from the beginning: there is no checkpoint."
+        if not resume and self.run_dir.made.exists():
+            onward = "Going on with the rows that it has made: there is no checkpoint."
         note(self.run_dir.log, ended + onward)
 
     @contextmanager

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ValidationInfo, field_validator, model_validator
 
-from polm_core.blocks import DATA, MAIN, SCHEDULE, Block, WritingConfig, setting
+from polm_core.blocks import DATA, MAIN, SCHEDULE, Block, RunConfig, WritingConfig, setting
 from polm_core.rewards.json_schema import check_schema
 from polm_core.rewards.judge import RUBRIC
 from polm_core.rewards.patterns import check_pattern
@@ -227,7 +227,7 @@ class PromptRewardsConfig(RewardsConfig):
     included; 1 when nothing is said twice. It stands for rewards that you have yet to choose."""
 
 
-class AnsweringConfig(WritingConfig):
+class AskingConfig(RunConfig):
     """A method that is given prompts: its model writes the answers, and they are rewarded."""
 
     # Half a prompt asks something else.
@@ -259,6 +259,25 @@ class AnsweringConfig(WritingConfig):
     @property
     def prompts_needed(self) -> int:
         """The fewest prompts that a run can start with."""
+        return 1
+
+    @property
+    def answers_to_each(self) -> int:
+        """Answers that each prompt gets, where nothing is trained."""
+        return 1
+
+    @property
+    def answers_at_once(self) -> int:
+        """Answers that are written in one batch, where nothing is learned from them at once."""
+        return self.batch_size
+
+
+class AnsweringConfig(AskingConfig, WritingConfig):
+    """Such a method that trains the model."""
+
+    @property
+    def rounds_of_epochs(self) -> int:
+        """How often as many steps are trained as the epochs count."""
         return 1
 
     @property

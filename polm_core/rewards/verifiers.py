@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from polm_core.rewards import json_schema as schemas
 from polm_core.rewards.config import RewardsConfig
@@ -55,6 +55,15 @@ def _mathematics(text: str) -> list[Any]:
 
     found: list[Any] = parse(text[-_READ:], parsing_timeout=_SECONDS)
     return found
+
+
+def final_answer(completion: str, by: Literal["math", "exact"]) -> str | None:
+    """What a text says in the end, the same for texts that say the same; None when that is nothing."""
+    text = final_part(completion)
+    if by == "exact":
+        return _composed(text) or None
+    found = _mathematics(text)
+    return str(found[0]) if found else None
 
 
 def exact(completion: str, answer: str | None, config: RewardsConfig) -> float | None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from polm_core.blocks import GenerationConfig, TrainConfig
+from polm_core.blocks import GenerationConfig, RunConfig
 from polm_core.context import ModelSpec
 from polm_core.errors import ConfigError, ModelError
 from polm_core.rewards.endpoint import Endpoint, EndpointJudge
@@ -15,7 +15,7 @@ JudgeKind = Literal["model", "endpoint"]
 
 
 def bring_judge(
-    kind: JudgeKind, model: ModelSpec | None, rubric: str = RUBRIC, *, config: TrainConfig, batch_size: int = 8
+    kind: JudgeKind, model: ModelSpec | None, rubric: str = RUBRIC, *, config: RunConfig, batch_size: int = 8
 ) -> Judge:
     """The judge that a run asks for, loaded. Raises what loading a model does, `ConfigError` without an endpoint."""
     if kind == "endpoint":
@@ -43,7 +43,7 @@ class LocalJudge(Judge):
     """Rates by the odds that the model gives each rating as its next token: their mean, so that small models, who
     would not write a number, can judge."""
 
-    def __init__(self, model: ModelSpec, rubric: str = RUBRIC, *, config: TrainConfig, batch_size: int = 8) -> None:
+    def __init__(self, model: ModelSpec, rubric: str = RUBRIC, *, config: RunConfig, batch_size: int = 8) -> None:
         from polm_core.training.loading import load_tokenizer, load_writer, training_device
 
         super().__init__(rubric)

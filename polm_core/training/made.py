@@ -17,14 +17,17 @@ Maker = Callable[[int, Sequence[Row]], list[Row]]
 
 
 def make_rows(
-    context: RunContext, config: BaseModel, prompts: Sequence[Row], make: Maker, *, batch_size: int
+    context: RunContext, config: BaseModel, prompts: Sequence[Row], make: Maker, *, batch_size: int, turn: int = 0
 ) -> list[Row]:
     """What `make` makes of each prompt, `batch_size` of them at a time.
 
     Each batch is written to the run's `made.jsonl` as it comes, and what stands there by the same settings, or in the
-    checkpoint that the run goes on from, is taken as it is. Whoever ends the run does so between two batches.
+    checkpoint that the run goes on from, is taken as it is. Whoever ends the run does so between two batches. A run
+    that goes over its prompts in several turns, from 0 on, has the rows of each after those of the one before.
     """
-    made = _found(context, fingerprint({"config": config.model_dump(mode="json"), "prompts": list(prompts)}))
+    found = _found(context, fingerprint({"config": config.model_dump(mode="json"), "prompts": list(prompts)}))
+    before = turn * len(prompts)
+    made = found[before : before + len(prompts)]
     with open_lines(context.run_dir.made, writes=True) as file:
         while len(made) < len(prompts):
             context.check()
@@ -33,9 +36,14 @@ def make_rows(
             for row in make(start, prompts[start : start + batch_size])[len(made) - start :]:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
                 made.append(row)
-            context.progress(samples=len(made))
+            context.progress(samples=before + len(made))
             logger.info("%d of %d prompts are done.", len(made), len(prompts))
     return made
+
+
+def rows_made(context: RunContext) -> list[Row]:
+    """The rows that the run has made so far."""
+    return read_jsonl(context.run_dir.made)[1:]
 
 
 def _found(context: RunContext, by: str) -> list[Row]:

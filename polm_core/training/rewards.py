@@ -8,7 +8,7 @@ from polm_core.blocks import TrainConfig
 from polm_core.context import ModelSpec, RunSpec
 from polm_core.errors import ConfigError, ModelError, PolmError
 from polm_core.formats import Format
-from polm_core.rewards.config import AnsweringConfig, RewardsConfig
+from polm_core.rewards.config import AskingConfig, RewardsConfig
 from polm_core.rewards.judge import Judge
 from polm_core.rewards.tasks import reasoning_gym
 from polm_core.rewards.verifiers import VERIFIERS, Verifier, final_part
@@ -23,6 +23,7 @@ LEARNED, JUDGED, BY_TASK = "reward_model", "judge", "reasoning_gym"
 # The codes of failures of one reward on the answers it was given, which others can still judge.
 SILENT, RAISED = "judge.silent", "reward.raised"
 UNJUDGED = frozenset({SILENT, RAISED})
+_ROUNDING = 1e-9
 
 
 class Scorers(Protocol):
@@ -95,7 +96,7 @@ def _check_judge(rewards: RewardsConfig, spec: RunSpec) -> None:
         )
 
 
-def reward_functions(config: AnsweringConfig, spec: Scorers) -> list[RewardFunction]:
+def reward_functions(config: AskingConfig, spec: Scorers) -> list[RewardFunction]:
     """The rewards that have a weight, in the order of `config.rewards.weights`; models they need are loaded.
 
     Raises what `load_scorer` and `bring_judge` do. What goes wrong in one later is a `PolmError` that names it.
@@ -121,7 +122,7 @@ def _named(name: str, function: RewardFunction) -> RewardFunction:
     return reward
 
 
-def _reward(name: str, config: AnsweringConfig, spec: Scorers) -> RewardFunction:
+def _reward(name: str, config: AskingConfig, spec: Scorers) -> RewardFunction:
     if name == LEARNED:
         return _learned(config, spec)
     if name == JUDGED:
@@ -153,6 +154,11 @@ def weighted(parts: Mapping[str, float | None], weights: Mapping[str, float]) ->
     return sum(values) if values else None
 
 
+def is_right(reward: float | None, least: float) -> bool:
+    """Whether a weighted reward reaches `least`, rounding in its sum aside."""
+    return reward is not None and reward >= least - _ROUNDING
+
+
 def _verifier(name: str, verify: Verifier, rewards: RewardsConfig) -> RewardFunction:
     def reward(
         completions: Sequence[str | Messages], answer: Sequence[str] | None = None, **_: Any
@@ -175,7 +181,7 @@ def _by_task(
     return [reasoning_gym(plain_text(completion), right, made_by) for completion, right, made_by in triples]
 
 
-def _learned(config: AnsweringConfig, spec: Scorers) -> RewardFunction:
+def _learned(config: AskingConfig, spec: Scorers) -> RewardFunction:
     from polm_core.training.loading import load_scorer, load_tokenizer, training_device
     from polm_core.training.scoring import score
 
@@ -205,7 +211,7 @@ def _learned(config: AnsweringConfig, spec: Scorers) -> RewardFunction:
     return reward
 
 
-def _judged(config: AnsweringConfig, spec: Scorers) -> RewardFunction:
+def _judged(config: AskingConfig, spec: Scorers) -> RewardFunction:
     from polm_core.training.judging import bring_judge
 
     rewards = config.rewards

@@ -42,6 +42,11 @@ def load_split(spec: RunSpec, formats: Sequence[Format], *, eval_rows: int, seed
     return Split(*split_rows(rows, max(1, count) if spec.held_out else 0, seed, by=_JUDGED.get(target)), target)
 
 
+def asked(split: Split) -> list[Row]:
+    """The rows that a run asks about which trains on none: those held out, or all where none is."""
+    return split.held_out or split.train
+
+
 def load_rows(dataset: DatasetSpec, formats: Sequence[Format]) -> tuple[list[Row], Format]:
     """All rows of `dataset`, converted to the first of `formats` that its own can become."""
     fit = compatible(formats, dataset.format)

@@ -1,12 +1,13 @@
 """Answers to prompts, in one batch, and those to held-out prompts as a run goes on."""
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from polm_core.blocks import GenerationConfig, TrainConfig, WritingConfig
 from polm_core.context import RunContext
-from polm_core.rewards.config import AnsweringConfig
+from polm_core.rewards.config import AskingConfig
 from polm_core.training.encoding import Messages, as_asked, plain_text, prompt_of, render_chat, task_of
 from polm_core.training.rows import Split
 
@@ -35,22 +36,42 @@ def answering(context: RunContext, config: TrainConfig, split: Split) -> WriteSa
     return write
 
 
+class Pace:
+    """How fast answers are written: their tokens, ends included, and the seconds that they took."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.seconds = 0.0
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        return {"system/generated_tokens_per_second": self.tokens / self.seconds} if self.seconds else {}
+
+
 def answers_to(
-    model: Any, tokenizer: Any, prompts: Sequence[str | Messages], config: AnsweringConfig, *, sampled: bool, seed: int
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str | Messages],
+    config: AskingConfig,
+    *,
+    sampled: bool,
+    seed: int,
+    pace: Pace | None = None,
 ) -> list[str]:
     """An answer to each prompt, none of which is cut: as long as in training and, when `sampled`, drawn as there."""
     drawn = {"temperature": config.temperature, "top_p": config.top_p} if sampled else {}
     options = {"max_new_tokens": config.max_completion_length, "do_sample": sampled, **drawn}
     texts = render_prompts(tokenizer, prompts)
     answers: list[str] = []
-    for start in range(0, len(texts), config.batch_size):
+    for start in range(0, len(texts), config.answers_at_once):
         answers += generate(
             model,
             tokenizer,
-            texts[start : start + config.batch_size],
-            config.generation.model_copy(update=options),
+            texts[start : start + config.answers_at_once],
+            GenerationConfig().model_copy(update=options),
             longest=sys.maxsize,
             seed=seed + start,
+            pace=pace,
         )
     return answers
 
@@ -64,20 +85,41 @@ def render_prompts(tokenizer: Any, prompts: Sequence[str | Messages]) -> list[st
 
 
 def generate(
-    model: Any, tokenizer: Any, texts: Sequence[str], config: GenerationConfig, *, longest: int, seed: int
+    model: Any,
+    tokenizer: Any,
+    texts: Sequence[str],
+    config: GenerationConfig,
+    *,
+    longest: int,
+    seed: int,
+    pace: Pace | None = None,
 ) -> list[str]:
     """One answer to each text, without special tokens. Of a text over `longest` tokens the beginning is cut off.
 
-    The random state of training is put back afterwards, so that generating changes nothing about the run.
+    What is written, and how long it takes, is added to `pace`. The random state of training is put back afterwards, so
+    that generating changes nothing about the run.
     """
     import torch
 
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         batch = _left_padded(tokenizer, texts, longest).to(model.device)
+        began = time.perf_counter()
         output = model.generate(**batch, generation_config=generation_options(model, tokenizer, config))
-    answers: list[str] = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    written = output[:, batch["input_ids"].shape[1] :]
+    answers: list[str] = tokenizer.batch_decode(written, skip_special_tokens=True)
+    if pace is not None:
+        pace.tokens += _count_written(written, _end_tokens(model, tokenizer))
+        pace.seconds += time.perf_counter() - began
     return answers
+
+
+def _count_written(written: Any, ends: Sequence[int]) -> int:
+    """The tokens up to the first end of each answer; what follows is padding."""
+    import torch
+
+    ended = torch.isin(written, torch.tensor(ends, device=written.device)).cumsum(dim=1)
+    return int((ended == 0).sum() + (ended[:, -1] > 0).sum())
 
 
 def _left_padded(tokenizer: Any, texts: Sequence[str], longest: int) -> Any:

@@ -4,12 +4,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polm_core.blocks import TrainConfig
+from polm_core.blocks import RunConfig, TrainConfig
 from polm_core.context import RunContext
 from polm_core.formats import Format
-from polm_core.rewards.config import AnsweringConfig
+from polm_core.rewards.config import AskingConfig
 from polm_core.training.adapters import gives_rewards, judges_steps, new_adapter
-from polm_core.training.loading import load_model, load_reward_model, load_step_judge, load_tokenizer
+from polm_core.training.loading import (
+    compute_precision,
+    load_model,
+    load_reward_model,
+    load_step_judge,
+    load_tokenizer,
+    load_writer,
+    training_device,
+)
 from polm_core.training.rewards import RewardFunction, check_rewards, check_tasks, reward_functions
 from polm_core.training.rollouts import check_prompts, prompt_rows
 from polm_core.training.rows import Row, Split, load_split
@@ -22,7 +30,7 @@ class Model(NamedTuple):
     adapter: Any | None
 
 
-def read_data(config: TrainConfig, context: RunContext, formats: Sequence[Format]) -> tuple[Split, Any]:
+def read_data(config: RunConfig, context: RunContext, formats: Sequence[Format]) -> tuple[Split, Any]:
     """The rows of the run and the model's tokenizer. Seeds every random choice that follows."""
     from transformers import set_seed
 
@@ -42,7 +50,7 @@ class Prompts(NamedTuple):
     rewards: list[RewardFunction]
 
 
-def read_prompts(config: AnsweringConfig, context: RunContext, formats: Sequence[Format]) -> Prompts:
+def read_prompts(config: AskingConfig, context: RunContext, formats: Sequence[Format]) -> Prompts:
     """As `read_data`, for methods whose model answers; what scores the answers is loaded.
 
     Raises what `check_rewards`, `check_tasks`, `check_prompts` and `reward_functions` do.
@@ -63,6 +71,20 @@ def bring_model(config: TrainConfig, context: RunContext) -> Model:
     model = load_model(context.spec.model, config)
     context.check()
     return Model(model, None if _continues(config, context) else new_adapter(config.adapter, model, "CAUSAL_LM"))
+
+
+def bring_writer(config: RunConfig, context: RunContext) -> Any:
+    """The model ready to write, with whatever adapter it has, in the precision that it computes in."""
+    import torch
+
+    from polm_core.training.loop import tell_of_every_pass
+
+    context.check()
+    context.phase("loading the model")
+    precision = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[compute_precision(config)]
+    model = load_writer(context.spec.model).to(training_device(config), precision).eval()
+    tell_of_every_pass(model, context)
+    return model
 
 
 def bring_reward_model(config: TrainConfig, context: RunContext) -> Model:

@@ -43,11 +43,20 @@ async function grown(run, key, old, points) {
   return added && added.width === 1 ? extended(old, added) : readSeries(run, key, { points });
 }
 
+/** The metrics that bound the lines of a chart with bands. */
+export const boundsOf = (key) => [`${key}/low`, `${key}/high`];
+
+/** A metric with the band that two others give it, each logged at the same steps. */
+async function readBanded(run, key, parameters) {
+  const [series, low, high] = await Promise.all([key, ...boundsOf(key)].map((one) => readSeries(run, one, parameters)));
+  return series && low && high ? { ...series, min: low.mean, max: high.mean, banded: true } : series;
+}
+
 /**
  * A loader for several metrics of one run. `eval/x` is drawn like `x`, dotted. `logged()` resolves to the set of keys
- * that the run has logged; others are not asked for.
+ * that the run has logged; others are not asked for. With `banded` each is read with its band.
  */
-export function metricsOfRun(run, keys, logged) {
+export function metricsOfRun(run, keys, logged, { banded = false } = {}) {
   const bases = [...new Set(keys.map((key) => key.replace(/^eval\//, "")))];
   const lines = keys.map((key) => ({
     id: key,
@@ -59,6 +68,7 @@ export function metricsOfRun(run, keys, logged) {
     const known = await logged();
     const read = (key) => {
       if (!known.has(key)) return null;
+      if (banded) return readBanded(run, key, { points, from, to });
       if (from !== undefined) return readSeries(run, key, { points, from, to });
       return grown(run, key, shown.find(({ id }) => id === key)?.series, points);
     };

@@ -1,12 +1,12 @@
 // Charts of time series. A board holds the charts of a page: they share the x axis, smoothing, hover and zoom.
 //
 //   const board = new Board({ axis: "step", smoothing: 0.6 });
-//   board.add(card, { title, load });
+//   board.add(card, { title, load, xTitle });
 //
 // `card` is templates/components/chart.html. `load({ points, from, to, lines })` resolves to lines
 // { id, name, colour, dash, series } with series as the API gives them, or null where there is nothing.
 // `lines` is what is shown already, so that a loader may fetch only what is new. Nothing is loaded or drawn
-// before the chart is in view.
+// before the chart is in view. A chart whose steps count something else names it: it has an x axis of its own.
 
 import { csv, picture, save } from "./chart-files.js";
 import { bytesize, number } from "./format.js";
@@ -82,7 +82,8 @@ export class Board {
   }
 
   hover(from, x) {
-    for (const chart of this.charts) if (chart !== from) chart.hover(x);
+    if (from.xTitle) return;
+    for (const chart of this.charts) if (chart !== from && !chart.xTitle) chart.hover(x);
   }
 
   unhover(from) {
@@ -91,11 +92,12 @@ export class Board {
 }
 
 class Chart {
-  constructor(board, card, { title, load }) {
+  constructor(board, card, { title, load, xTitle = "" }) {
     this.board = board;
     this.card = card;
     this.title = title;
     this.load = load;
+    this.xTitle = xTitle;
     this.plot = card.querySelector(".chart");
     this.plot.setAttribute("aria-label", title);
     if (!board.options.legend) card.querySelector(".legend").remove();
@@ -109,7 +111,9 @@ class Chart {
   }
 
   get options() {
-    return { ...this.board.options, range: this.board.range, logY: this.logY ?? this.board.options.logY };
+    const options = { ...this.board.options, range: this.board.range, logY: this.logY ?? this.board.options.logY };
+    // What is counted by doubling is drawn so, and a stretch of the other charts' axis means nothing here.
+    return this.xTitle ? { ...options, axis: "step", logX: true, range: null, xTitle: this.xTitle } : options;
   }
 
   /** Whether the values are sizes, as the names of such metrics say. */
@@ -212,11 +216,11 @@ class Chart {
     this.plot.on("plotly_hover", ({ points }) => this.board.hover(this, points[0].x));
     this.plot.on("plotly_unhover", () => this.board.unhover(this));
     this.plot.on("plotly_doubleclick", () => {
-      window.Plotly.relayout(this.plot, { "yaxis.autorange": true });
+      window.Plotly.relayout(this.plot, { "xaxis.autorange": true, "yaxis.autorange": true });
       this.board.zoom(null);
     });
     this.plot.on("plotly_relayout", (change) => {
-      if (!("xaxis.range[0]" in change)) return;
+      if (this.xTitle || !("xaxis.range[0]" in change)) return;
       const ends = [change["xaxis.range[0]"], change["xaxis.range[1]"]];
       const { axis, logX } = this.options;
       const asNumber = (end) => (axis === "wall" ? Date.parse(`${end}Z`.replace(" ", "T")) : logX ? 10 ** end : end);

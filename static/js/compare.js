@@ -87,7 +87,7 @@ if (controls) {
   for (const id of address.get("hide")?.split(",") ?? []) board.hidden.add(id);
   for (const card of document.querySelectorAll("[data-chart]")) {
     const key = card.dataset.key;
-    board.add(card, { title: key, load: metricOfRuns(runs, key, () => board.options.axis) });
+    board.add(card, { title: key, load: metricOfRuns(runs, key, () => board.options.axis), xTitle: card.dataset.x });
   }
   controls.addEventListener("input", ({ target }) => {
     remember(target.name, target.type === "checkbox" ? (target.checked ? "1" : "") : target.value);

@@ -17,7 +17,9 @@ class StageChart {
     this.card = template.content.firstElementChild.cloneNode(true);
     place.replaceChildren(this.card);
     const title = this.card.querySelector("[data-chart-title]").textContent.trim();
-    this.chart = this.board.add(this.card, { title, load: metricsOfRun(run, this.card.dataset.keys.split(" "), () => this.logged()) });
+    const { keys, x } = this.card.dataset;
+    const load = metricsOfRun(run, keys.split(" "), () => this.logged(), { banded: "band" in this.card.dataset });
+    this.chart = this.board.add(this.card, { title, load, xTitle: x });
   }
 
   /** What the run has logged, as of a few seconds ago at most. */

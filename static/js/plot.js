@@ -33,12 +33,13 @@ const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 /** The same dash for the n-th line that has to share a colour. */
 export const dashOf = (place) => DASHES[place % DASHES.length];
 
-export function figure(lines, { axis, smoothing, logX, logY, outliers, range, bytes = false }) {
+export function figure(lines, { axis, smoothing, logX, logY, outliers, range, bytes = false, xTitle = "" }) {
   const shown = lines.filter((line) => line.series?.step.length);
   const band = shown.length <= MOST_WITH_BAND;
   const data = shown.flatMap((line) => traces(line, { axis, smoothing, band, bytes }));
   const clip = outliers ? clipRange(shown.map((line) => shownValues(line, smoothing))) : null;
-  return { data, layout: layout({ axis, logX, logY, clip, range, bytes, marks: notFinite(shown, axis) }) };
+  const ticks = xTitle && [...new Set(shown.flatMap(({ series }) => series.step))];
+  return { data, layout: layout({ axis, logX, logY, clip, range, bytes, xTitle, ticks, marks: notFinite(shown, axis) }) };
 }
 
 /** What is drawn: smoothed, unless there are so few values that each is looked at (evaluations). */
@@ -58,7 +59,7 @@ function traces(line, { axis, smoothing, band, bytes }) {
   const extremes = { ...base, line: { width: 0, color: colour } };
   const found = [];
   const smoothed = isSmoothed(series, smoothing);
-  if (band && !smoothed && series.width > 1) {
+  if (band && !smoothed && (series.width > 1 || series.banded)) {
     found.push({ ...extremes, y: series.max }, { ...extremes, y: series.min, fill: "tonexty", fillcolor: withAlpha(colour, 0.16) });
   }
   if (band && smoothed) found.push({ ...base, y: series.mean, opacity: 0.25, line: { width: 1, color: colour } });
@@ -90,7 +91,7 @@ function notFinite(lines, axis) {
   return marks.filter((x) => x !== null && x !== undefined).slice(0, MOST_MARKS);
 }
 
-function layout({ axis, logX, logY, clip, range, bytes, marks }) {
+function layout({ axis, logX, logY, clip, range, bytes, xTitle, ticks, marks }) {
   const text = cssColour("--text-3");
   const line = cssColour("--line");
   const bad = cssColour("--bad");
@@ -108,9 +109,10 @@ function layout({ axis, logX, logY, clip, range, bytes, marks }) {
     dragmode: "zoom",
     xaxis: {
       ...common,
-      title: { text: AXES[axis] ?? axis, font: { size: 11 }, standoff: 6 },
+      title: { text: xTitle || (AXES[axis] ?? axis), font: { size: 11 }, standoff: 6 },
       type: axis === "wall" ? "date" : logX ? "log" : "linear",
       showspikes: true, spikemode: "across", spikethickness: 1, spikedash: "dot", spikecolor: text,
+      ...(ticks ? { tickmode: "array", tickvals: ticks, ticktext: ticks.map(String) } : {}),
       ...(range ? { range: logX ? range.map(Math.log10) : range, autorange: false } : { autorange: true }),
     },
     yaxis: {

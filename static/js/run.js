@@ -3,7 +3,7 @@
 import "./follow.js";
 
 import { openTab } from "./app.js";
-import { metricsOfRun } from "./chart-data.js";
+import { boundsOf, metricsOfRun } from "./chart-data.js";
 import { Board } from "./charts.js";
 import { getJSON } from "./http.js";
 
@@ -64,9 +64,11 @@ class RunCharts {
   }
 
   add(card, keys) {
-    for (const key of keys) this.shown.add(key);
+    const banded = "band" in card.dataset;
+    for (const key of banded ? keys.flatMap((key) => [key, ...boundsOf(key)]) : keys) this.shown.add(key);
     const title = card.querySelector("[data-chart-title]").textContent.trim();
-    this.board.add(card, { title, load: metricsOfRun(this.run, keys, () => this.keys()) });
+    const load = metricsOfRun(this.run, keys, () => this.keys(), { banded });
+    this.board.add(card, { title, load, xTitle: card.dataset.x });
   }
 
   /** Cards for what the run has logged and no chart shows yet; a metric and its `eval/` twin share one. */

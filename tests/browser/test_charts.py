@@ -236,3 +236,42 @@ def test_runs_can_be_left_out_and_another_made_the_baseline(visit: Visit, twins:
     expect(legend.nth(0)).to_contain_text("twin 2")
     legend.nth(1).get_by_role("button", name="Leave twin 0 out").click()
     expect(legend).to_have_count(1)
+
+
+@pytest.fixture
+def scaling(team: Team) -> Run:
+    """A run that trained nothing, whose values stand at the numbers of answers that they were measured with."""
+    run = make_run(team, "votes", method="test-time-scaling", status=Status.SUCCEEDED, step=60, total_steps=60)
+    share = {1: 0.31, 2: 0.34, 4: 0.45, 8: 0.52}
+    keys = ("majority", "weighted", "best", "any")
+    MetricWriter(run.pk).append(
+        MetricLine(
+            count,
+            1_790_000_000,
+            {
+                f"accuracy/{key}{end}": value + 0.05 * place + change
+                for place, key in enumerate(keys)
+                for end, change in (("", 0.0), ("/low", -0.1), ("/high", 0.08))
+            },
+        )
+        for count, value in share.items()
+    )
+    return run
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
+def test_lines_have_the_band_that_was_measured_over_an_axis_of_their_own(
+    visit: Visit, scaling: Run, width: int, theme: str
+) -> None:
+    page = visit(f"/runs/{scaling.pk}", width, theme)
+    lines(page, *[[f"accuracy/{key}", 4] for key in ("majority", "weighted", "best", "any")])
+    plot = "document.querySelector('.js-plotly-plot')"
+    high, low, line = page.evaluate(f"{plot}.data.slice(0, 3).map(({{ x, y }}) => [x, y])")
+    assert line == [[1, 2, 4, 8], [0.31, 0.34, 0.45, 0.52]]
+    assert low == [[1, 2, 4, 8], pytest.approx([0.21, 0.24, 0.35, 0.42])]
+    assert high == [[1, 2, 4, 8], pytest.approx([0.39, 0.42, 0.53, 0.6])]
+    axis = page.evaluate(f"{plot}.layout.xaxis")
+    assert (axis["type"], axis["title"]["text"], axis["tickvals"]) == ("log", "answers a prompt (N)", [1, 2, 4, 8])
+    expect(page.locator(".chart-card:visible")).to_have_count(2)
+    expect(page.get_by_role("tab", name="Checkpoints")).to_have_count(0)
+    expect(page.locator("#run-head .figure", has_text="Majority vote").locator("b")).to_have_text("0.52")

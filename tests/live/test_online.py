@@ -65,6 +65,24 @@ def test_ppo_stops_between_two_steps_on_the_same_answers_and_goes_on(
     assert studio.points(pk, "loss/value")["total_points"] == studio.run(pk)["step"]
 
 
+def test_test_time_scaling_goes_on_with_the_answers_that_it_has(studio: RunningStudio, tiny: str, prompts: str) -> None:
+    config = {"num_samples": 4, "batch_size": 4, "max_completion_length": 128}
+    pk = studio.launch(method="test-time-scaling", model=tiny, dataset=prompts, config=config)
+    studio.wait_for_step(pk, 2)
+    assert studio.api.post(f"/runs/{pk}/pause").status_code == 200
+    paused = studio.wait_for_run(pk, "paused", seconds=200)
+    assert 2 <= paused["step"] < paused["total_steps"]
+    first = studio.points(pk, "prompts")["mean"][0]
+    assert first >= paused["step"], "what was answered is counted"
+    assert studio.api.post(f"/runs/{pk}/resume").status_code == 200
+    run = studio.wait_for_run(pk, seconds=300)
+    assert run["status"] == "succeeded", run["error"]
+    assert run["step"] == run["total_steps"] == studio.points(pk, "prompts")["mean"][0] > first
+    assert studio.points(pk, "accuracy/majority")["step"] == [1, 2, 4]
+    assert studio.points(pk, "accuracy/majority/high")["step"] == [1, 2, 4]
+    assert studio.api.get(f"/runs/{pk}/checkpoints").json()["items"] == []
+
+
 def rollouts_of(studio: RunningStudio, pk: str) -> list[dict[str, Any]]:
     answer = studio.api.get(f"/runs/{pk}/samples", params={"rollouts": True, "limit": 100})
     assert answer.status_code == 200, answer.text

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from polm_core import catalogue
-from polm_core.blocks import WritingConfig
+from polm_core.blocks import TrainConfig, WritingConfig
 from polm_core.formats import Format
-from polm_core.rewards.config import AnsweringConfig, OnlineConfig
+from polm_core.rewards.config import AskingConfig, OnlineConfig
 from polm_core.run_dir import RunDir
 from tests.support import tiny
 from tests.support.judge import JudgeServer, judging
@@ -74,12 +74,14 @@ def make_run(tmp_path: Path, tiny_model: Path) -> MakeRun:
         run_dir = RunDir(tmp_path / name)
         run_dir.create()
         data = tiny.write_rows(tmp_path / f"{name}.jsonl", _ROWS[format](24) if rows is None else rows)
-        defaults: dict[str, Any] = {"batch_size": 4, "max_steps": 4, "learning_rate": 1e-3}
+        defaults: dict[str, Any] = {"batch_size": 4}
+        if method not in _METHODS or issubclass(catalogue.get(method).config, TrainConfig):
+            defaults |= {"max_steps": 4, "learning_rate": 1e-3}
         if method in _METHODS and issubclass(catalogue.get(method).config, WritingConfig):
             defaults["generation"] = {"max_new_tokens": 4}
         if method in _METHODS and issubclass(catalogue.get(method).config, OnlineConfig):
             defaults["num_generations"] = 2
-        if method in _METHODS and issubclass(catalogue.get(method).config, AnsweringConfig):
+        if method in _METHODS and issubclass(catalogue.get(method).config, AskingConfig):
             # A model that is as small gets no sum right: what tells its answers apart is their length.
             defaults |= {"max_completion_length": 8, "rewards": {"length": 1, "length_max": 10}}
         raw = {

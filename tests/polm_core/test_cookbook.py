@@ -20,6 +20,12 @@ def test_stages_start_from_models_or_from_what_comes_before(recipe: Recipe) -> N
         done.add(stage.name)
 
 
+def test_what_is_built_on_makes_checkpoints(recipe: Recipe) -> None:
+    built_on = {name for stage in recipe.stages for name in (stage.start, *stage.uses.values())}
+    for stage in recipe.stages:
+        assert stage.name not in built_on or all(catalogue.get(slug).makes_checkpoints for slug in stage.methods)
+
+
 def test_every_slot_serves_a_stage_and_all_methods_of_the_stages_take_its_formats(recipe: Recipe) -> None:
     formats = {slot.name: slot.formats for slot in recipe.datasets}
     assert {stage.data for stage in recipe.stages} == set(formats)

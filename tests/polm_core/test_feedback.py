@@ -10,7 +10,7 @@ from polm_core import catalogue
 from polm_core.context import load_spec
 from polm_core.errors import ConfigError
 from polm_core.formats import Format
-from polm_core.methods.alignment.constitutional_ai import continued, question_of
+from polm_core.methods.alignment.revising import continued, question_of
 from polm_core.preflight import preflight
 from polm_core.run import EXIT_FAILED, execute
 from polm_core.run_dir import RunDir

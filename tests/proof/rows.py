@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polm_core import catalogue
-from polm_core.blocks import WritingConfig
+from polm_core.blocks import TrainConfig, WritingConfig
 from polm_core.formats import Format
 
 MODEL = "SmolLM2-135M-Instruct"
@@ -57,14 +57,9 @@ class ProofRow:
     @property
     def config(self) -> dict[str, Any]:
         """All that the row sets; the rest is the method's own defaults."""
-        shared: dict[str, Any] = {
-            "max_steps": self.steps,
-            "batch_size": 4,
-            "max_length": 256,
-            "eval_steps": 0,
-            "eval_rows": 30,
-            "save_steps": 0,
-        }
+        shared: dict[str, Any] = {"batch_size": 4, "max_length": 256, "eval_rows": 30}
+        if issubclass(catalogue.get(self.slug).config, TrainConfig):
+            shared |= {"max_steps": self.steps, "eval_steps": 0, "save_steps": 0}
         if issubclass(catalogue.get(self.slug).config, WritingConfig):
             shared["generation"] = {"samples": 0}
         return {**shared, **self.settings}
@@ -105,6 +100,14 @@ def _short(slug: str, gain: float, **settings: Any) -> ProofRow:
         "rewards": {"no_repeats": 0.0, "instructions": 1.0, "max_words": 10},
     }
     return ProofRow(slug, "eval/reward", "reward", steps=20, gain=gain, settings={**_LORA, **shared, **settings})
+
+
+def _right(slug: str, gain: float, *, steps: int, **settings: Any) -> ProofRow:
+    """Right answers to sums, however they are put; the prompts that are held out get one answer each."""
+    shared = {"batch_size": 16, "max_completion_length": 48, "eval_rows": 60, "learning_rate": 2e-4}
+    return ProofRow(
+        slug, "eval/accuracy", "share right", steps=steps, gain=gain, settings={**_LORA, **shared, **settings}
+    )
 
 
 ROWS: tuple[ProofRow, ...] = (
@@ -176,4 +179,15 @@ ROWS: tuple[ProofRow, ...] = (
     _reward("bnpo", 0.1, learning_rate=5e-4),
     _reward("cispo", 0.1, learning_rate=5e-4),
     _reward("sapo", 0.1, learning_rate=5e-4),
+    _right("rejection-sampling", 0.1, steps=40, rounds=2, num_generations=4),
+    _right("self-refine", 0.1, steps=40),
+    # From one answer to the vote of eight: the steps of its values are N.
+    ProofRow(
+        "test-time-scaling",
+        "accuracy/majority",
+        "share right",
+        steps=0,
+        gain=0.05,
+        settings={"num_samples": 8, "batch_size": 32, "max_completion_length": 48, "eval_rows": 60},
+    ),
 )

@@ -32,6 +32,8 @@ CLIPPED = 0.5
 COLLAPSED = 0.2
 UNJUDGED = 0.2
 DISK_FREE = 0.1
+FEW_SOLVED = 0.1
+FEW_IMPROVED = 0.05
 
 REWARD_PARTS = tuple(f"reward/{name}" for name in REWARD_NAMES)
 WATCHED = (
@@ -51,6 +53,8 @@ WATCHED = (
     "completions/clipped_ratio",
     "reward/judge/not_judged",
     "reward/reward_model/not_judged",
+    "made/solved",
+    "made/improved",
 )
 
 
@@ -111,6 +115,12 @@ class Signs:
     def draws_answers(self) -> bool:
         """Whether the run learns from answers that it writes: the loss of such a run says little about its progress."""
         return "reward" in self.totals
+
+    @property
+    def is_in_rounds(self) -> bool:
+        """Whether the run begins on new rows now and then, each time with a loss as high as at first."""
+        solved = self.totals.get("made/solved")
+        return solved is not None and solved.count > 1
 
     def trend(self, key: str) -> Curve | None:
         """The curve of a metric that has enough points for a trend."""
@@ -188,6 +198,8 @@ def _loss_zero(signs: Signs) -> Advice | None:
 def _loss_rises(signs: Signs) -> Advice | None:
     loss = signs.trend("loss")
     if loss is None or signs.draws_answers or loss.best <= 0 or loss.now < RISE * loss.best:
+        return None
+    if signs.is_in_rounds:
         return None
     if loss.now - loss.best < REGAINED * (loss.start - loss.best):
         return None
@@ -357,6 +369,28 @@ def _held_out_reward_worse(signs: Signs) -> Advice | None:
     )
 
 
+def _few_solved(signs: Signs) -> Advice | None:
+    solved = signs.totals.get("made/solved")
+    if solved is None or solved.last is None or solved.last >= FEW_SOLVED:
+        return None
+    return Advice(
+        "Few prompts have a right answer",
+        f"{solved.last:.0%} of them at step {solved.last_step:,}, so a round has little to learn from",
+        "Take easier prompts, draw more answers to each, or fine-tune on some examples first.",
+    )
+
+
+def _refined_in_vain(signs: Signs) -> Advice | None:
+    improved = signs.totals.get("made/improved")
+    if improved is None or improved.last is None or improved.last >= FEW_IMPROVED:
+        return None
+    return Advice(
+        "Rewriting improves hardly any answer",
+        f"a later version earns more than the first at {improved.last:.0%} of the prompts",
+        "Ask for the critique in other words, take a stronger model, or draw more answers with rejection-sampling.",
+    )
+
+
 def _silent(signs: Signs) -> Advice | None:
     run = signs.run
     if run.status not in ACTIVE or run.lease_until is None:
@@ -413,6 +447,8 @@ RULES: dict[str, Rule] = {
     "length_hacking": _length_hacking,
     "clipped": _clipped,
     "entropy_collapse": _entropy_collapse,
+    "few_solved": _few_solved,
+    "refined_in_vain": _refined_in_vain,
     "silent": _silent,
     "stalled": _stalled,
     "disk_full": _disk_full,

@@ -93,7 +93,8 @@ def _charts(runs: Sequence[Run], figures: dict[uuid.UUID, dict[str, Any]]) -> li
     specs = [spec for method in catalogue.METHODS if method.slug in methods for spec in method.charts]
     told = {key: spec for spec in reversed(specs) for key in spec.keys}
     first = [key for key in dict.fromkeys(key for spec in specs for key in spec.keys) if key in logged]
-    rest = sorted(logged.difference(first), key=lambda key: (key.startswith("system/"), key))
+    bounds = {key for spec in specs for key in spec.band_keys}
+    rest = sorted(logged.difference(first, bounds), key=lambda key: (key.startswith("system/"), key))
     return [Chart(key, told.get(key)) for key in [*first, *rest][:MAX_KEYS]]
 
 

@@ -40,6 +40,8 @@ class Body(Schema):
 
 
 class MethodOut(Schema):
+    """A method that does not train `makes_checkpoints` neither: its metrics are its result."""
+
     slug: str
     paradigm: str
     branch: str
@@ -48,6 +50,7 @@ class MethodOut(Schema):
     when: str
     paper: str
     formats: list[str]
+    makes_checkpoints: bool
     config_schema: dict[str, Any]
 
 
@@ -415,6 +418,7 @@ def _method(method: Method) -> dict[str, Any]:
         "when": method.when,
         "paper": method.paper.url,
         "formats": list(method.formats),
+        "makes_checkpoints": method.makes_checkpoints,
         "config_schema": method.config_schema(),
     }
 

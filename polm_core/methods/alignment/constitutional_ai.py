@@ -12,12 +12,10 @@ from polm_core.blocks import DATA, MAIN, setting
 from polm_core.context import RunContext
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
 from polm_core.methods.alignment.feedback import (
-    EMPTY_ANSWER,
     EVALUATED_PARTS,
     EVALUATED_REWARD,
     FORMATS,
     KEPT,
-    NO_ROOM,
     OWN_JUDGEMENT,
     UNCHANGED,
     WORSE,
@@ -31,11 +29,10 @@ from polm_core.methods.alignment.feedback import (
     write_answers,
 )
 from polm_core.methods.alignment.preference import GRADIENT_NORM
-from polm_core.training.encoding import Messages
+from polm_core.methods.alignment.revising import Speaker, continued, question_of
 from polm_core.training.made import make_rows
 from polm_core.training.rewards import judged, weighted
 from polm_core.training.rows import Row
-from polm_core.training.sampling import answers_to, render_prompts
 
 CONSTITUTION = "constitution"
 PRINCIPLES = [
@@ -136,12 +133,12 @@ class Reviser:
         self.config = config
         self.context = context
         self.begun = begun
-        self.room = _room(begun.model, config)
+        self.speaker = Speaker(config, begun)
 
     def revise(self, place: int, prompts: Sequence[Row]) -> list[Row]:
         """The rows of some prompts, of which the first stands at `place`. Those that cannot be trained on say why."""
         rows = [{**row, "critiques": [], "principles": []} for row in prompts]
-        self._write(rows, "first", [row["prompt"] for row in rows], place, 0)
+        self.speaker.say(rows, "first", [row["prompt"] for row in rows], place, 0)
         for row in rows:
             row["revision"] = row.get("first", "")
         for number in range(self.config.rounds):
@@ -154,39 +151,19 @@ class Reviser:
             draw = random.Random(f"{self.config.seed} {index} {number}")  # noqa: S311
             row["principles"].append(draw.choice(self.config.principles))
             row["asked"] = [row["revision"], _CRITIQUE.format(principle=row["principles"][-1])]
-        self._write(rows, "critique", [continued(row["prompt"], row["asked"]) for row in rows], place, 2 * number + 1)
+        self.speaker.say(
+            rows, "critique", [continued(row["prompt"], row["asked"]) for row in rows], place, 2 * number + 1
+        )
         for row in rows:
             if "problem" not in row:
                 row["critiques"].append(row.pop("critique"))
                 request = _REVISE.format(principle=row["principles"][-1], question=question_of(row["prompt"]))
                 row["asked"] += [row["critiques"][-1], request]
-        self._write(rows, "revision", [continued(row["prompt"], row["asked"]) for row in rows], place, 2 * number + 2)
+        self.speaker.say(
+            rows, "revision", [continued(row["prompt"], row["asked"]) for row in rows], place, 2 * number + 2
+        )
         for row in rows:
             del row["asked"]
-
-    def _write(self, rows: list[Row], column: str, texts: Sequence[str | Messages], place: int, turn: int) -> None:
-        """Have the model go on from each text, and put what it says into the rows that have no problem yet."""
-        fitting = [(row, text) for row, text in zip(rows, texts, strict=True) if self._fits(row, text)]
-        said = answers_to(
-            self.begun.model,
-            self.begun.prompts.tokenizer,
-            [text for _, text in fitting],
-            self.config,
-            sampled=True,
-            # Each batch, and each turn of it, by chances of its own.
-            seed=self.config.seed + place + turn * 1_000_003,
-        )
-        for (row, _), text in zip(fitting, said, strict=True):
-            row[column] = text.strip()
-            if not row[column]:
-                row["problem"] = EMPTY_ANSWER
-
-    def _fits(self, row: Row, text: str | Messages) -> bool:
-        if "problem" not in row:
-            (rendered,) = render_prompts(self.begun.prompts.tokenizer, [text])
-            if len(self.begun.prompts.tokenizer(rendered, add_special_tokens=False)["input_ids"]) > self.room:
-                row["problem"] = NO_ROOM
-        return "problem" not in row
 
     def _judge(self, rows: list[Row], place: int) -> None:
         """Reward both answers, and mark revisions that there is nothing to learn from."""
@@ -218,25 +195,6 @@ def _is_above(reward: float | None, other: float | None) -> bool:
 def _note(row: Row) -> str:
     rounds = zip(row["principles"], row["critiques"], strict=True)
     return "Revision\n" + "\n".join(f"Principle: {principle}\nCritique: {critique}" for principle, critique in rounds)
-
-
-def continued(prompt: str | Messages, said: Sequence[str]) -> str | Messages:
-    """The prompt with what was said after it: the model's answers and what it was asked about them, in turn."""
-    if isinstance(prompt, str):
-        return "\n\n".join([prompt, *said, ""])
-    roles = ("assistant", "user")
-    return [*prompt, *({"role": roles[index % 2], "content": text} for index, text in enumerate(said))]
-
-
-def question_of(prompt: str | Messages) -> str:
-    """What the prompt asks at its end."""
-    return prompt if isinstance(prompt, str) else str(prompt[-1].get("content") or "")
-
-
-def _room(model: Any, config: ConstitutionalConfig) -> float:
-    """Tokens that the model can read and still write an answer after."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    return positions - config.max_completion_length if positions else float("inf")
 
 
 METHOD = Method(

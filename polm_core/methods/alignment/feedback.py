@@ -8,9 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from pydantic import field_validator
-
-from polm_core.blocks import HARDWARE, MAIN, setting
+from polm_core.blocks import HARDWARE, MAIN, OneProcessConfig, setting
 from polm_core.context import RunContext
 from polm_core.errors import DataError
 from polm_core.formats import Format
@@ -31,8 +29,20 @@ EMPTY_ANSWER = "an empty answer"
 _SHOWN = 200
 
 
-class FeedbackConfig(AnsweringConfig):
+class OwnRowsConfig(AnsweringConfig, OneProcessConfig):
     """Settings of methods whose model first writes the rows that it is then trained on."""
+
+    processes: int = setting(1, group=HARDWARE, unit="processes", ge=1, le=512)
+    """Training processes. One, for the rows are written by one."""
+
+    @property
+    def longest_sequence(self) -> int:
+        """Tokens of the longest prompt with its answer."""
+        return self.max_length + self.max_completion_length
+
+
+class FeedbackConfig(OwnRowsConfig):
+    """Settings of methods that learn from feedback on such rows, by preference or by imitation."""
 
     compares_with_reference: ClassVar[bool] = True
 
@@ -41,21 +51,6 @@ class FeedbackConfig(AnsweringConfig):
 
     rewards: PromptRewardsConfig = setting(PromptRewardsConfig(), group=REWARDS)
     """What answers are rewarded for."""
-
-    processes: int = setting(1, group=HARDWARE, unit="processes", ge=1, le=512)
-    """Training processes. One, for the rows are written by one."""
-
-    @field_validator("processes")
-    @classmethod
-    def _check_one(cls, processes: int) -> int:
-        if processes > 1:
-            raise ValueError("must be 1: the rows that this method trains on are written by one process")
-        return processes
-
-    @property
-    def longest_sequence(self) -> int:
-        """Tokens of the longest prompt with its answer."""
-        return self.max_length + self.max_completion_length
 
 
 def left(made: Sequence[Row], total: str) -> list[Row]:
@@ -82,6 +77,8 @@ NO_JUDGEMENT = "an answer that could not be judged"
 UNCHANGED = "a revision that changes nothing"
 WORSE = "a revision that earns no more than the first answer"
 NO_ROOM = "no room for what is asked about the answer"
+NONE_RIGHT = "no right answer"
+NO_BETTER = "no later version that earns more than the first"
 
 _ADVICE = {
     EMPTY_ANSWER: "Take a model that answers such prompts: one that was fine-tuned to, with its chat template.",
@@ -90,6 +87,9 @@ _ADVICE = {
     NO_JUDGEMENT: "Take rewards that can judge these rows: math needs rows whose answer is mathematics.",
     UNCHANGED: "Write principles that ask for something the answers do not have yet, or take a stronger model.",
     WORSE: "Write principles that ask for what the rewards measure, keep all revisions, or take a stronger model.",
+    NONE_RIGHT: "Take easier prompts or a stronger model, fine-tune it on some examples first, draw more answers or at "
+    "another temperature, or lower min_reward; the run's samples show what was answered and what it earned.",
+    NO_BETTER: "Ask for the critique in other words, take a stronger model, or set keep to best.",
     NO_ROOM: "Lower max_length or max_completion_length, write shorter principles, or take a model that reads more.",
 }
 
@@ -102,6 +102,8 @@ def write_answers(
     parts: Sequence[Mapping[str, float | None]],
     weights: Mapping[str, float],
     notes: Sequence[str] = (),
+    *,
+    step: int = 0,
 ) -> None:
     """Keep the answers to one of the first prompts to read, with their rewards and what is to be known of each."""
     if group >= _SHOWN:
@@ -111,7 +113,7 @@ def write_answers(
         others = [other for index, other in enumerate(rewards) if index != place and other is not None]
         known = reward is not None and others
         context.log_sample(
-            0,
+            step,
             plain_text(prompt),
             answer,
             group=group,
@@ -138,12 +140,12 @@ class Start(NamedTuple):
     adapter: Any | None
 
 
-def start(config: FeedbackConfig, context: RunContext) -> Start:
+def start(config: OwnRowsConfig, context: RunContext, formats: Sequence[Format] = FORMATS) -> Start:
     """Read the prompts, load the rewards and the model, and make it ready to write."""
     from polm_core.training.loading import training_device
     from polm_core.training.loop import tell_of_every_pass
 
-    prompts = read_prompts(config, context, FORMATS)
+    prompts = read_prompts(config, context, formats)
     model, adapter = bring_model(config, context)
     # A model in 4 bits is where it belongs already, and cannot be moved.
     model = (model if getattr(model, "is_quantized", False) else model.to(training_device(config))).eval()
@@ -151,23 +153,40 @@ def start(config: FeedbackConfig, context: RunContext) -> Start:
     return Start(prompts, model, adapter)
 
 
-def imitate(config: FeedbackConfig, context: RunContext, begun: Start, rows: Sequence[Row]) -> dict[str, float]:
+def imitate(config: OwnRowsConfig, context: RunContext, begun: Start, rows: Sequence[Row]) -> dict[str, float]:
     """Supervised fine-tuning on rows of prompt and completion; the final metrics."""
+    return _train(imitator(config, context, begun, rows), config, context, begun)
+
+
+def imitator(
+    config: OwnRowsConfig,
+    context: RunContext,
+    begun: Start,
+    rows: Sequence[Row],
+    *,
+    right_from: float | None = None,
+    **arguments: Any,
+) -> Any:
+    """The trainer that does this; `arguments` are its own, in place of those that the settings give."""
     from trl import SFTConfig, SFTTrainer
 
     from polm_core.methods.fine_tuning.sft import tokenised
     from polm_core.training.arguments import training_arguments
 
-    trainer = evaluating_answers(SFTTrainer, begun.prompts.held_out, begun.prompts.rewards, config)(
+    prompts = begun.prompts
+    trainer = evaluating_answers(SFTTrainer, prompts.held_out, prompts.rewards, config, right_from=right_from)(
         model=begun.model,
-        args=SFTConfig(**training_arguments(config, context.run_dir), max_length=None, loss_type="chunked_nll"),
-        train_dataset=tokenised(
-            begun.prompts.tokenizer, rows, Format.PROMPT_COMPLETION, "answers", limit=config.longest_sequence
+        args=SFTConfig(
+            **(training_arguments(config, context.run_dir) | arguments), max_length=None, loss_type="chunked_nll"
         ),
-        processing_class=begun.prompts.tokenizer,
+        train_dataset=tokenised(
+            prompts.tokenizer, rows, Format.PROMPT_COMPLETION, "answers", limit=config.longest_sequence
+        ),
+        processing_class=prompts.tokenizer,
         peft_config=begun.adapter,
     )
-    return _train(trainer, config, context, begun)
+    trainer.eval_dataset = prompts.held_out
+    return trainer
 
 
 def prefer(config: FeedbackConfig, context: RunContext, begun: Start, pairs: Sequence[Row]) -> dict[str, float]:
@@ -191,7 +210,7 @@ def prefer(config: FeedbackConfig, context: RunContext, begun: Start, pairs: Seq
     return _train(trainer, config, context, begun)
 
 
-def _train(trainer: Any, config: FeedbackConfig, context: RunContext, begun: Start) -> dict[str, float]:
+def _train(trainer: Any, config: OwnRowsConfig, context: RunContext, begun: Start) -> dict[str, float]:
     from polm_core.training.loop import train
 
     trainer.eval_dataset = begun.prompts.held_out

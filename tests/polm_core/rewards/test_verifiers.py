@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from polm_core.rewards.config import REWARD_NAMES, RewardsConfig
-from polm_core.rewards.verifiers import VERIFIERS, final_part
+from polm_core.rewards.verifiers import VERIFIERS, final_answer, final_part
 
 DEEP = "[" * 100_000
 BOMB = "$9^{9^{9^{9}}}$"
@@ -154,3 +154,17 @@ def test_a_text_gets_what_the_table_says(
 )
 def test_thoughts_are_not_what_is_said(completion: str, final: str) -> None:
     assert final_part(completion) == final
+
+
+@pytest.mark.parametrize(
+    ("by", "texts", "said"),
+    [
+        ("math", ["So 2 + 3 = 5.", "<think>6?</think> The answer is $5$", "5"], "5"),
+        ("math", [r"It is $\frac{1}{2}$.", "1/2"], "1/2"),
+        ("math", ["I do not know.", "", "<think>5"], None),
+        ("exact", [" yes ", "<think>no</think>\nyes"], "yes"),
+        ("exact", ["", "<think>yes"], None),
+    ],
+)
+def test_texts_that_say_the_same_in_the_end_are_one_vote(by: Any, texts: list[str], said: str | None) -> None:
+    assert {final_answer(text, by) for text in texts} == {said}

@@ -98,6 +98,8 @@ FAULTS: list[tuple[str, str, Series, str, str]] = [
     ),
     ("clipped", "rloo", {"completions/clipped_ratio": line(0, 0.9)}, "cut off", "82% of them"),
     ("entropy_collapse", "rloo", {"entropy": line(2, 0.01), "reward": UP}, "has collapsed", "to 0.18"),
+    ("few_solved", "rejection-sampling", {"made/solved": [0.2, 0.04]}, "Few prompts", "4% of them at step 2"),
+    ("refined_in_vain", "self-refine", {"made/improved": [0.02]}, "hardly any answer", "at 2% of the prompts"),
 ]
 
 # Rule, method, what was logged, why that is no fault.
@@ -135,6 +137,14 @@ NO_FAULTS: list[tuple[str, str, Series, str]] = [
     ("clipped", "rloo", {"completions/clipped_ratio": line(0.9, 0.1)}, "fewer and fewer are cut"),
     ("entropy_collapse", "sft", {"entropy": line(2, 0.01)}, "entropy falls as imitation learns"),
     ("entropy_collapse", "rloo", {"entropy": line(2, 1), "reward": UP}, "it falls by half"),
+    ("few_solved", "rejection-sampling", {"made/solved": [0.05, 0.3]}, "it has come to solve more"),
+    ("refined_in_vain", "self-refine", {"made/improved": [0.2]}, "one in five is improved"),
+    (
+        "loss_rises",
+        "rejection-sampling",
+        {"loss": [*line(3, 1, 30), *line(3, 1.5, 30)], "made/solved": [0.4, 0.5]},
+        "each round begins anew",
+    ),
 ]
 
 # What runs log that go well.

@@ -49,6 +49,16 @@ def test_each_metric_is_a_chart_the_method_s_own_first_the_machine_last(pages: C
     assert keys == ["loss", "odd", "system/cpu"]
 
 
+def test_what_bounds_a_line_is_no_chart_of_its_own(pages: Client, team: Team) -> None:
+    run = make_run(team, "votes", method="test-time-scaling")
+    MetricWriter(run.pk).append(
+        MetricLine(step, 1e9, {f"accuracy/best{end}": 0.5 for end in ("", "/low", "/high")}) for step in (1, 2)
+    )
+    shown = page(pages, address(run, logged(team, "b", 2.0)))
+    keys = [part.split('"')[0] for part in shown.split('data-key="')[1:]]
+    assert keys == ["loss", "accuracy/best", "odd", "system/cpu"]
+
+
 def test_values_are_measured_against_the_first_run(pages: Client, team: Team) -> None:
     first, second = logged(team, "a", 1.0), logged(team, "b", 1.5)
     shown = page(pages, address(first, second))

@@ -26,6 +26,8 @@ def test_methods_carry_their_schema(api: ApiClient) -> None:
     sft = api.get("/methods/sft").json()
     assert sft["config_schema"]["properties"]["learning_rate"]["default"] > 0
     assert sft["paper"].startswith("https://arxiv.org/")
+    trains = {method["slug"]: method["makes_checkpoints"] for method in methods}
+    assert (trains["sft"], trains["test-time-scaling"]) == (True, False)
     assert api.get("/methods/nonsense").status_code == 404
 
 

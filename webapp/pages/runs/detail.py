@@ -70,6 +70,7 @@ def _head(request: StudioRequest, run: Run) -> dict[str, Any]:
     return {
         "run": run,
         "method": method,
+        "makes_checkpoints": method is None or method.makes_checkpoints,
         "headlines": _headlines(run, method),
         "eta": selectors.eta_seconds(run),
         "seconds": selectors.seconds_spent(run),

@@ -101,6 +101,27 @@ def test_the_page_stands_whatever_the_method(pages: Client, team: Team, method: 
     assert ("Reward margin" in shown) == (method == "dpo")
 
 
+def test_a_figure_that_is_measured_on_held_out_prompts_alone_is_shown(pages: Client, team: Team) -> None:
+    run = make_run(team, method="rejection-sampling", status=Status.RUNNING, step=2, total_steps=4)
+    log(run, eval__accuracy=[0.25, 0.5])
+    shown = text(pages.get(path(run)))
+    assert '<span>Accuracy</span><b><span class="held-out"> held out 0.5' in shown
+
+
+def test_a_run_that_trains_nothing_speaks_of_no_checkpoint(pages: Client, team: Team) -> None:
+    run = make_run(team, method="test-time-scaling", status=Status.PAUSED, step=2, total_steps=4)
+    shown = text(pages.get(path(run)))
+    assert "it goes on with what it has made" in shown
+    assert "Resume</button>" in shown
+    assert "They are drawn once every prompt is answered" in shown
+    for absent in ("tab-checkpoints", 'id="checkpoints"', "<dt>Checkpoints</dt>", "last checkpoint"):
+        assert absent not in shown
+    assert "checkpoint-count" not in text(pages.get(path(run), headers=HTMX))
+    run.status = Status.RUNNING
+    run.save()
+    assert "counts those it has; it can be resumed" in text(pages.get(path(run)))
+
+
 def test_names_and_notes_are_only_text(pages: Client, team: Team) -> None:
     run = make_run(team, "<b>x</b>", notes="<script>alert(1)</script>", tags=['"><i>'])
     sample(run, 1, "<u>", "<s>")
