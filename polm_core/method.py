@@ -42,6 +42,16 @@ PARADIGMS: dict[Paradigm, ParadigmSpec] = {
 }
 
 
+class Teacher(StrEnum):
+    """What a method asks of the model that the one in training learns from."""
+
+    WRITES = "writes"
+    """It writes answers, and any model that does will do."""
+
+    SAME_TOKENIZER = "same-tokenizer"
+    """It says how likely every next token is, so it has to read the tokens that the student reads."""
+
+
 class Paper(NamedTuple):
     """Where a method comes from; `arxiv` is an identifier such as `2305.18290`."""
 
@@ -83,7 +93,8 @@ class Method:
     differently from that class (a preset), `main_fields` the dotted names of the settings that matter most.
     `sources` says where those of a preset's defaults come from that are not its paper's, by their dotted names.
     `run(config, context)` takes that class and a `RunContext`, trains, and returns the final metrics. `devices` tells
-    about hardware needs, empty when there is nothing to tell.
+    about hardware needs, empty when there is nothing to tell. `teacher` says what the model has to be that it learns
+    from, where it learns from one.
     """
 
     slug: str
@@ -104,6 +115,7 @@ class Method:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     devices: str = ""
+    teacher: Teacher | None = None
 
     def parse(self, values: Mapping[str, Any]) -> BaseModel:
         """The validated settings: `values` over this row's defaults.

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel, Field
 
@@ -20,7 +20,8 @@ from polm_core.errors import PolmError
 from polm_core.estimate import ModelShape, Workload, estimate, machine_flops, missing_targets, model_shape
 from polm_core.formats import Format
 from polm_core.method import Method
-from polm_core.rewards.config import AnsweringConfig, OnlineConfig
+from polm_core.methods.efficiency.teaching import TaughtConfig
+from polm_core.rewards.config import AnsweringConfig, OnlineConfig, PromptedConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
 from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows, encode_steps
@@ -36,6 +37,7 @@ from polm_core.training.preferences import EMPTY, EQUAL, encoded_rows, fault, ne
 from polm_core.training.rewards import JUDGED, LEARNED, check_rewards, check_tasks, unverified
 from polm_core.training.rollouts import check_prompts, needed_prompts
 from polm_core.training.rows import Row, Split, fingerprint, load_split
+from polm_core.training.teachers import check_teacher
 
 # Rows that are tokenised; of a larger dataset as many are taken, evenly spread, and the counts are scaled up.
 MEASURED_ROWS = 20_000
@@ -123,19 +125,29 @@ def preflight(spec: RunSpec) -> Report:
         tokenizer = load_tokenizer(spec.model)
         check_start(spec.model, config)
         shape = model_shape(spec.model)
-        scorers = _check_rewards(config, spec, split)
+        others = _Others(
+            _check_rewards(config, spec, split),
+            model_shape(check_teacher(method.teacher, spec, tokenizer)) if method.teacher else None,
+        )
         _count_rows(report, split, keeps_back=spec.eval_dataset is None)
         _check_weights(config, shape)
         split = _without_faults(report, split)
         _verify_answers(report, config, split)
         view = _View(tokenizer, split, config)
         _measure(report, view)
-        _estimate(report, view, shape, scorers)
+        _estimate(report, view, shape, others)
         _warn(report, view, shape, precision)
         report.warnings += _unused_settings(method, config)
     except PolmError as error:
         report.blocking.append(Entry(code=error.code, message=error.message, remedy=error.advice))
     return report
+
+
+class _Others(NamedTuple):
+    """The sizes of the models that a run takes besides the one in training: those that score answers, and a teacher."""
+
+    scorers: Sequence[ModelShape]
+    teacher: ModelShape | None
 
 
 class _View:
@@ -146,7 +158,7 @@ class _View:
         self.config = config
         self.is_pairs = split.format is Format.PREFERENCE
         self.is_judged = split.format in (Format.PREFERENCE, Format.RATING)
-        self.is_prompts = isinstance(config, AnsweringConfig)
+        self.is_prompts = isinstance(config, PromptedConfig)
         settings = config.model_dump()
         self.cuts = not settings.get("packing", False)
         self._tokenizer = tokenizer
@@ -285,12 +297,13 @@ def _token_stats(lengths: list[int], scale: float) -> TokenStats:
     )
 
 
-def _estimate(report: Report, view: _View, shape: ModelShape, scorers: Sequence[ModelShape]) -> None:
+def _estimate(report: Report, view: _View, shape: ModelShape, others: _Others) -> None:
     config, limit = view.config, view.config.max_length * (2 if view.is_pairs else 1)
     stats = report.tokens
     rows = report.rows_used if view.cuts else math.ceil(report.rows_used * stats.mean / limit)
     per_step = config.batch_size * config.gradient_accumulation_steps * config.processes
-    answering = config if isinstance(config, AnsweringConfig) else None
+    answering = config if isinstance(config, PromptedConfig) else None
+    writing = config if isinstance(config, PromptedConfig | TaughtConfig) else None
     online = config if isinstance(config, OnlineConfig) else None
     answer, sequences = (answering.max_completion_length, answering.sequences_per_row) if answering else (0, 1)
     steps_of_epoch = (
@@ -306,11 +319,13 @@ def _estimate(report: Report, view: _View, shape: ModelShape, scorers: Sequence[
         steps=report.steps,
         held_out_rows=report.held_out_rows * (online.held_out_answers if online else 1),
         has_reference=config.has_reference,
-        needs_logits=view.is_prompts or (view.is_judged and not config.drops_long_rows),
-        answer_tokens=answer,
-        rollouts=answering.rollouts(report.steps, report.rows_used) if answering else 0,
+        needs_logits=view.is_prompts or others.teacher is not None or (view.is_judged and not config.drops_long_rows),
+        answer_tokens=writing.max_completion_length if writing else 0,
+        rollouts=writing.rollouts(report.steps, report.rows_used) if writing else 0,
         has_value_model=online is not None and online.has_value_model,
-        scorer_weights=sum(scorer.parameters for scorer in scorers),
+        scorer_weights=sum(scorer.parameters for scorer in others.scorers),
+        teacher_weights=others.teacher.parameters if others.teacher else 0,
+        teacher_writes=others.teacher is not None and answering is not None,
     )
     device, report.memory_available = _machine(config)
     report.memory_bytes, report.disk_bytes, report.seconds = estimate(shape, config, work, flops=machine_flops(device))
@@ -332,7 +347,7 @@ def _machine(config: TrainConfig) -> tuple[str, int]:
 def _warn(report: Report, view: _View, shape: ModelShape, precision: str) -> None:
     """Turn the counts into advice."""
     config = view.config
-    if isinstance(config, AnsweringConfig):
+    if isinstance(config, PromptedConfig):
         check_prompts(report.rows_used, config)
     elif report.rows_used == 0:
         report.blocking.append(
@@ -425,7 +440,9 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
         ),
     )
     answer, times = 0, 0
-    if isinstance(config, AnsweringConfig):
+    if isinstance(config, TaughtConfig):
+        answer, times = config.max_completion_length, 1
+    elif isinstance(config, PromptedConfig):
         answer, times = config.max_completion_length * config.answers_in_a_text, config.answers_in_a_text
     together = {0: " is", 1: " and max_completion_length are"}.get(times, f" and {times} x max_completion_length are")
     yield (

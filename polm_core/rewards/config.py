@@ -227,8 +227,8 @@ class PromptRewardsConfig(RewardsConfig):
     included; 1 when nothing is said twice. It stands for rewards that you have yet to choose."""
 
 
-class AnsweringConfig(WritingConfig):
-    """A method that is given prompts: its model writes the answers, and they are rewarded."""
+class PromptedConfig(WritingConfig):
+    """A method that is given prompts: answers to them are written, and learned from."""
 
     # Half a prompt asks something else.
     drops_long_rows: ClassVar[bool] = True
@@ -253,9 +253,6 @@ class AnsweringConfig(WritingConfig):
     top_p: float = setting(1.0, group=ROLLOUTS, source="trl", step=0.05, gt=0, le=1)
     """Draw from the likeliest tokens that together reach this probability."""
 
-    rewards: RewardsConfig = setting(RewardsConfig(), group=REWARDS)
-    """What answers are rewarded for."""
-
     @property
     def prompts_needed(self) -> int:
         """The fewest prompts that a run can start with."""
@@ -274,6 +271,13 @@ class AnsweringConfig(WritingConfig):
     def rollouts(self, steps: int, prompts: int) -> int:
         """How often a batch of answers is written, in so many steps on so many prompts."""
         return steps
+
+
+class AnsweringConfig(PromptedConfig):
+    """A method that is given prompts: its model writes the answers, and they are rewarded."""
+
+    rewards: RewardsConfig = setting(RewardsConfig(), group=REWARDS)
+    """What answers are rewarded for."""
 
 
 class OnlineConfig(AnsweringConfig):

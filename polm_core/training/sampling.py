@@ -6,7 +6,7 @@ from typing import Any
 
 from polm_core.blocks import GenerationConfig, TrainConfig, WritingConfig
 from polm_core.context import RunContext
-from polm_core.rewards.config import AnsweringConfig
+from polm_core.rewards.config import PromptedConfig
 from polm_core.training.encoding import Messages, as_asked, plain_text, prompt_of, render_chat, task_of
 from polm_core.training.rows import Split
 
@@ -36,7 +36,7 @@ def answering(context: RunContext, config: TrainConfig, split: Split) -> WriteSa
 
 
 def answers_to(
-    model: Any, tokenizer: Any, prompts: Sequence[str | Messages], config: AnsweringConfig, *, sampled: bool, seed: int
+    model: Any, tokenizer: Any, prompts: Sequence[str | Messages], config: PromptedConfig, *, sampled: bool, seed: int
 ) -> list[str]:
     """An answer to each prompt, none of which is cut: as long as in training and, when `sampled`, drawn as there."""
     drawn = {"temperature": config.temperature, "top_p": config.top_p} if sampled else {}

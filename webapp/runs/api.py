@@ -56,6 +56,7 @@ class RunIn(Body):
     eval_dataset: str | None = None
     reward_model: str | None = None
     judge_model: str | None = None
+    teacher_model: str | None = None
     reward_list: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
@@ -98,6 +99,7 @@ class RunOut(Schema):
     eval_dataset: uuid.UUID | None
     reward_model: uuid.UUID | None
     judge_model: uuid.UUID | None
+    teacher_model: uuid.UUID | None
     reward_list: uuid.UUID | None
     status: str
     step: int
@@ -422,6 +424,7 @@ def _run(run: Run) -> dict[str, Any]:
         "eval_dataset": run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
         "reward_model": run.reward_model_id,
         "judge_model": run.judge_model_id,
+        "teacher_model": run.teacher_model_id,
         "reward_list": run.reward_list_id,
         "status": run.status,
         "step": run.step,

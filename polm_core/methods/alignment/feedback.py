@@ -81,6 +81,7 @@ EQUAL_REWARDS = "answers that all earn the same"
 NO_JUDGEMENT = "an answer that could not be judged"
 UNCHANGED = "a revision that changes nothing"
 WORSE = "a revision that earns no more than the first answer"
+CUT = "an answer that was cut off"
 NO_ROOM = "no room for what is asked about the answer"
 
 _ADVICE = {
@@ -90,6 +91,7 @@ _ADVICE = {
     NO_JUDGEMENT: "Take rewards that can judge these rows: math needs rows whose answer is mathematics.",
     UNCHANGED: "Write principles that ask for something the answers do not have yet, or take a stronger model.",
     WORSE: "Write principles that ask for what the rewards measure, keep all revisions, or take a stronger model.",
+    CUT: "Raise max_completion_length, or set skip_cut_answers to false to learn from them all the same.",
     NO_ROOM: "Lower max_length or max_completion_length, write shorter principles, or take a model that reads more.",
 }
 
