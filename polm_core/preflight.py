@@ -161,6 +161,7 @@ class _View:
         self.is_prompts = isinstance(config, PromptedConfig)
         settings = config.model_dump()
         self.cuts = not settings.get("packing", False)
+        self.share = settings.get("keep_share", 1.0)
         self._tokenizer = tokenizer
         self._loss_on = settings.get("loss_on", "answers")
         self._wrap = settings.get("chat_template", True)
@@ -301,6 +302,7 @@ def _estimate(report: Report, view: _View, shape: ModelShape, others: _Others) -
     config, limit = view.config, view.config.max_length * (2 if view.is_pairs else 1)
     stats = report.tokens
     rows = report.rows_used if view.cuts else math.ceil(report.rows_used * stats.mean / limit)
+    rows = math.ceil(rows * view.share)
     per_step = config.batch_size * config.gradient_accumulation_steps * config.processes
     answering = config if isinstance(config, PromptedConfig) else None
     writing = config if isinstance(config, PromptedConfig | TaughtConfig) else None

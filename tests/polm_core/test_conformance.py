@@ -137,7 +137,7 @@ def test_trains_saves_and_resumes_exactly(
         for slug in (
             *("reft", "reward-model", "ppo", "rloo", "online-dpo", "nash-md", "xpo", "kto", "bco", "cpo"),
             *("rlaif", "constitutional-ai", "prm", "grpo", "bnpo"),
-            *("distill", "seq-kd", "minillm"),
+            *("distill", "seq-kd", "minillm", "select-data"),
         )
     ],
 )

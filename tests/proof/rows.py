@@ -181,6 +181,8 @@ ROWS: tuple[ProofRow, ...] = (
     ),
     _taught("distill", 0.7),
     _taught("seq-kd", 0.9),
+    # Half of the rows against the bar of supervised fine-tuning on all.
+    _loss("select-data", 0.65, settings={"keep_share": 0.5}),
     _taught("minillm", 0.9, learning_rate=2e-5),
     _short("rlaif", 0.1, num_generations=4, learning_rate=2e-4),
     _short(

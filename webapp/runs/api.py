@@ -46,6 +46,7 @@ class MethodOut(Schema):
     when: str
     paper: str
     formats: list[str]
+    teacher: str | None
     config_schema: dict[str, Any]
 
 
@@ -409,6 +410,7 @@ def _method(method: Method) -> dict[str, Any]:
         "when": method.when,
         "paper": method.paper.url,
         "formats": list(method.formats),
+        "teacher": method.teacher,
         "config_schema": method.config_schema(),
     }
 

@@ -1,6 +1,5 @@
 """Sequence-level distillation: a teacher writes answers to the prompts, and the model is fine-tuned on them."""
 
-import logging
 import math
 import time
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from typing import Any
 
 from pydantic import field_validator
 
-from polm_core.blocks import DATA, HARDWARE, MAIN, setting
+from polm_core.blocks import DATA, HARDWARE, MAIN, SCHEDULE, setting
 from polm_core.context import RunContext
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm, Teacher
@@ -19,15 +18,13 @@ from polm_core.rewards.config import ROLLOUTS, PromptedConfig
 from polm_core.training.made import make_rows
 from polm_core.training.rows import Row
 
-logger = logging.getLogger(__name__)
-
 FORMATS = (Format.PROMPT, Format.PROMPT_ANSWER)
 
 
 class SeqKdConfig(PromptedConfig):
     """Settings of sequence-level distillation."""
 
-    eval_rows: int = setting(50, group=DATA, unit="rows", ge=1, le=100_000)
+    eval_rows: int = setting(50, group=SCHEDULE, unit="rows", ge=1, le=100_000)
     """Most held-out prompts; the teacher writes an answer to each, and the model is measured by these."""
 
     max_completion_length: int = setting(256, group=MAIN, unit="tokens", ge=1, le=32_768)
@@ -58,6 +55,7 @@ class SeqKdConfig(PromptedConfig):
 
 def run(config: SeqKdConfig, context: RunContext) -> dict[str, float]:
     """Have the teacher answer, then train on its answers and return the final metrics."""
+    from polm_core.training.loading import load_tokenizer
     from polm_core.training.rollouts import check_prompts, prompt_rows
     from polm_core.training.setup import read_data
     from polm_core.training.teachers import bring_teacher, check_teacher, shares_tokenizer
@@ -68,7 +66,7 @@ def run(config: SeqKdConfig, context: RunContext) -> dict[str, float]:
     check_prompts(len(prompts), config)
     teacher = bring_teacher(spec, config, context)
     context.phase("having the teacher answer")
-    writer = _Writer(config, context, teacher)
+    writer = _Writer(config, context, teacher, load_tokenizer(spec))
     made = make_rows(context, config, [*held_out, *prompts], writer.answer, batch_size=config.batch_size)
     answered = left(made[len(held_out) :], "answers")
     tell_of_rows(context, {"made/kept": len(answered) / len(prompts), **writer.speed()})
@@ -82,14 +80,11 @@ def run(config: SeqKdConfig, context: RunContext) -> dict[str, float]:
 class _Writer:
     """Has the teacher answer prompts, as its own tokenizer and chat template have it."""
 
-    def __init__(self, config: SeqKdConfig, context: RunContext, teacher: Any) -> None:
-        from polm_core.training.loading import load_tokenizer
-
-        assert context.spec.teacher_model is not None  # noqa: S101 - checked before
+    def __init__(self, config: SeqKdConfig, context: RunContext, teacher: Any, tokenizer: Any) -> None:
         self.config = config
         self.context = context
         self.teacher = teacher
-        self.tokenizer = load_tokenizer(context.spec.teacher_model)
+        self.tokenizer = tokenizer
         self.tokens = 0
         self.seconds = 0.0
 

@@ -109,5 +109,7 @@ def test_the_api_takes_and_tells_the_teacher(api: ApiClient, body: dict[str, Any
     sent = body | {"dataset": str(body["dataset"]), "teacher_model": str(teacher.pk)}
     created = api.post("/runs", sent)
     assert created.status_code == 201, created.content
+    teachers = {method["slug"]: method["teacher"] for method in api.get("/methods").json()}
+    assert [teachers[slug] for slug in ("sft", "distill", "seq-kd")] == [None, "same-tokenizer", "writes"]
     told = api.get(f"/runs/{created.json()['id']}").json()
     assert told["teacher_model"] == str(BaseModel.objects.get(checkpoint=teacher).pk)
