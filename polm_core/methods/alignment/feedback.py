@@ -104,8 +104,12 @@ def write_answers(
     parts: Sequence[Mapping[str, float | None]],
     weights: Mapping[str, float],
     notes: Sequence[str] = (),
+    by: str = "",
 ) -> None:
-    """Keep the answers to one of the first prompts to read, with their rewards and what is to be known of each."""
+    """Keep the answers to one of the first prompts to read, with their rewards and what is to be known of each.
+
+    `by` says who wrote them, when it was not the model of the run.
+    """
     if group >= _SHOWN:
         return
     rewards = [weighted(one, weights) for one in parts]
@@ -123,6 +127,7 @@ def write_answers(
             advantage=reward - sum(others) / len(others) if reward is not None and known else None,
             **as_asked(prompt),
             **({"note": notes[place]} if notes else {}),
+            **({"by": by} if by else {}),
         )
 
 

@@ -69,7 +69,7 @@ METHOD = Method(
     branch=BRANCH,
     summary="Teaches a small model to say only what a larger one finds likely, by its own whole answers.",
     when="The model is much smaller than its teacher and cannot learn all that it might say: better to say part of it "
-    "well. Start from a model that answers already.",
+    "well. Give it a model that answers already.",
     paper=Paper("MiniLLM: Knowledge Distillation of Large Language Models", "2306.08543"),
     objective="Minimises the reverse KL divergence of the model from its teacher over answers that the model writes, "
     "by policy gradient: the divergence at each token itself, and the odds that the teacher gives to all that follows. "

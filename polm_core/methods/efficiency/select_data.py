@@ -169,6 +169,7 @@ def _tell(context: RunContext, split: Split, scores: Sequence[float | None], pla
             reward=score,
             advantage=None,
             note="Kept" if place in chosen else "Left out",
+            by="dataset",
             **as_asked(prompt),
         )
 

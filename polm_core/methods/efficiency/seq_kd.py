@@ -110,7 +110,7 @@ class _Writer:
         length = len(self.tokenizer(said, add_special_tokens=False)["input_ids"])
         self.tokens += length
         answer = said.strip()
-        write_answers(self.context, place, row["prompt"], [answer], [{}], {}, ["The teacher's answer"])
+        write_answers(self.context, place, row["prompt"], [answer], [{}], {}, ["The teacher's answer"], by="teacher")
         made = {"prompt": row["prompt"], "completion": answer}
         if not answer:
             return {**made, "problem": EMPTY_ANSWER}
