@@ -61,8 +61,9 @@ class RunSpec(_Part):
     """All of `config.yaml`: enough to repeat the run on any machine that has the same model and rows.
 
     `held_out` is the share of the dataset kept for evaluation when there is no `eval_dataset`; `reward_model` scores
-    answers where the config gives its score a weight, and so does `judge_model` where the judge is a model; `resume` is
-    a checkpoint of this run to go on from. `config` is validated by the method.
+    answers where the config gives its score a weight, and so does `judge_model` where the judge is a model; from
+    `teacher_model` methods learn that have a teacher; `resume` is a checkpoint of this run to go on from. `config` is
+    validated by the method.
     """
 
     run_id: str = ""
@@ -70,6 +71,7 @@ class RunSpec(_Part):
     model: ModelSpec
     reward_model: ModelSpec | None = None
     judge_model: ModelSpec | None = None
+    teacher_model: ModelSpec | None = None
     dataset: DatasetSpec
     eval_dataset: DatasetSpec | None = None
     held_out: float = Field(0.1, ge=0, le=0.5)
@@ -94,6 +96,7 @@ class RunSpec(_Part):
                 "model": anchor_model(self.model),
                 "reward_model": anchor_model(self.reward_model) if self.reward_model is not None else None,
                 "judge_model": anchor_model(self.judge_model) if self.judge_model is not None else None,
+                "teacher_model": anchor_model(self.teacher_model) if self.teacher_model is not None else None,
                 "dataset": anchor_data(self.dataset),
                 "eval_dataset": anchor_data(self.eval_dataset) if self.eval_dataset is not None else None,
                 "resume": anchor(self.resume),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from polm_core import formats
 from polm_core.catalogue import METHODS, TAXONOMY
-from polm_core.method import PARADIGMS, Method
+from polm_core.method import PARADIGMS, Method, Teacher
 from polm_core.run_dir import write_atomic
 from polm_core.settings import SettingSpec, group_title, setting_specs
 
@@ -17,6 +17,11 @@ FOLDER = Path("docs/methods")
 INDEX = "README.md"
 SHARED = "settings.md"
 MARK = "<!-- Made from the code by `python -m polm_core docs`. -->"
+
+_TEACHERS = {
+    Teacher.WRITES: "It needs a teacher, `teacher_model`: any other model that writes.",
+    Teacher.SAME_TOKENIZER: "It needs a teacher, `teacher_model`: another model with the same tokenizer.",
+}
 
 # What formulas are written with; every other name in them is a setting or said beside it.
 NOTATION = {
@@ -29,6 +34,7 @@ NOTATION = {
     "y_l": "the rejected answer",
     "y_i": "answer i to the prompt",
     "y_t": "token t of the text",
+    "p_T": "the teacher",
     "W": "a layer's weights as they are used",
     "W_0": "a layer's weights as they were",
 }
@@ -77,6 +83,7 @@ def method_page(method: Method) -> str:
         _legend(method.formula),
         "## When to choose it",
         " ".join([method.when, method.devices]).strip(),
+        _TEACHERS[method.teacher] if method.teacher else "",
         "## Data",
         *(_data(formats.SPECS[format_]) for format_ in method.formats),
         "## Settings that matter",

@@ -3,10 +3,11 @@
 The formulas are simple on purpose; on the starter model they come within about a third of what is measured.
 
 - memory = libraries + weights + 12 bytes for each trained weight (gradient and Adam's two moments) + reference copy
-  + reward model + activations (tokens x layers x (10 hidden + 4 intermediate) floats) + logits where a loss needs all;
-  a value model has weights, trained weights and activations like the model itself
+  + reward model or teacher + activations (tokens x layers x (10 hidden + 4 intermediate) floats) + logits where a loss
+  needs all; a value model has weights, trained weights and activations like the model itself
 - seconds = steps x tokens x (6 flops for each weight, 4 with an adapter, 2 more for a reference) / the machine's speed
-  + evaluations + generated tokens, each of which reads all weights once
+  + what a teacher reads, 2 flops for each of its weights + evaluations + generated tokens, each of which reads all
+  weights once
 - disk = checkpoints x (weights + optimiser state)
 - without training: memory = libraries + weights + keys and values of the answers that are written at once + scorers
 """
@@ -60,7 +61,8 @@ class Workload(NamedTuple):
 
     `answer_tokens` is the longest answer that the model writes to learn from it, 0 where it learns from rows; they
     are written in `rollouts` turns. `scorer_weights` counts the weights of the models that judge them,
-    `has_value_model` says whether a second model of the same size learns what they will earn.
+    `has_value_model` says whether a second model of the same size learns what they will earn. A teacher of
+    `teacher_weights` reads all that is trained on and held out, and writes the answers where `teacher_writes`.
     """
 
     tokens_per_row: float
@@ -73,6 +75,8 @@ class Workload(NamedTuple):
     rollouts: int = 0
     has_value_model: bool = False
     scorer_weights: int = 0
+    teacher_weights: int = 0
+    teacher_writes: bool = False
 
 
 class Answers(NamedTuple):
@@ -270,7 +274,7 @@ def _memory(shape: ModelShape, config: TrainConfig, work: Workload, trained: int
     if config.gradient_checkpointing:
         activations *= _ACTIVATIONS_KEPT
     logits = 3 * tokens * shape.vocabulary * _FLOAT if work.needs_logits else 0
-    scorer = work.scorer_weights * _FLOAT
+    scorer = (work.scorer_weights + work.teacher_weights) * _FLOAT
     learned = (weights + 3 * _FLOAT * trained + activations) * _learners(work)
     return _LIBRARIES + learned + reference + scorer + logits
 
@@ -298,16 +302,21 @@ def _seconds(shape: ModelShape, config: TrainConfig, work: Workload, flops: floa
     rows = work.steps * config.batch_size * config.gradient_accumulation_steps
     evaluations = (2 + (work.steps - 1) // config.eval_steps if config.eval_steps else 2) if work.held_out_rows else 0
     held_out = evaluations * work.held_out_rows * (4 if work.has_reference else 2)
-    if work.answer_tokens:
+    if work.answer_tokens and not work.teacher_weights:
         # Answers are written, and read once more for how likely they were, before anything is learned from them.
         passes, held_out = passes + 4, held_out * 2
-    compute = (rows * passes + held_out) * work.tokens_per_row * shape.parameters / (flops * _EFFICIENCY)
+    operations = (rows * passes + held_out) * work.tokens_per_row * shape.parameters
+    operations += (rows * 2 + held_out) * work.tokens_per_row * work.teacher_weights
+    compute = operations / (flops * _EFFICIENCY)
     answers = 0
     if isinstance(config, WritingConfig) and config.generation.samples:
         answers = evaluations * config.generation.max_new_tokens
-    batches = work.rollouts + evaluations * math.ceil(work.held_out_rows / config.batch_size)
-    answers += batches * work.answer_tokens
-    return compute + answers * shape.parameters * _FLOAT / _MEMORY_BYTES_PER_SECOND
+    # With a teacher, answers to held-out prompts are not written anew at each evaluation.
+    evaluated = 0 if work.teacher_weights else evaluations * math.ceil(work.held_out_rows / config.batch_size)
+    written = (work.rollouts + evaluated) * work.answer_tokens
+    weights = answers * shape.parameters
+    weights += written * (work.teacher_weights if work.teacher_writes else shape.parameters)
+    return compute + weights * _FLOAT / _MEMORY_BYTES_PER_SECOND
 
 
 def machine_flops(device: str) -> float:

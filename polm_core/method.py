@@ -45,6 +45,16 @@ PARADIGMS: dict[Paradigm, ParadigmSpec] = {
 BAND_ENDS = ("low", "high")
 
 
+class Teacher(StrEnum):
+    """What a method asks of the model that the one in training learns from."""
+
+    WRITES = "writes"
+    """It writes answers, and any model that does will do."""
+
+    SAME_TOKENIZER = "same-tokenizer"
+    """It says how likely every next token is, so it has to read the tokens that the student reads."""
+
+
 class Paper(NamedTuple):
     """Where a method comes from; `arxiv` is an identifier such as `2305.18290`."""
 
@@ -95,7 +105,7 @@ class Method:
     `sources` says where those of a preset's defaults come from that are not its paper's, by their dotted names.
     `run(config, context)` takes that class and a `RunContext`, trains, and returns the final metrics. `devices` tells
     about hardware needs, empty when there is nothing to tell. A method that does not train `makes_checkpoints` neither:
-    its metrics are its result.
+    its metrics are its result. `teacher` says what the model has to be that it learns from, where it learns from one.
     """
 
     slug: str
@@ -117,6 +127,7 @@ class Method:
     sources: Mapping[str, str] = field(default_factory=dict)
     devices: str = ""
     makes_checkpoints: bool = True
+    teacher: Teacher | None = None
 
     def parse(self, values: Mapping[str, Any]) -> BaseModel:
         """The validated settings: `values` over this row's defaults.

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel, Field
 
@@ -29,7 +29,8 @@ from polm_core.estimate import (
 )
 from polm_core.formats import Format
 from polm_core.method import Method
-from polm_core.rewards.config import AnsweringConfig, AskingConfig, OnlineConfig
+from polm_core.methods.efficiency.teaching import TaughtConfig
+from polm_core.rewards.config import AskingConfig, OnlineConfig, PromptedConfig, PromptedTrainConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
 from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows, encode_steps
@@ -45,6 +46,7 @@ from polm_core.training.preferences import EMPTY, EQUAL, encoded_rows, fault, ne
 from polm_core.training.rewards import JUDGED, LEARNED, check_rewards, check_tasks, unverified
 from polm_core.training.rollouts import check_prompts, needed_prompts
 from polm_core.training.rows import Row, Split, asked, fingerprint, load_split
+from polm_core.training.teachers import check_teacher
 
 # Rows that are tokenised; of a larger dataset as many are taken, evenly spread, and the counts are scaled up.
 MEASURED_ROWS = 20_000
@@ -135,7 +137,10 @@ def preflight(spec: RunSpec) -> Report:
         else:
             check_writer(spec.model)
         shape = model_shape(spec.model)
-        scorers = _check_rewards(config, spec, split)
+        others = _Others(
+            _check_rewards(config, spec, split),
+            model_shape(check_teacher(method.teacher, spec, tokenizer)) if method.teacher else None,
+        )
         _count_rows(report, split, keeps_back=spec.eval_dataset is None)
         _check_weights(config, shape)
         if not isinstance(config, TrainConfig):
@@ -144,12 +149,23 @@ def preflight(spec: RunSpec) -> Report:
         _verify_answers(report, config, split)
         view = _View(tokenizer, split, config)
         _measure(report, view)
-        _estimate(report, view, shape, scorers)
+        _estimate(report, view, shape, others)
         _warn(report, view, shape, precision)
         report.warnings += _unused_settings(method, config)
     except PolmError as error:
         report.blocking.append(Entry(code=error.code, message=error.message, remedy=error.advice))
     return report
+
+
+class _Others(NamedTuple):
+    """The sizes of the models that a run takes besides the one in training: those that score answers, and a teacher."""
+
+    scorers: Sequence[ModelShape]
+    teacher: ModelShape | None
+
+    @property
+    def scorer_weights(self) -> int:
+        return sum(scorer.parameters for scorer in self.scorers)
 
 
 class _View:
@@ -160,9 +176,10 @@ class _View:
         self.config = config
         self.is_pairs = split.format is Format.PREFERENCE
         self.is_judged = split.format in (Format.PREFERENCE, Format.RATING)
-        self.is_prompts = isinstance(config, AskingConfig)
+        self.is_prompts = isinstance(config, PromptedConfig)
         settings = config.model_dump()
         self.cuts = not settings.get("packing", False)
+        self.share = settings.get("keep_share", 1.0)
         self._tokenizer = tokenizer
         self._loss_on = settings.get("loss_on", "answers")
         self._wrap = settings.get("chat_template", True)
@@ -299,16 +316,16 @@ def _token_stats(lengths: list[int], scale: float) -> TokenStats:
     )
 
 
-def _estimate(report: Report, view: _View, shape: ModelShape, scorers: Sequence[ModelShape]) -> None:
-    config, scorer_weights = view.config, sum(scorer.parameters for scorer in scorers)
+def _estimate(report: Report, view: _View, shape: ModelShape, others: _Others) -> None:
+    config = view.config
     device, report.memory_available = _machine(config)
     flops = machine_flops(device)
     if isinstance(config, TrainConfig):
-        work = _workload(report, view, config, scorer_weights)
+        work = _workload(report, view, config, others)
         needed = estimate(shape, config, work, flops=flops)
     else:
         report.steps = report.rows_used
-        answers = Answers(report.rows_used, report.tokens.p95, scorer_weights=scorer_weights)
+        answers = Answers(report.rows_used, report.tokens.p95, scorer_weights=others.scorer_weights)
         if isinstance(config, AskingConfig):
             answers = answers._replace(
                 number=report.rows_used * config.answers_to_each,
@@ -321,12 +338,14 @@ def _estimate(report: Report, view: _View, shape: ModelShape, scorers: Sequence[
     report.fit = "over" if share > 1 else "tight" if share > _TIGHT else "fits"
 
 
-def _workload(report: Report, view: _View, config: TrainConfig, scorer_weights: int) -> Workload:
+def _workload(report: Report, view: _View, config: TrainConfig, others: _Others) -> Workload:
     """What training takes; the number of its steps is reported."""
     stats, limit = report.tokens, config.max_length * (2 if view.is_pairs else 1)
     rows = report.rows_used if view.cuts else math.ceil(report.rows_used * stats.mean / limit)
+    rows = math.ceil(rows * view.share)
     per_step = config.batch_size * config.gradient_accumulation_steps * config.processes
-    answering = config if isinstance(config, AnsweringConfig) else None
+    answering = config if isinstance(config, PromptedTrainConfig) else None
+    writing = config if isinstance(config, PromptedTrainConfig | TaughtConfig) else None
     online = config if isinstance(config, OnlineConfig) else None
     answer, sequences = (answering.max_completion_length, answering.sequences_per_row) if answering else (0, 1)
     steps_of_epoch = (
@@ -343,11 +362,13 @@ def _workload(report: Report, view: _View, config: TrainConfig, scorer_weights: 
         steps=report.steps,
         held_out_rows=report.held_out_rows * (online.held_out_answers if online else 1),
         has_reference=config.has_reference,
-        needs_logits=view.is_prompts or (view.is_judged and not config.drops_long_rows),
-        answer_tokens=answer,
-        rollouts=answering.rollouts(report.steps, report.rows_used) if answering else 0,
+        needs_logits=view.is_prompts or others.teacher is not None or (view.is_judged and not config.drops_long_rows),
+        answer_tokens=writing.max_completion_length if writing else 0,
+        rollouts=writing.rollouts(report.steps, report.rows_used) if writing else 0,
         has_value_model=online is not None and online.has_value_model,
-        scorer_weights=scorer_weights,
+        scorer_weights=others.scorer_weights,
+        teacher_weights=others.teacher.parameters if others.teacher else 0,
+        teacher_writes=others.teacher is not None and answering is not None,
     )
 
 
@@ -365,7 +386,7 @@ def _machine(config: RunConfig) -> tuple[str, int]:
 def _warn(report: Report, view: _View, shape: ModelShape, precision: str) -> None:
     """Turn the counts into advice."""
     config = view.config
-    if isinstance(config, AskingConfig):
+    if isinstance(config, PromptedConfig):
         check_prompts(report.rows_used, config)
     elif report.rows_used == 0:
         report.blocking.append(
@@ -459,7 +480,9 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
         ),
     )
     answer, times = 0, 0
-    if isinstance(config, AskingConfig):
+    if isinstance(config, TaughtConfig):
+        answer, times = config.max_completion_length, 1
+    elif isinstance(config, PromptedConfig):
         answer, times = config.max_completion_length * config.answers_in_a_text, config.answers_in_a_text
     together = {0: " is", 1: " and max_completion_length are"}.get(times, f" and {times} x max_completion_length are")
     yield (

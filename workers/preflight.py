@@ -33,13 +33,14 @@ def answer(preflight_id: str) -> None:
     try:
         request = preflight.request
         models = BaseModel.objects.select_related("checkpoint__base_model")
-        scorer, judge = request.get("reward_model"), request.get("judge_model")
+        scorer, judge, teacher = (request.get(f"{role}_model") for role in ("reward", "judge", "teacher"))
         evaluation = request["eval_dataset_version"]
         spec = RunSpec(
             method=request["method"],
             model=model_spec(models.get(pk=request["model"])),
             reward_model=model_spec(models.get(pk=scorer)) if scorer else None,
             judge_model=model_spec(models.get(pk=judge)) if judge else None,
+            teacher_model=model_spec(models.get(pk=teacher)) if teacher else None,
             dataset=dataset_spec(DatasetVersion.objects.get(pk=request["dataset_version"])),
             eval_dataset=dataset_spec(DatasetVersion.objects.get(pk=evaluation)) if evaluation else None,
             config=request["config"],

@@ -141,6 +141,7 @@ class Supervisor:
             "model__checkpoint__base_model",
             "reward_model__checkpoint__base_model",
             "judge_model__checkpoint__base_model",
+            "teacher_model__checkpoint__base_model",
             "dataset_version",
             "eval_dataset_version",
         )
@@ -327,6 +328,7 @@ def run_spec(run: Run, *, resume: Path | None = None) -> RunSpec:
         model=model_spec(run.model),
         reward_model=model_spec(run.reward_model) if run.reward_model else None,
         judge_model=model_spec(run.judge_model) if run.judge_model else None,
+        teacher_model=model_spec(run.teacher_model) if run.teacher_model else None,
         dataset=dataset_spec(run.dataset_version),
         eval_dataset=dataset_spec(run.eval_dataset_version) if run.eval_dataset_version else None,
         config=run.config,

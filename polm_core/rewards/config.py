@@ -227,8 +227,8 @@ class PromptRewardsConfig(RewardsConfig):
     included; 1 when nothing is said twice. It stands for rewards that you have yet to choose."""
 
 
-class AskingConfig(RunConfig):
-    """A method that is given prompts: its model writes the answers, and they are rewarded."""
+class PromptedConfig(RunConfig):
+    """A method that is given prompts: answers to them are written."""
 
     # Half a prompt asks something else.
     drops_long_rows: ClassVar[bool] = True
@@ -253,9 +253,6 @@ class AskingConfig(RunConfig):
     top_p: float = setting(1.0, group=ROLLOUTS, source="trl", step=0.05, gt=0, le=1)
     """Draw from the likeliest tokens that together reach this probability."""
 
-    rewards: RewardsConfig = setting(RewardsConfig(), group=REWARDS)
-    """What answers are rewarded for."""
-
     @property
     def prompts_needed(self) -> int:
         """The fewest prompts that a run can start with."""
@@ -272,8 +269,15 @@ class AskingConfig(RunConfig):
         return self.batch_size
 
 
-class AnsweringConfig(AskingConfig, WritingConfig):
-    """Such a method that trains the model."""
+class AskingConfig(PromptedConfig):
+    """Such a method whose answers are rewarded."""
+
+    rewards: RewardsConfig = setting(RewardsConfig(), group=REWARDS)
+    """What answers are rewarded for."""
+
+
+class PromptedTrainConfig(PromptedConfig, WritingConfig):
+    """Such a method that trains the model on answers."""
 
     @property
     def rounds_of_epochs(self) -> int:
@@ -293,6 +297,10 @@ class AnsweringConfig(AskingConfig, WritingConfig):
     def rollouts(self, steps: int, prompts: int) -> int:
         """How often a batch of answers is written, in so many steps on so many prompts."""
         return steps
+
+
+class AnsweringConfig(AskingConfig, PromptedTrainConfig):
+    """A method that is given prompts: its model writes the answers, they are rewarded, and it learns from them."""
 
 
 class OnlineConfig(AnsweringConfig):

@@ -8,7 +8,7 @@ from typing import Any
 
 from polm_core.context import RunContext
 from polm_core.errors import DataError
-from polm_core.rewards.config import AskingConfig, OnlineConfig
+from polm_core.rewards.config import OnlineConfig, PromptedConfig
 from polm_core.run_dir import RunDir
 from polm_core.training.arguments import training_arguments
 from polm_core.training.encoding import as_asked, as_prompts, encode_prompts, plain_text
@@ -24,7 +24,7 @@ _NO_SIGNAL = "frac_reward_zero_std"
 _ROUNDING = 1e-6
 
 
-def prompt_rows(tokenizer: Any, rows: Sequence[Row], config: AskingConfig) -> list[Row]:
+def prompt_rows(tokenizer: Any, rows: Sequence[Row], config: PromptedConfig) -> list[Row]:
     """The prompts as the trainer takes them; empty and too long ones are left out, and that is told."""
     prompts = as_prompts(rows, wrap=config.chat_template)
     sequences = encode_prompts(tokenizer, prompts)
@@ -52,7 +52,7 @@ def needed_prompts(rows: Sequence[Row]) -> list[Row]:
     return left
 
 
-def check_prompts(count: int, config: AskingConfig) -> None:
+def check_prompts(count: int, config: PromptedConfig) -> None:
     """Raise `DataError` when the prompts to train on are not enough for the first step."""
     if not count:
         raise DataError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from polm_core.blocks import GenerationConfig, TrainConfig, WritingConfig
 from polm_core.context import RunContext
-from polm_core.rewards.config import AskingConfig
+from polm_core.rewards.config import PromptedConfig
 from polm_core.training.encoding import Messages, as_asked, plain_text, prompt_of, render_chat, task_of
 from polm_core.training.rows import Split
 
@@ -52,7 +52,7 @@ def answers_to(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[str | Messages],
-    config: AskingConfig,
+    config: PromptedConfig,
     *,
     sampled: bool,
     seed: int,

@@ -42,6 +42,12 @@ def tiny_model_with_biases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that says other things than the one to train, of the same tokens."""
+    return tiny.build_model(tmp_path_factory.mktemp("model") / "teacher", seed=1)
+
+
+@pytest.fixture(scope="session")
 def tokenizer(tiny_model: Path) -> Any:
     from transformers import AutoTokenizer
 
@@ -56,7 +62,7 @@ def judge_server() -> Iterator[JudgeServer]:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path, tiny_model: Path) -> MakeRun:
+def make_run(tmp_path: Path, tiny_model: Path, tiny_teacher: Path) -> MakeRun:
     """Write the run directory of a small run: `make_run("sft", max_steps=4)`.
 
     `rows` and `format` choose the data, `spec` overrides other parts of `config.yaml`, the rest is the method's config.
@@ -84,10 +90,18 @@ def make_run(tmp_path: Path, tiny_model: Path) -> MakeRun:
         if method in _METHODS and issubclass(catalogue.get(method).config, AskingConfig):
             # A model that is as small gets no sum right: what tells its answers apart is their length.
             defaults |= {"max_completion_length": 8, "rewards": {"length": 1, "length_max": 10}}
+        teacher = {}
+        if method in _METHODS and catalogue.get(method).teacher:
+            defaults["max_completion_length"] = 8
+            if method == "seq-kd":
+                # A random model hardly ever ends an answer, and its likeliest says nothing.
+                defaults |= {"sampled": True, "skip_cut_answers": False}
+            teacher = {"teacher_model": {"path": str(tiny_teacher), "name": "teacher"}}
         raw = {
             "method": method,
             "model": {"path": str(tiny_model), "name": "tiny"},
             "dataset": {"path": str(data), "format": format.value},
+            **teacher,
             "config": {**defaults, **config},
             **(spec or {}),
         }

@@ -93,6 +93,14 @@ def test_two_train_as_one(make_run: MakeRun, method: str, format: Format, adapte
     assert {"rng_state_0.pth", "rng_state_1.pth"} <= set(manifest.trainer_state)
 
 
+def test_two_learn_from_a_teacher_and_from_answers_of_their_own(make_run: MakeRun) -> None:
+    run_dir = make_run("distill", **TOGETHER, on_policy=1, max_steps=3, eval_steps=0)
+    assert carry_out(run_dir) == 0, run_dir.log.read_text()
+    assert_each_line_once(run_dir)
+    assert points(run_dir, "completions/mean_length").keys() == {1, 2, 3}
+    assert points(run_dir, "eval/teacher_kl").keys() == {0, 3}
+
+
 def test_ranks_that_start_cold_train_too(make_run: MakeRun) -> None:
     """As they do where there are GPUs."""
     run_dir = make_run("sft", **{**TOGETHER, "max_steps": 2})

@@ -50,6 +50,7 @@ def main() -> int:
 def definition(row: ProofRow) -> str:
     """A digest of all that a row's figure depends on but the code."""
     parts = [row.slug, row.metric, row.bar, row.model, row.config, SEEDS, HELD_OUT]
+    parts += [row.teacher] if row.teacher else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -76,7 +77,7 @@ def measure(row: ProofRow) -> dict[str, Any]:
         "held_out_rows": len(split.held_out),
         "steps": row.steps,
         "seconds": round(fmean(run[2] for run in runs), 1),
-        "model": row.model,
+        "model": f"{row.model}, taught by {row.teacher}" if row.teacher else row.model,
         "definition": definition(row),
     }
 
@@ -85,11 +86,16 @@ def spec_of(row: ProofRow, seed: int) -> RunSpec:
     path, format_ = prepare_rows(row.format, VAR)
     return RunSpec(
         method=row.slug,
-        model=ModelSpec(path=prepare_model(row.model, VAR), name=row.model),
+        model=_model(row.model),
+        teacher_model=_model(row.teacher) if row.teacher else None,
         dataset=DatasetSpec(path=path, format=format_),
         held_out=HELD_OUT,
         config={**row.config, "seed": seed},
     )
+
+
+def _model(name: str) -> ModelSpec:
+    return ModelSpec(path=prepare_model(name, VAR), name=name)
 
 
 def train(name: str, spec: RunSpec, metric: str) -> tuple[float, float, float]:

@@ -3,12 +3,16 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+from polm_core.context import DatasetSpec, ModelSpec, RunSpec, dump_spec
 from polm_core.data.samples import write_samples
 from polm_core.formats import Format
+from polm_core.run_dir import Outcome, RunDir
 from polm_core.starter import convert_starter
-from tests.proof.rows import BIASED
+from tests.proof.rows import BIASED, HELD_OUT, TEACHER, TEACHER_STEPS
 
 _PROMPTS = 160
 _SENTENCE_END = re.compile(r"(?<=[.?!]) ")
@@ -17,7 +21,41 @@ _SENTENCE_END = re.compile(r"(?<=[.?!]) ")
 def prepare_model(name: str, folder: Path) -> Path:
     """The folder of the model called `name`, made the first time."""
     starter = convert_starter(folder / "starter", lambda phase, fraction: None)
+    if name == TEACHER:
+        return _fine_tuned(starter, folder)
     return _with_biases(starter, folder / "starter-biased") if name == BIASED else starter
+
+
+def _fine_tuned(starter: Path, folder: Path) -> Path:
+    """The model after some steps on the sample conversations, all its weights trained; the run stays beside it."""
+    run_dir = RunDir(folder / "teacher")
+    done = run_dir.read_result()
+    if done is None or done.outcome is not Outcome.SUCCEEDED:
+        shutil.rmtree(run_dir.root, ignore_errors=True)
+        run_dir.create()
+        path, format_ = prepare_rows(Format.CONVERSATION, folder)
+        spec = RunSpec(
+            method="sft",
+            model=ModelSpec(path=starter, name=TEACHER),
+            dataset=DatasetSpec(path=path, format=format_),
+            held_out=HELD_OUT,
+            config={
+                "max_steps": TEACHER_STEPS,
+                "batch_size": 8,
+                "max_length": 256,
+                "eval_steps": 0,
+                "eval_rows": 30,
+                "save_steps": 0,
+                "generation": {"samples": 0},
+            },
+        )
+        run_dir.config.write_text(dump_spec(spec))
+        with run_dir.log.open("w") as log:
+            command = [sys.executable, "-m", "polm_core.run", str(run_dir.root)]
+            subprocess.run(command, stdout=log, stderr=log, check=True)
+    last = run_dir.last_checkpoint()
+    assert last is not None
+    return last
 
 
 def _with_biases(starter: Path, folder: Path) -> Path:

@@ -9,6 +9,10 @@ from polm_core.formats import Format
 
 MODEL = "SmolLM2-135M-Instruct"
 BIASED = f"{MODEL} with biases of zero"
+# What the starter becomes by supervised fine-tuning on the sample conversations: a laptop has no larger model of its
+# family, so a model that knows more has to be one of the same size. It has seen rows that the student's runs hold out.
+TEACHER_STEPS = 60
+TEACHER = f"{MODEL} after {TEACHER_STEPS} steps of fine-tuning"
 SEEDS = (1, 2)
 HELD_OUT = 0.2
 
@@ -35,6 +39,7 @@ class ProofRow:
     at_least: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     model: str = MODEL
+    teacher: str = ""
 
     @property
     def format(self) -> Format:
@@ -110,6 +115,19 @@ def _right(slug: str, gain: float, *, steps: int, **settings: Any) -> ProofRow:
     )
 
 
+def _taught(slug: str, at_most: float, **settings: Any) -> ProofRow:
+    """The distance from a teacher, by the answers of rows that are held out from the student."""
+    return ProofRow(
+        slug,
+        "eval/teacher_kl",
+        "nats per token",
+        steps=30,
+        at_most=at_most,
+        settings={"max_completion_length": 48, **settings},
+        teacher=TEACHER,
+    )
+
+
 ROWS: tuple[ProofRow, ...] = (
     _loss("sft", 0.6),
     _loss("lora", 0.6),
@@ -164,6 +182,11 @@ ROWS: tuple[ProofRow, ...] = (
         at_least=0.1,
         settings={**_LORA, "learning_rate": 5e-4},
     ),
+    _taught("distill", 0.7),
+    _taught("seq-kd", 0.9),
+    # Half of the rows against the bar of supervised fine-tuning on all.
+    _loss("select-data", 0.65, settings={"keep_share": 0.5}),
+    _taught("minillm", 0.9, learning_rate=2e-5),
     _short("rlaif", 0.1, num_generations=4, learning_rate=2e-4),
     _short(
         "constitutional-ai",

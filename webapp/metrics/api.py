@@ -162,7 +162,12 @@ def _runs(actor: Actor, ids: list[str]) -> list[Run]:
     except ValueError:
         raise NotFound("There is no such run.") from None
     query = Run.objects.filter(team__in=actor.team_ids()).select_related(
-        "model", "reward_model", "judge_model", "dataset_version__dataset", "eval_dataset_version__dataset"
+        "model",
+        "reward_model",
+        "judge_model",
+        "teacher_model",
+        "dataset_version__dataset",
+        "eval_dataset_version__dataset",
     )
     found = query.in_bulk(keys)
     if missing := [str(key) for key in keys if key not in found]:

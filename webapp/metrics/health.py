@@ -44,6 +44,7 @@ WATCHED = (
     "rewards/margins",
     "reward",
     "eval/reward",
+    "eval/teacher_kl",
     *REWARD_PARTS,
     "reward_std",
     "frac_reward_zero_std",
@@ -114,6 +115,11 @@ class Signs:
     @property
     def draws_answers(self) -> bool:
         """Whether the run learns from answers that it writes: the loss of such a run says little about its progress."""
+        return self.is_rewarded or "completions/mean_length" in self.totals
+
+    @property
+    def is_rewarded(self) -> bool:
+        """Whether it learns from rewards: the loss on what is held out then says little, too."""
         return "reward" in self.totals
 
     @property
@@ -321,7 +327,7 @@ def _clipped(signs: Signs) -> Advice | None:
         return None
     return Advice(
         "Most answers are cut off",
-        f"{clipped.now:.0%} of them reach the length limit, so their end is never rewarded",
+        f"{clipped.now:.0%} of them reach the length limit, so their end is never learned from",
         "Raise the longest completion, or ask for shorter answers in the prompt.",
     )
 
@@ -339,7 +345,7 @@ def _entropy_collapse(signs: Signs) -> Advice | None:
 
 def _held_out_worse(signs: Signs) -> Advice | None:
     loss = signs.curves.get("eval/loss")
-    if loss is None or signs.draws_answers or len(loss.means) < 3:
+    if loss is None or signs.is_rewarded or len(loss.means) < 3:
         return None
     first, best, last = loss.means[0], min(loss.means), loss.means[-1]
     if last > first:
@@ -391,6 +397,17 @@ def _refined_in_vain(signs: Signs) -> Advice | None:
     )
 
 
+def _farther_from_teacher(signs: Signs) -> Advice | None:
+    distance = signs.curves.get("eval/teacher_kl")
+    if distance is None or len(distance.means) < 3 or distance.means[-1] <= distance.means[0]:
+        return None
+    return Advice(
+        "The model has moved away from its teacher",
+        f"on held-out answers its KL divergence was {distance.means[0]:.4g} and is {distance.means[-1]:.4g} now",
+        "Lower the learning rate, use more rows, or take a teacher that is tuned to the same chat turns.",
+    )
+
+
 def _silent(signs: Signs) -> Advice | None:
     run = signs.run
     if run.status not in ACTIVE or run.lease_until is None:
@@ -438,6 +455,7 @@ RULES: dict[str, Rule] = {
     "loss_rises": _loss_rises,
     "held_out_worse": _held_out_worse,
     "held_out_reward_worse": _held_out_reward_worse,
+    "farther_from_teacher": _farther_from_teacher,
     "gradient_spikes": _gradient_spikes,
     "chosen_unlearned": _chosen_unlearned,
     "far_from_reference": _far_from_reference,

@@ -125,6 +125,7 @@ def _settings(run: Run) -> dict[str, Any]:
         "model": run.model.name,
         "reward_model": run.reward_model.name if run.reward_model else None,
         "judge_model": run.judge_model.name if run.judge_model else None,
+        "teacher_model": run.teacher_model.name if run.teacher_model else None,
         "dataset": str(run.dataset_version),
         "eval_dataset": str(run.eval_dataset_version) if run.eval_dataset_version else None,
         **run.config,

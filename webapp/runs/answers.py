@@ -152,8 +152,9 @@ def answer_rows(derivation: AnswersDerivation) -> Iterator[Row]:
 
 
 def _answers(derivation: AnswersDerivation) -> QuerySet[RunSample]:
-    """The answers to choose among. A reward model's samples are others' answers, which it scored (`side`)."""
-    answers = RunSample.objects.filter(run=derivation.run).exclude(data__has_key="side")
+    """The answers to choose among. Not all are the model's: a reward model has scored others' (`side`), and a run may
+    learn from those of a teacher or a dataset (`by`)."""
+    answers = RunSample.objects.filter(run=derivation.run).exclude(data__has_any_keys=["side", "by"])
     return answers.filter(is_rollout=True) if derivation.samples is None else answers.filter(pk__in=derivation.samples)
 
 

@@ -51,6 +51,7 @@ class MethodOut(Schema):
     paper: str
     formats: list[str]
     makes_checkpoints: bool
+    teacher: str | None
     config_schema: dict[str, Any]
 
 
@@ -61,6 +62,7 @@ class RunIn(Body):
     eval_dataset: str | None = None
     reward_model: str | None = None
     judge_model: str | None = None
+    teacher_model: str | None = None
     reward_list: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
@@ -104,6 +106,7 @@ class RunOut(Schema):
     eval_dataset: uuid.UUID | None
     reward_model: uuid.UUID | None
     judge_model: uuid.UUID | None
+    teacher_model: uuid.UUID | None
     reward_list: uuid.UUID | None
     status: str
     step: int
@@ -419,6 +422,7 @@ def _method(method: Method) -> dict[str, Any]:
         "paper": method.paper.url,
         "formats": list(method.formats),
         "makes_checkpoints": method.makes_checkpoints,
+        "teacher": method.teacher,
         "config_schema": method.config_schema(),
     }
 
@@ -434,6 +438,7 @@ def _run(run: Run) -> dict[str, Any]:
         "eval_dataset": run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
         "reward_model": run.reward_model_id,
         "judge_model": run.judge_model_id,
+        "teacher_model": run.teacher_model_id,
         "reward_list": run.reward_list_id,
         "status": run.status,
         "step": run.step,

@@ -22,6 +22,7 @@ def config_yaml(run: Run) -> str:
         "model": model_entry(run.model),
         "reward_model": model_entry(run.reward_model) if run.reward_model else None,
         "judge_model": model_entry(run.judge_model) if run.judge_model else None,
+        "teacher_model": model_entry(run.teacher_model) if run.teacher_model else None,
         "dataset": rows_entry(rows),
         "eval_dataset": rows_entry(held_out) if held_out else None,
         "config": settings_in_order(run.method, run.config),
@@ -31,6 +32,7 @@ def config_yaml(run: Run) -> str:
         **_model_sources(run.model),
         **(_model_sources(run.reward_model) if run.reward_model else {}),
         **(_model_sources(run.judge_model) if run.judge_model else {}),
+        **(_model_sources(run.teacher_model) if run.teacher_model else {}),
         **{f"./{one.rows_filename}": _rows_source(one) for one in (rows, held_out) if one},
     }
     comment = "".join(f"# {path}: {source}\n" for path, source in needed.items())

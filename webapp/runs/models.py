@@ -179,6 +179,10 @@ class Run(models.Model):
     judge_model = models.ForeignKey(
         BaseModel, null=True, blank=True, on_delete=models.PROTECT, related_name="judged_runs"
     )
+    # What it learns from, where its method has a teacher.
+    teacher_model = models.ForeignKey(
+        BaseModel, null=True, blank=True, on_delete=models.PROTECT, related_name="taught_runs"
+    )
     # The pinned rewards that its settings hold, where it was launched with some.
     reward_list = models.ForeignKey(RewardList, null=True, blank=True, on_delete=models.PROTECT, related_name="runs")
     dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="runs")

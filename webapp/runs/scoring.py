@@ -1,4 +1,4 @@
-"""What the rewards in a run's settings ask for besides the settings: models that score, or an endpoint."""
+"""What a run asks for besides its settings and the model that is trained: models that score or teach, an endpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,8 +36,31 @@ def scoring_model(actor: Actor, team: Team, ref: str | None, field: str) -> Base
             advice=f"Choose a {what}, or set rewards.{setting} to 0.",
             fields={field: [f"must name a {what}"]},
         )
+    return _ready(actor, team, ref, field)
+
+
+def teaching_model(actor: Actor, student: BaseModel, ref: str | None, team: Team) -> BaseModel:
+    """The model that `ref` names to teach `student`; it has to be ready, and another one."""
+    if not ref:
+        raise Invalid(
+            "The method learns from a teacher, and there is none.",
+            advice="Choose a teacher model: a stronger one than the model that is trained.",
+            fields={"teacher_model": ["must name a teacher model"]},
+        )
+    found = _ready(actor, team, ref, "teacher_model")
+    if found.pk == student.pk:
+        raise Invalid(
+            f"{found.name} would be its own teacher, which it can learn nothing from.",
+            advice="Choose a stronger model as the teacher.",
+            fields={"teacher_model": ["must be another model than the one that is trained"]},
+        )
+    return found
+
+
+def _ready(actor: Actor, team: Team, ref: str, field: str) -> BaseModel:
     found = model_resolve_for_run(actor, ref, team=team, field=field)
     if found.status != ModelStatus.READY:
+        what = field.replace("_", " ")
         raise Conflict(f"The {what} {found.name} is not ready.", advice="See its page, or choose another.")
     return found
 

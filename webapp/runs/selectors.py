@@ -61,6 +61,7 @@ def runs_visible(actor: Actor) -> QuerySet[Run]:
         "model__checkpoint",
         "reward_model",
         "judge_model",
+        "teacher_model",
         "reward_list",
         "dataset_version__dataset",
         "eval_dataset_version__dataset",

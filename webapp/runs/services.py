@@ -26,6 +26,7 @@ from webapp.registry.services import model_resolve_for_run
 from webapp.runs.leases import announce
 from webapp.runs.models import FINISHED, Preflight, Project, RewardList, Run, Status
 from webapp.runs.reward_lists import reward_list_for_run, scoring_models
+from webapp.runs.scoring import teaching_model
 from webapp.runs.signals import run_moved
 from webapp.tasks import PREFLIGHT, RUNS_WAKE, wake
 
@@ -53,6 +54,7 @@ class RunRequest:
         eval_dataset: str | uuid.UUID | None = None,
         reward_model: str | None = None,
         judge_model: str | None = None,
+        teacher_model: str | None = None,
         reward_list: str | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
@@ -75,6 +77,9 @@ class RunRequest:
         rewards = self.config.get("rewards", {})
         models = scoring_models(actor, self.team, rewards, reward_model, judge_model)
         self.reward_model, self.judge_model = models["reward_model"], models["judge_model"]
+        self.teacher_model = (
+            teaching_model(actor, self.model, teacher_model, self.team) if self.method.teacher else None
+        )
 
     def _take(self, pinned: RewardList, config: Mapping[str, Any]) -> None:
         """Put the pinned rewards into the settings, which must not give others."""
@@ -96,6 +101,7 @@ class RunRequest:
             "model": str(self.model.pk),
             "reward_model": str(self.reward_model.pk) if self.reward_model else None,
             "judge_model": str(self.judge_model.pk) if self.judge_model else None,
+            "teacher_model": str(self.teacher_model.pk) if self.teacher_model else None,
             "dataset_version": str(self.dataset_version.pk),
             "eval_dataset_version": str(self.eval_dataset_version.pk) if self.eval_dataset_version else None,
             "config": self.config,
@@ -140,6 +146,7 @@ def run_create(
     eval_dataset: str | uuid.UUID | None = None,
     reward_model: str | None = None,
     judge_model: str | None = None,
+    teacher_model: str | None = None,
     reward_list: str | None = None,
     config: Mapping[str, Any] | None = None,
     project: str | None = None,
@@ -161,6 +168,7 @@ def run_create(
         eval_dataset=eval_dataset,
         reward_model=reward_model,
         judge_model=judge_model,
+        teacher_model=teacher_model,
         reward_list=reward_list,
         config=config,
     )
@@ -183,6 +191,7 @@ def run_create(
                 model=request.model,
                 reward_model=request.reward_model,
                 judge_model=request.judge_model,
+                teacher_model=request.teacher_model,
                 reward_list=request.reward_list,
                 dataset_version=request.dataset_version,
                 eval_dataset_version=request.eval_dataset_version,
@@ -223,6 +232,7 @@ def run_clone(*, actor: Actor, run: Run, changes: Mapping[str, Any] | None = Non
         eval_dataset=run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
         reward_model=_ref(run.reward_model_id),
         judge_model=_ref(run.judge_model_id),
+        teacher_model=_ref(run.teacher_model_id),
         reward_list=_ref(run.reward_list_id) if keeps_rewards else None,
         config=config,
         project=str(run.project_id),
@@ -386,6 +396,7 @@ def preflight_request(
     eval_dataset: str | uuid.UUID | None = None,
     reward_model: str | None = None,
     judge_model: str | None = None,
+    teacher_model: str | None = None,
     reward_list: str | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Preflight:
@@ -398,6 +409,7 @@ def preflight_request(
         eval_dataset=eval_dataset,
         reward_model=reward_model,
         judge_model=judge_model,
+        teacher_model=teacher_model,
         reward_list=reward_list,
         config=config,
     ).as_dict()

@@ -76,6 +76,7 @@ EQUAL_REWARDS = "answers that all earn the same"
 NO_JUDGEMENT = "an answer that could not be judged"
 UNCHANGED = "a revision that changes nothing"
 WORSE = "a revision that earns no more than the first answer"
+CUT = "an answer that was cut off"
 NO_ROOM = "no room for what is asked about the answer"
 NONE_RIGHT = "no right answer"
 NO_BETTER = "no later version that earns more than the first"
@@ -87,6 +88,7 @@ _ADVICE = {
     NO_JUDGEMENT: "Take rewards that can judge these rows: math needs rows whose answer is mathematics.",
     UNCHANGED: "Write principles that ask for something the answers do not have yet, or take a stronger model.",
     WORSE: "Write principles that ask for what the rewards measure, keep all revisions, or take a stronger model.",
+    CUT: "Raise max_completion_length, or set skip_cut_answers to false to learn from them all the same.",
     NONE_RIGHT: "Take easier prompts or a stronger model, fine-tune it on some examples first, draw more answers or at "
     "another temperature, or lower min_reward; the run's samples show what was answered and what it earned.",
     NO_BETTER: "Ask for the critique in other words, take a stronger model, or set keep to best.",
@@ -104,8 +106,12 @@ def write_answers(
     notes: Sequence[str] = (),
     *,
     step: int = 0,
+    by: str = "",
 ) -> None:
-    """Keep the answers to one of the first prompts to read, with their rewards and what is to be known of each."""
+    """Keep the answers to one of the first prompts to read, with their rewards and what is to be known of each.
+
+    `by` says who wrote them, when it was not the model of the run.
+    """
     if group >= _SHOWN:
         return
     rewards = [weighted(one, weights) for one in parts]
@@ -123,6 +129,7 @@ def write_answers(
             advantage=reward - sum(others) / len(others) if reward is not None and known else None,
             **as_asked(prompt),
             **({"note": notes[place]} if notes else {}),
+            **({"by": by} if by else {}),
         )
 
 

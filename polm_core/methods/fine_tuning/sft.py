@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ValidationInfo, field_validator
 
@@ -12,7 +12,10 @@ from polm_core.errors import DataError
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
 from polm_core.training.encoding import LossOn, encode_rows
-from polm_core.training.rows import Row
+from polm_core.training.rows import Row, Split
+
+if TYPE_CHECKING:
+    from polm_core.training.setup import Model
 
 logger = logging.getLogger(__name__)
 
@@ -80,24 +83,35 @@ def train_supervised(
     packing_strategy: Literal["bfd", "wrapped"],
 ) -> dict[str, float]:
     """The whole of a supervised run on rows of `formats`; also what continued pretraining is made of."""
+    from polm_core.training.setup import read_data
+
+    split, tokenizer = read_data(config, context, formats)
+    return fine_tune(config, context, split, tokenizer, loss_on=loss_on, packing_strategy=packing_strategy)
+
+
+def fine_tune(
+    config: SupervisedConfig,
+    context: RunContext,
+    split: Split,
+    tokenizer: Any,
+    *,
+    loss_on: LossOn,
+    packing_strategy: Literal["bfd", "wrapped"],
+    brought: "Model | None" = None,
+) -> dict[str, float]:
+    """Supervised training on rows that are there already, of the model that was `brought` for it, if one was."""
     from trl import SFTConfig, SFTTrainer
 
     from polm_core.training.arguments import training_arguments
     from polm_core.training.loop import train
-    from polm_core.training.setup import bring_model, read_data
+    from polm_core.training.setup import bring_model
 
-    split, tokenizer = read_data(config, context, formats)
     train_set = tokenised(
         tokenizer, split.train, split.format, loss_on, limit=None if config.packing else config.max_length
     )
-    if not train_set:
-        raise DataError(
-            f"No row has a trained token within its first {config.max_length} tokens.",
-            code="data.untrained",
-            advice="Raise max_length, or check that rows end with an answer of the assistant.",
-        )
+    check_trained(train_set, config.max_length)
     eval_set = tokenised(tokenizer, split.held_out, split.format, loss_on, limit=config.max_length)
-    model, adapter = bring_model(config, context)
+    model, adapter = brought or bring_model(config, context)
     arguments = SFTConfig(
         **training_arguments(config, context.run_dir),
         # Rows come cut to length already, unless packing is to cut them.
@@ -118,6 +132,16 @@ def train_supervised(
         peft_config=adapter,
     )
     return train(trainer, context, config, split)
+
+
+def check_trained(rows: Sequence[Any], limit: int) -> None:
+    """Raise `DataError` when no row is left to train on."""
+    if not rows:
+        raise DataError(
+            f"No row has a trained token within its first {limit} tokens.",
+            code="data.untrained",
+            advice="Raise max_length, or check that rows end with an answer of the assistant.",
+        )
 
 
 def tokenised(tokenizer: Any, rows: Sequence[Row], format_: Format, loss_on: LossOn, *, limit: int | None) -> Any:

@@ -57,6 +57,8 @@ FAULTS: list[tuple[str, str, Series, str, str]] = [
         "reward is worse",
         "0.5 and is 0.2",
     ),
+    ("farther_from_teacher", "distill", {"eval/teacher_kl": [0.5, 0.4, 0.7]}, "away from", "was 0.5 and is 0.7"),
+    ("held_out_worse", "distill", {"eval/loss": [2.0, 1.5, 2.1], "completions/mean_length": [9.0]}, "worse", "is 2.1"),
     ("gradient_spikes", "sft", {"grad_norm": [1.0] * 30 + [50.0] + [1.0] * 9}, "spikes", "reaches 50 and is usually 1"),
     (
         "chosen_unlearned",
@@ -112,6 +114,14 @@ NO_FAULTS: list[tuple[str, str, Series, str]] = [
     ("loss_rises", "sft", {"loss": [*line(3, 0.001, 30), *line(0.001, 0.002, 30)]}, "a loss near 0 doubles by chance"),
     ("loss_rises", "sft", {"loss": [2.0, 1.4, 1.9, 1.6] * 15}, "noise"),
     ("loss_rises", "rloo", {"loss": [*line(3, 1, 30), *line(1, 2, 30)], "reward": UP}, "the loss of rewards swings"),
+    (
+        "loss_rises",
+        "minillm",
+        {"loss": [*line(3, 1, 30), *line(1, 2, 30)], "completions/mean_length": line(9, 9)},
+        "the loss on answers of its own swings",
+    ),
+    ("farther_from_teacher", "distill", {"eval/teacher_kl": [0.5, 0.7]}, "two evaluations make no trend"),
+    ("farther_from_teacher", "distill", {"eval/teacher_kl": [0.5, 0.7, 0.4]}, "nearer in the end"),
     ("held_out_worse", "sft", {"eval/loss": [2.0, 2.5]}, "two evaluations make no trend"),
     ("held_out_worse", "rloo", {"eval/loss": [0.0, 0.01, 0.02], "reward": UP}, "the loss of rewards says nothing"),
     ("held_out_reward_worse", "rloo", {"reward": UP, "eval/reward": [0.5, 0.9, 0.48]}, "a little below the start"),

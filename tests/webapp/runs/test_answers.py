@@ -209,6 +209,21 @@ def test_targets_that_do_not_fit(run: Run, answers: Answers, actor: Actor, membe
     assert not RunDataset.objects.exists()
 
 
+def test_answers_of_a_teacher_are_not_the_model_s(run: Run, actor: Actor) -> None:
+    theirs = RunSample.objects.create(
+        run=run,
+        step=0,
+        offset=0,
+        prompt="a",
+        completion="well said",
+        is_rollout=True,
+        data={"by": "teacher", "reward": 1},
+    )
+    for samples, says in (([theirs.pk], "not the run's"), (None, "no answers with rewards")):
+        with pytest.raises(Invalid, match=says):
+            dataset_of_answers(actor=actor, run=run, format="prompt-completion", samples=samples)
+
+
 def test_viewers_make_nothing(run: Run, answers: Answers, viewer: User) -> None:
     with pytest.raises(Forbidden):
         dataset_of_answers(actor=Actor(viewer), run=run, format="preference", name="none")

@@ -31,7 +31,7 @@ from webapp.pages.runs.choices import (
 from webapp.pages.runs.figures import method_of
 from webapp.pages.runs.inputs import storable, whole_number
 from webapp.pages.runs.preflight import ReportView
-from webapp.pages.runs.scorers import SCORERS, ScorerChoice, pinned_lists, scorer_choices
+from webapp.pages.runs.scorers import SCORERS, ScorerChoice, pinned_lists, scorer_choices, teacher_choice
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource, ModelStatus
 from webapp.registry.selectors import STARTER
 from webapp.runs import selectors, services
@@ -98,9 +98,10 @@ class LaunchForm:
 
     @cached_property
     def scorers(self) -> list[ScorerChoice]:
-        """The models that the settings ask for besides the one that is trained."""
+        """The models that the method and the settings ask for besides the one that is trained."""
         config = (self.settings.config or self.settings.changes) if self.settings else {}
-        return scorer_choices(self.actor, config, self.values)
+        teacher = teacher_choice(self.actor, self.method, self.values) if self.method else None
+        return [*scorer_choices(self.actor, config, self.values), *([teacher] if teacher else [])]
 
     @cached_property
     def reward_lists(self) -> list[RewardList]:
@@ -157,8 +158,8 @@ class LaunchForm:
             return f"{self.source.name} could not be prepared: choose another model."
         if self.dataset is None:
             return "Choose a dataset."
-        if unchosen := [one.label.lower() for one in self.scorers if one.chosen is None]:
-            return f"Choose a {unchosen[0]}, or give its score no weight."
+        if unchosen := [one for one in self.scorers if one.chosen is None]:
+            return f"Choose a {unchosen[0].label.lower()}{unchosen[0].or_else}."
         for choice in (self.dataset, self.held_out):
             if choice is not None and choice.reason:
                 return f"{choice.dataset.name} does not fit: {choice.reason}"
@@ -201,6 +202,7 @@ class LaunchForm:
             model=self.source,
             reward_model=self.scorer("reward_model"),
             judge_model=self.scorer("judge_model"),
+            teacher_model=self.scorer("teacher_model"),
             rows=self.dataset.version,
             held_out=self.held_out.version if self.held_out else None,
             config=self.request()["config"],
@@ -349,6 +351,7 @@ def _choices_of(run: Run) -> dict[str, str]:
         "eval_dataset": str(held_out.dataset_id) if held_out else "",
         "reward_model": _named(run.reward_model),
         "judge_model": _named(run.judge_model),
+        "teacher_model": _named(run.teacher_model),
         "reward_list": str(run.reward_list_id or ""),
         "project": run.project.name,
         "tags": ", ".join(run.tags),
@@ -358,7 +361,7 @@ def _choices_of(run: Run) -> dict[str, str]:
 
 
 def _named(model: BaseModel | None) -> str:
-    """What scored its answers, as the picker names it: a checkpoint by its own id."""
+    """What scored its answers or taught it, as the picker names it: a checkpoint by its own id."""
     return str(model.checkpoint_id or model.pk) if model else ""
 
 

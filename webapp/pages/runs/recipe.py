@@ -18,6 +18,7 @@ def config_file(
     model: BaseModel | Checkpoint,
     reward_model: BaseModel | Checkpoint | None,
     judge_model: BaseModel | Checkpoint | None,
+    teacher_model: BaseModel | Checkpoint | None,
     rows: DatasetVersion,
     held_out: DatasetVersion | None,
     config: Mapping[str, Any],
@@ -28,6 +29,7 @@ def config_file(
         "model": model_entry(model),
         **({"reward_model": model_entry(reward_model)} if reward_model is not None else {}),
         **({"judge_model": model_entry(judge_model)} if judge_model is not None else {}),
+        **({"teacher_model": model_entry(teacher_model)} if teacher_model is not None else {}),
         "dataset": rows_entry(rows),
     }
     if held_out is not None:

@@ -1,4 +1,4 @@
-"""The models that score answers, to be chosen where the rewards ask for them."""
+"""The models that score answers or teach, to be chosen where the rewards or the method ask for them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from polm_core.catalogue import WRITELESS
+from polm_core.method import Method
 from webapp.accounts.access import Actor
 from webapp.pages.runs.choices import CHECKPOINTS, MODELS, Source, with_chosen
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource
@@ -18,7 +19,7 @@ from webapp.runs.scoring import asks_for_judge_model, asks_for_reward_model
 LISTS = 100
 # The method whose checkpoints score answers.
 REWARD_MODEL = "reward-model"
-SCORERS = ("reward_model", "judge_model")
+SCORERS = ("reward_model", "judge_model", "teacher_model")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class ScorerChoice:
     offered: list[Source]
     chosen: Source | None
 
+    @property
+    def or_else(self) -> str:
+        """What can be done in place of choosing one."""
+        return "" if self.field == "teacher_model" else ", or give its score no weight"
+
 
 def scorer_choices(actor: Actor, config: Mapping[str, Any], values: Mapping[str, Any]) -> list[ScorerChoice]:
     """The models that `config` asks for, each with what may be chosen, and what `values` name."""
@@ -37,8 +43,13 @@ def scorer_choices(actor: Actor, config: Mapping[str, Any], values: Mapping[str,
     if asks_for_reward_model(config):
         found.append(_choice("reward_model", "Reward model", values, *_reward_models(actor)))
     if asks_for_judge_model(config):
-        found.append(_choice("judge_model", "Judge model", values, *_judges(actor)))
+        found.append(_choice("judge_model", "Judge model", values, *_writers(actor)))
     return found
+
+
+def teacher_choice(actor: Actor, method: Method, values: Mapping[str, Any]) -> ScorerChoice | None:
+    """The teachers that may be chosen, where the method has one."""
+    return _choice("teacher_model", "Teacher model", values, *_writers(actor)) if method.teacher else None
 
 
 def _reward_models(actor: Actor) -> tuple[QuerySet[Checkpoint], QuerySet[BaseModel]]:
@@ -48,7 +59,7 @@ def _reward_models(actor: Actor) -> tuple[QuerySet[Checkpoint], QuerySet[BaseMod
     return checkpoints, models_visible(actor, team).filter(source__in=(ModelSource.HUB, ModelSource.PATH))
 
 
-def _judges(actor: Actor) -> tuple[QuerySet[Checkpoint], QuerySet[BaseModel]]:
+def _writers(actor: Actor) -> tuple[QuerySet[Checkpoint], QuerySet[BaseModel]]:
     """Whatever writes text."""
     team = actor.current_team.pk
     return checkpoints_visible(actor, team).exclude(method__in=WRITELESS), models_visible(actor, team)

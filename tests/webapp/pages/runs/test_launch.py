@@ -173,6 +173,42 @@ def test_a_judge_is_asked_for_where_a_model_judges(
     assert is_enabled(elsewhere)
 
 
+def test_a_teacher_is_asked_for_where_the_method_has_one(pages: Client, choice: dict[str, str], team: Team) -> None:
+    teacher, scorer = make_checkpoint(team, "teaches"), make_checkpoint(team, "scores")
+    Checkpoint.objects.filter(pk=scorer.pk).update(method="reward-model")
+    assert 'select id="teacher_model"' not in post(pages, choice)
+    chosen = {**choice, "method": "distill", "settings_of": "distill"}
+    shown = post(pages, chosen)
+    assert reason(shown) == "Choose a teacher model."
+    assert "It has to read the same tokens" in shown
+    offered = " ".join(options(shown, "teacher_model"))
+    assert str(teacher.pk) in offered
+    assert str(scorer.pk) not in offered
+    chosen["teacher_model"] = str(teacher.pk)
+    shown = post(pages, chosen)
+    assert is_enabled(shown)
+    assert "teacher_model:\n  path: ./base\n  adapter: ./teaches" in shown
+    assert launch(pages, chosen).status_code == 302
+    run = Run.objects.get()
+    assert run.teacher_model is not None
+    assert run.teacher_model.checkpoint == teacher
+    assert f'<option value="{teacher.pk}" selected>' in text(pages.get(f"/runs/new?clone={run.pk}"))
+    assert "<dt>Teacher</dt><dd>teaches" in text(pages.get(f"/runs/{run.pk}"))
+    # Another method has none, and the page remembers the choice.
+    elsewhere = post(pages, {**chosen, "method": "sft"})
+    assert 'select id="teacher_model"' not in elsewhere
+    assert f'name="teacher_model" value="{teacher.pk}"' in elsewhere
+
+
+def test_a_model_cannot_be_launched_as_its_own_teacher(pages: Client, choice: dict[str, str], team: Team) -> None:
+    writer = str(make_checkpoint(team, "writes").pk)
+    chosen = {**choice, "method": "distill", "settings_of": "distill", "model": writer, "teacher_model": writer}
+    answer = launch(pages, chosen)
+    assert answer.status_code == 422
+    assert "writes would be its own teacher" in answer.content.decode()
+    assert not Run.objects.exists()
+
+
 @pytest.mark.parametrize("link", ["?method=nope", "?model=x&dataset=y", "?clone=x", "?method=s%00ft", "?priority=x"])
 def test_a_link_that_makes_no_sense_opens_the_page(pages: Client, link: str) -> None:
     text(pages.get(f"/runs/new{link}"))
