@@ -31,7 +31,7 @@ def test_a_method_is_explained_with_every_setting(method: Method, capsys: pytest
     assert method.paper.url in printed
     for name, value in method.default_config().items():
         assert f"\n  {name}." in printed if isinstance(value, dict) else f"\n  {name}: " in printed
-    assert "Peak step size of the optimiser" in printed
+    assert "Start of every random choice" in printed
 
 
 def test_an_unknown_method_is_not_explained(capsys: pytest.CaptureFixture[str]) -> None:
