@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from pydantic import BaseModel, Field
-
 from polm_core import catalogue
 from polm_core.blocks import AdapterType, RunConfig, TrainConfig
 from polm_core.context import RunSpec, load_spec
@@ -30,6 +28,7 @@ from polm_core.estimate import (
 from polm_core.formats import Format
 from polm_core.method import Method
 from polm_core.methods.efficiency.teaching import TaughtConfig
+from polm_core.preflight_report import Bar, Entry, Example, Report, Token, TokenStats
 from polm_core.rewards.config import AskingConfig, OnlineConfig, PromptedConfig, PromptedTrainConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
@@ -57,70 +56,6 @@ _EXAMPLE_TOKENS = 512
 _NOTABLE_SHARE = 0.05
 _FEW_HELD_OUT = 5
 _TIGHT = 0.8
-
-
-class Entry(BaseModel):
-    """Something that stands in the way of a run, or that one should know; `remedy` says what to do about it."""
-
-    code: str
-    message: str
-    remedy: str = ""
-
-
-class Bar(BaseModel):
-    """Rows of at most `upto` tokens that are longer than the bar before."""
-
-    upto: int
-    count: int
-
-
-class TokenStats(BaseModel):
-    """Lengths of the training rows, uncut; those of a pair count both its sequences."""
-
-    mean: float = 0.0
-    p50: int = 0
-    p95: int = 0
-    max: int = 0
-    histogram: list[Bar] = Field(default_factory=list)
-
-
-class Token(BaseModel):
-    """A token as text; the texts of a sequence joined are the text the model sees. `trained`: it counts in the loss."""
-
-    text: str
-    trained: bool
-
-
-class Example(BaseModel):
-    """The first row as the model sees it; for a pair `tokens` end with the chosen answer, `rejected` with the other."""
-
-    tokens: list[Token]
-    rejected: list[Token] = Field(default_factory=list)
-
-
-class Report(BaseModel):
-    """The answer of `POST /runs/preflight`. `fit` says whether the memory suffices: `fits`, `tight` or `over`."""
-
-    rows_total: int = 0
-    rows_used: int = 0
-    held_out_rows: int = 0
-    duplicate_rows: int = 0
-    leaked_rows: int = 0
-    truncated_rows: int = 0
-    untrained_rows: int = 0
-    equal_pairs: int = 0
-    empty_answers: int = 0
-    empty_prompts: int = 0
-    steps: int = 0
-    tokens: TokenStats = Field(default_factory=TokenStats)
-    memory_bytes: int = 0
-    memory_available: int = 0
-    fit: str = "fits"
-    disk_bytes: int = 0
-    seconds: float = 0.0
-    first_example: Example | None = None
-    blocking: list[Entry] = Field(default_factory=list)
-    warnings: list[Entry] = Field(default_factory=list)
 
 
 def preflight(spec: RunSpec) -> Report:

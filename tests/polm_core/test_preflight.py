@@ -9,7 +9,8 @@ from polm_core.blocks import AdapterConfig, AdapterType, TrainConfig
 from polm_core.context import ModelSpec, load_spec
 from polm_core.estimate import Workload, estimate, model_shape, trained_weights
 from polm_core.formats import Format
-from polm_core.preflight import Report, main, preflight
+from polm_core.preflight import main, preflight
+from polm_core.preflight_report import Report
 from polm_core.run import execute
 from tests.polm_core.conftest import MakeRun
 from tests.support import tiny
