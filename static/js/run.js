@@ -126,18 +126,23 @@ document.body.addEventListener("live:status", ({ detail }) => panels.forEach((pa
 // --- log --------------------------------------------------------------------------------------------------------------
 
 let reading = false;
+let missed = false;
 
 /** Add what was printed since; the view stays at the end if it was there. */
 async function growLog() {
   const log = document.querySelector("[data-log]:not([data-still])");
-  if (!log || reading) return;
+  if (!log) return;
+  // What is printed while an answer is on its way may not be in it, and may be the last that is printed.
+  missed = reading;
+  if (reading) return;
   reading = true;
   try {
     for (let more = true; more && log.isConnected; ) {
+      missed = false;
       const { text, end } = await getJSON(`/api/v1/runs/${log.dataset.log}/logs?start=${log.dataset.end}`);
-      more = text !== "";
+      more = text !== "" || missed;
       log.dataset.end = end;
-      if (more) append(log, text);
+      if (text) append(log, text);
     }
   } catch {
     // The next event tries again.

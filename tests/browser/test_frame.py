@@ -67,7 +67,7 @@ def test_arrows_choose_among_results_and_tell_the_reader(visit: Visit, team: Tea
 
 def test_a_slash_typed_into_a_field_is_a_slash(visit: Visit, run: Run) -> None:
     page = visit("/runs/")
-    field = page.get_by_role("searchbox", name="Search runs")
+    field = page.get_by_role("combobox", name="Search runs")
     field.press("/")
     expect(field).to_have_value("/")
     expect(page.locator("#palette")).to_be_hidden()
