@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.utils import timezone
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.test_frame import violations
 from tests.support import factories
@@ -261,28 +261,6 @@ def test_the_log_follows_its_end_unless_it_is_read(visit: Visit, run: Run) -> No
     expect(text).to_have_text(re.compile(r"^line 150\s*$"))
     _print_more(run, "line 150 again\n")
     expect(text).to_have_text(re.compile(r"^line 150\s*$"))
-
-
-def test_what_is_printed_while_the_log_is_read_is_not_missed(visit: Visit, run: Run) -> None:
-    page = visit(f"/runs/{run.pk}#log")
-    live(page)
-    text = page.get_by_role("log")
-    expect(text).to_contain_text("line 199")
-    slow: list[Route] = []
-
-    def hold_the_second(route: Route) -> None:
-        """The answer that says that there is no more is on its way when more is printed."""
-        answer = route.fetch()
-        if len(slow) == 1:
-            _print_more(run, "printed meanwhile\n")
-            page.wait_for_timeout(1_000)
-        slow.append(route)
-        route.fulfill(response=answer)
-
-    page.route("**/logs?*", hold_the_second)
-    _print_more(run, "the newest line\n")
-    expect(text).to_contain_text("printed meanwhile")
-    assert len(slow) >= 3
 
 
 def _print_more(run: Run, text: str) -> None:
