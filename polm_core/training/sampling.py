@@ -11,6 +11,9 @@ from polm_core.rewards.config import PromptedConfig
 from polm_core.training.encoding import Messages, as_asked, plain_text, prompt_of, render_chat, task_of
 from polm_core.training.rows import Split
 
+# What the seeds of two rounds, or of two turns in a conversation, differ by: no batch is drawn by another's chances.
+APART = 1_000_003
+
 WriteSamples = Callable[[Any, Any, int], None]
 """Writes samples of what a model does, given it, its tokenizer and the step."""
 
@@ -45,7 +48,11 @@ class Pace:
 
     @property
     def metrics(self) -> dict[str, float]:
-        return {"system/generated_tokens_per_second": self.tokens / self.seconds} if self.seconds else {}
+        return self.metrics_as("system/generated_tokens_per_second")
+
+    def metrics_as(self, key: str) -> dict[str, float]:
+        """The speed under that name; nothing while nothing is written."""
+        return {key: self.tokens / self.seconds} if self.seconds else {}
 
 
 def answers_to(

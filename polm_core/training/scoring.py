@@ -25,11 +25,18 @@ def _logits(model: Any, tokenizer: Any, sequences: Sequence[Sequence[int]]) -> A
     """What the model's head says of each sequence, padded on the right; fp32."""
     import torch
 
-    longest = max(len(tokens) for tokens in sequences)
-    ids = torch.full((len(sequences), longest), tokenizer.pad_token_id)
+    ids, mask = padded(sequences, tokenizer.pad_token_id, model.device)
+    with torch.no_grad():
+        return model(input_ids=ids, attention_mask=mask).logits.float()
+
+
+def padded(sequences: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Any, Any]:
+    """The sequences as one batch, padded on the right, and the mask of what is theirs: both (rows, longest)."""
+    import torch
+
+    ids = torch.full((len(sequences), max(map(len, sequences))), pad)
     mask = torch.zeros_like(ids)
     for row, tokens in enumerate(sequences):
-        ids[row, : len(tokens)] = torch.tensor(tokens)
+        ids[row, : len(tokens)] = torch.tensor(tokens, dtype=ids.dtype)
         mask[row, : len(tokens)] = 1
-    with torch.no_grad():
-        return model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits.float()
+    return ids.to(device), mask.to(device)

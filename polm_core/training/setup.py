@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from polm_core.blocks import RunConfig, TrainConfig
-from polm_core.context import RunContext
+from polm_core.context import ModelSpec, RunContext
 from polm_core.formats import Format
 from polm_core.rewards.config import AskingConfig
-from polm_core.training.adapters import gives_rewards, judges_steps, new_adapter
+from polm_core.training.adapters import Task, gives_rewards, judges_steps, new_adapter
 from polm_core.training.loading import (
     compute_precision,
     load_model,
@@ -66,48 +66,51 @@ def read_prompts(config: AskingConfig, context: RunContext, formats: Sequence[Fo
 
 def bring_model(config: TrainConfig, context: RunContext) -> Model:
     """Load what the run starts from. An adapter it goes on with is on the model already and needs no new one."""
-    context.check()
-    context.phase("loading the model")
-    model = load_model(context.spec.model, config)
-    context.check()
-    return Model(model, None if _continues(config, context) else new_adapter(config.adapter, model, "CAUSAL_LM"))
+    return _bring(config, context, load_model, "CAUSAL_LM", is_own=lambda folder: True)
 
 
 def bring_writer(config: RunConfig, context: RunContext) -> Any:
     """The model ready to write, with whatever adapter it has, in the precision that it computes in."""
     import torch
 
-    from polm_core.training.loop import tell_of_every_pass
-
     context.check()
     context.phase("loading the model")
     precision = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[compute_precision(config)]
-    model = load_writer(context.spec.model).to(training_device(config), precision).eval()
-    tell_of_every_pass(model, context)
-    return model
+    return ready_to_write(load_writer(context.spec.model).to(precision), config, context)
 
 
 def bring_reward_model(config: TrainConfig, context: RunContext) -> Model:
     """The same for a model that scores; a language model's adapter is part of it by now, so a new one goes on top."""
-    context.check()
-    context.phase("loading the model")
-    model = load_reward_model(context.spec.model, config)
-    context.check()
-    continues = _continues(config, context, is_own=gives_rewards)
-    return Model(model, None if continues else new_adapter(config.adapter, model, "SEQ_CLS"))
+    return _bring(config, context, load_reward_model, "SEQ_CLS", is_own=gives_rewards)
 
 
 def bring_step_judge(config: TrainConfig, context: RunContext) -> Model:
     """The same for a model that judges the steps of an answer."""
+    return _bring(config, context, load_step_judge, "TOKEN_CLS", is_own=judges_steps)
+
+
+def _bring(
+    config: TrainConfig,
+    context: RunContext,
+    load: Callable[[ModelSpec, TrainConfig], Any],
+    task: Task,
+    is_own: Callable[[Path], bool],
+) -> Model:
+    """`is_own` tells whether an adapter is one that the method trains on with."""
     context.check()
     context.phase("loading the model")
-    model = load_step_judge(context.spec.model, config)
+    model = load(context.spec.model, config)
     context.check()
-    continues = _continues(config, context, is_own=judges_steps)
-    return Model(model, None if continues else new_adapter(config.adapter, model, "TOKEN_CLS"))
-
-
-def _continues(config: TrainConfig, context: RunContext, is_own: Callable[[Path], bool] = lambda folder: True) -> bool:
-    """Whether the run trains on with the adapter that it starts from, where that is its method's own."""
     start = context.spec.model.adapter
-    return start is not None and not config.adapter.trains_whole_model and is_own(start)
+    continues = start is not None and not config.adapter.trains_whole_model and is_own(start)
+    return Model(model, None if continues else new_adapter(config.adapter, model, task))
+
+
+def ready_to_write(model: Any, config: RunConfig, context: RunContext) -> Any:
+    """The model on the run's device, to be read or written with; each of its passes is a sign of life."""
+    from polm_core.training.loop import tell_of_every_pass
+
+    # A model in 4 bits is where it belongs already, and cannot be moved.
+    model = (model if getattr(model, "is_quantized", False) else model.to(training_device(config))).eval()
+    tell_of_every_pass(model, context)
+    return model

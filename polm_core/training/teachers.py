@@ -6,7 +6,7 @@ from polm_core.blocks import TrainConfig
 from polm_core.context import ModelSpec, RunContext, RunSpec
 from polm_core.errors import ConfigError, ModelError
 from polm_core.method import Teacher
-from polm_core.training.loading import check_writer, load_tokenizer, load_writer, training_device
+from polm_core.training.loading import check_writer, load_tokenizer, load_writer
 
 
 def check_teacher(kind: Teacher, spec: RunSpec, tokenizer: Any) -> ModelSpec:
@@ -46,13 +46,11 @@ def shares_tokenizer(teacher: ModelSpec, tokenizer: Any) -> bool:
 
 def bring_teacher(teacher: ModelSpec, config: TrainConfig, context: RunContext) -> Any:
     """The teacher, loaded and ready to read and write."""
-    from polm_core.training.loop import tell_of_every_pass
+    from polm_core.training.setup import ready_to_write
 
     context.check()
     context.phase("loading the teacher")
-    model = load_writer(teacher).to(training_device(config)).eval().requires_grad_(False)
-    tell_of_every_pass(model, context)
-    return model
+    return ready_to_write(load_writer(teacher), config, context).requires_grad_(False)
 
 
 def _source(model: ModelSpec) -> tuple[str, str | None, str]:

@@ -18,7 +18,7 @@ from polm_core.training.encoding import as_asked, as_pairs, plain_text
 from polm_core.training.held_out import evaluating_answers
 from polm_core.training.rewards import weighted
 from polm_core.training.rows import Row
-from polm_core.training.setup import Prompts, bring_model, read_prompts
+from polm_core.training.setup import Prompts, bring_model, read_prompts, ready_to_write
 
 logger = logging.getLogger(__name__)
 
@@ -149,15 +149,9 @@ class Start(NamedTuple):
 
 def start(config: OwnRowsConfig, context: RunContext, formats: Sequence[Format] = FORMATS) -> Start:
     """Read the prompts, load the rewards and the model, and make it ready to write."""
-    from polm_core.training.loading import training_device
-    from polm_core.training.loop import tell_of_every_pass
-
     prompts = read_prompts(config, context, formats)
     model, adapter = bring_model(config, context)
-    # A model in 4 bits is where it belongs already, and cannot be moved.
-    model = (model if getattr(model, "is_quantized", False) else model.to(training_device(config))).eval()
-    tell_of_every_pass(model, context)
-    return Start(prompts, model, adapter)
+    return Start(prompts, ready_to_write(model, config, context), adapter)
 
 
 def imitate(config: OwnRowsConfig, context: RunContext, begun: Start, rows: Sequence[Row]) -> dict[str, float]:

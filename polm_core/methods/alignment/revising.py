@@ -6,10 +6,7 @@ from typing import Any
 from polm_core.methods.alignment.feedback import EMPTY_ANSWER, NO_ROOM, OwnRowsConfig, Start
 from polm_core.training.encoding import Messages
 from polm_core.training.rows import Row
-from polm_core.training.sampling import Pace, answers_to, render_prompts
-
-# Batches of one turn are drawn by other chances than those of another.
-_APART = 1_000_003
+from polm_core.training.sampling import APART, Pace, answers_to, render_prompts
 
 
 class Speaker:
@@ -30,7 +27,7 @@ class Speaker:
             [text for _, text in fitting],
             self.config,
             sampled=True,
-            seed=self.config.seed + place + turn * _APART,
+            seed=self.config.seed + place + turn * APART,
             pace=self.pace,
         )
         for (row, _), text in zip(fitting, said, strict=True):

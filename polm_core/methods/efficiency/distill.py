@@ -2,19 +2,14 @@
 
 from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
-from polm_core.method import ChartSpec, Method, Paper, Paradigm, Teacher
-from polm_core.methods.alignment.preference import GRADIENT_NORM
+from polm_core.method import Method, Paper, Paradigm, Teacher
 from polm_core.methods.efficiency.teaching import (
     BRANCH,
-    CUT_OFF,
-    DISTANCE,
     FORMATS,
-    HELD_OUT_LOSS,
     MAIN_FIELDS,
     OTHER_TEMPLATE,
-    WRITING_SPEED,
-    WRITTEN,
     TaughtConfig,
+    charts,
     train_with_teacher,
 )
 
@@ -72,20 +67,9 @@ METHOD = Method(
     formats=FORMATS,
     config=DistillConfig,
     run=run,
-    charts=(
-        HELD_OUT_LOSS,
-        DISTANCE,
-        ChartSpec(
-            "Loss",
-            ("loss",),
-            "nats per token",
-            "The divergence that is minimised. It swings, as some steps learn from the model's own answers: read the "
-            "held-out curves.",
-        ),
-        WRITTEN,
-        CUT_OFF,
-        WRITING_SPEED,
-        GRADIENT_NORM,
+    charts=charts(
+        "The divergence that is minimised. It swings, as some steps learn from the model's own answers: read the "
+        "held-out curves."
     ),
     main_fields=(*MAIN_FIELDS[:-1], "on_policy", MAIN_FIELDS[-1]),
     teacher=Teacher.SAME_TOKENIZER,

@@ -4,19 +4,14 @@ from typing import TYPE_CHECKING
 
 from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
-from polm_core.method import ChartSpec, Method, Paper, Paradigm, Teacher
-from polm_core.methods.alignment.preference import GRADIENT_NORM
+from polm_core.method import Method, Paper, Paradigm, Teacher
 from polm_core.methods.efficiency.teaching import (
     BRANCH,
-    CUT_OFF,
-    DISTANCE,
     FORMATS,
-    HELD_OUT_LOSS,
     MAIN_FIELDS,
     OTHER_TEMPLATE,
-    WRITING_SPEED,
-    WRITTEN,
     TaughtConfig,
+    charts,
     train_with_teacher,
 )
 
@@ -88,20 +83,7 @@ METHOD = Method(
     formats=FORMATS,
     config=MiniLlmConfig,
     run=run,
-    charts=(
-        HELD_OUT_LOSS,
-        DISTANCE,
-        ChartSpec(
-            "Loss",
-            ("loss",),
-            "nats per token",
-            "Swings, and may be below 0: it says little about progress. Read the distance.",
-        ),
-        WRITTEN,
-        CUT_OFF,
-        WRITING_SPEED,
-        GRADIENT_NORM,
-    ),
+    charts=charts("Swings, and may be below 0: it says little about progress. Read the distance."),
     main_fields=MAIN_FIELDS,
     teacher=Teacher.SAME_TOKENIZER,
 )

@@ -49,15 +49,11 @@ class SelectDataConfig(SupervisedConfig, OneProcessConfig):
 
 def run(config: SelectDataConfig, context: RunContext) -> dict[str, float]:
     """Score the rows, train on those that are kept and return the final metrics."""
-    from polm_core.training.loading import training_device
-    from polm_core.training.loop import tell_of_every_pass
-    from polm_core.training.setup import Model, bring_model, read_data
+    from polm_core.training.setup import Model, bring_model, read_data, ready_to_write
 
     split, tokenizer = read_data(config, context, FORMATS)
     model, adapter = bring_model(config, context)
-    # A model in 4 bits is where it belongs already, and cannot be moved.
-    model = (model if getattr(model, "is_quantized", False) else model.to(training_device(config))).eval()
-    tell_of_every_pass(model, context)
+    model = ready_to_write(model, config, context)
     context.phase("scoring the rows")
 
     def scored(place: int, rows: Sequence[Row]) -> list[Row]:
@@ -94,11 +90,12 @@ def _losses(model: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> list[fl
     import torch
     from torch.nn.functional import cross_entropy
 
+    from polm_core.training.scoring import padded
+
     longest = max((len(ids) for ids, _ in rows), default=0)
     if longest < 2:
         return [None] * len(rows)
-    ids = torch.tensor([[*ids, *[0] * (longest - len(ids))] for ids, _ in rows], device=model.device)
-    there = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in rows], device=model.device)
+    ids, there = padded([ids for ids, _ in rows], 0, model.device)
     marks = torch.tensor([[*on, *[False] * (longest - len(on))] for _, on in rows], device=model.device)[:, 1:]
     with torch.no_grad():
         logits = model(input_ids=ids, attention_mask=there, use_cache=False).logits[:, :-1]

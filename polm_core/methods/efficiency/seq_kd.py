@@ -1,7 +1,6 @@
 """Sequence-level distillation: a teacher writes answers to the prompts, and the model is fine-tuned on them."""
 
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from polm_core.methods.efficiency.teaching import BRANCH
 from polm_core.rewards.config import ROLLOUTS, PromptedTrainConfig
 from polm_core.training.made import make_rows
 from polm_core.training.rows import Row
+from polm_core.training.sampling import Pace, answers_to
 
 FORMATS = (Format.PROMPT, Format.PROMPT_ANSWER)
 
@@ -60,7 +60,9 @@ def run(config: SeqKdConfig, context: RunContext) -> dict[str, float]:
     writer = _Writer(config, context, teacher, load_tokenizer(spec))
     made = make_rows(context, config, [*held_out, *prompts], writer.answer, batch_size=config.batch_size)
     answered = left(made[len(held_out) :], "answers")
-    tell_of_rows(context, {"made/kept": len(answered) / len(prompts), **writer.speed()})
+    tell_of_rows(
+        context, {"made/kept": len(answered) / len(prompts), **writer.pace.metrics_as("made/tokens_per_second")}
+    )
     measured = [row for row in made[: len(held_out)] if "problem" not in row]
     # What models with other tokens make of a text cannot be compared token by token.
     compared = teacher if shares_tokenizer(spec, tokenizer) else None
@@ -76,14 +78,10 @@ class _Writer:
         self.context = context
         self.teacher = teacher
         self.tokenizer = tokenizer
-        self.tokens = 0
-        self.seconds = 0.0
+        self.pace = Pace()
 
     def answer(self, place: int, prompts: Sequence[Row]) -> list[Row]:
         """The rows of some prompts, of which the first stands at `place`. Those that cannot be trained on say why."""
-        from polm_core.training.sampling import answers_to
-
-        began = time.perf_counter()
         answers = answers_to(
             self.teacher,
             self.tokenizer,
@@ -91,15 +89,14 @@ class _Writer:
             self.config,
             sampled=self.config.sampled,
             seed=self.config.seed + place,
+            pace=self.pace,
         )
-        self.seconds += time.perf_counter() - began
         return [
             self._row(place + index, row, said) for index, (row, said) in enumerate(zip(prompts, answers, strict=True))
         ]
 
     def _row(self, place: int, row: Row, said: str) -> Row:
         length = len(self.tokenizer(said, add_special_tokens=False)["input_ids"])
-        self.tokens += length
         answer = said.strip()
         write_answers(self.context, place, row["prompt"], [answer], [{}], {}, ["The teacher's answer"], by="teacher")
         made = {"prompt": row["prompt"], "completion": answer}
@@ -109,10 +106,6 @@ class _Writer:
         if self.config.skip_cut_answers and length >= self.config.max_completion_length:
             return {**made, "problem": CUT}
         return made
-
-    def speed(self) -> dict[str, float]:
-        """Tokens that were written a second, if any were: after an interruption they may all be there already."""
-        return {"made/tokens_per_second": self.tokens / self.seconds} if self.tokens else {}
 
 
 def _imitate(

@@ -7,6 +7,7 @@ from polm_core.blocks import GENERATION, MAIN, GenerationConfig, WritingConfig, 
 from polm_core.context import RunContext
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Teacher
+from polm_core.methods.alignment.preference import GRADIENT_NORM
 
 if TYPE_CHECKING:
     from polm_core.training.distilling import Loss
@@ -108,6 +109,21 @@ WRITING_SPEED = ChartSpec(
     "tokens per second",
     "Tokens that the model writes a second, of all rows of a batch. Larger batches are faster.",
 )
+
+
+def charts(loss: str) -> tuple[ChartSpec, ...]:
+    """The charts of methods that compare both models token by token; `loss` says how to read theirs."""
+    return (
+        HELD_OUT_LOSS,
+        DISTANCE,
+        ChartSpec("Loss", ("loss",), "nats per token", loss),
+        WRITTEN,
+        CUT_OFF,
+        WRITING_SPEED,
+        GRADIENT_NORM,
+    )
+
+
 OTHER_TEMPLATE = (
     "A teacher with another chat template: it reads the model's, which it may never have seen. Take one of the same "
     "family, tuned to the same turns."

@@ -34,10 +34,7 @@ from polm_core.methods.reasoning.self_training import (
 from polm_core.training.made import make_rows
 from polm_core.training.rewards import is_right, judged, weighted
 from polm_core.training.rows import Row
-from polm_core.training.sampling import Pace, answers_to
-
-# Batches of one round are drawn by other chances than those of another.
-_APART = 1_000_003
+from polm_core.training.sampling import APART, Pace, answers_to
 
 
 class RejectionSamplingConfig(SelfTrainingConfig):
@@ -201,7 +198,7 @@ class Sampler:
                 [row["prompt"] for row in rows],
                 self.config,
                 sampled=True,
-                seed=self.config.seed + place * count + self.number * _APART,
+                seed=self.config.seed + place * count + self.number * APART,
                 pace=self.pace,
             )
         ]

@@ -20,9 +20,8 @@ from webapp.runs.config_files import flat_settings
 from webapp.runs.models import Run
 from webapp.runs.query.meaning import setting
 from webapp.runs.query.tree import FIGURES, Figure, OfConfig, OfMetric
+from webapp.runs.run_views import MAX_COLUMN_NAME, MAX_COLUMNS
 
-MOST_COLUMNS = 30
-MAX_NAME = 250
 NEWEST = "-created"
 DEFAULT = ("state", "loss", "method", "dataset", "created")
 
@@ -81,7 +80,7 @@ def find(name: str) -> Column | None:
     """The column that an address means, or None for what is no column."""
     if name in OWN:
         return OWN[name]
-    if not is_usable(name) or len(name) > MAX_NAME:
+    if not is_usable(name) or len(name) > MAX_COLUMN_NAME:
         return None
     if name.startswith("config."):
         path = name.removeprefix("config.")
@@ -97,7 +96,7 @@ def find(name: str) -> Column | None:
 def chosen(names: Iterable[str]) -> list[Column]:
     """The columns that an address names, each once; the usual ones where it names none."""
     found = [column for name in dict.fromkeys(names) if (column := find(name)) and column != NAME]
-    return found[:MOST_COLUMNS] or [OWN[name] for name in DEFAULT]
+    return found[:MAX_COLUMNS] or [OWN[name] for name in DEFAULT]
 
 
 def sort_of(text: str) -> str:
