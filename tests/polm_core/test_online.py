@@ -103,9 +103,11 @@ def test_no_more_answers_are_written_than_asked_for(make_run: MakeRun) -> None:
     assert {sample["step"] for sample in samples(run_dir)} == {0, 4}
 
 
-def test_it_learns_what_is_rewarded(make_run: MakeRun) -> None:
+@pytest.mark.parametrize("method", ["rloo", "grpo"])
+def test_it_learns_what_is_rewarded(make_run: MakeRun, method: str) -> None:
     run_dir = online_run(
         make_run,
+        method,
         rows=tiny.prompts(60),
         max_steps=40,
         batch_size=16,

@@ -88,6 +88,7 @@ def runs(request: StudioRequest) -> HttpResponse:
         "name": _heading(asked, sort, columns.NAME),
         "headings": [_heading(asked, sort, column) for column in shown],
         "extra": sum(column.of is not None for column in shown),
+        "usual": sum(column.of is None for column in shown),
         "chips": _chips(asked, readable=problem is None),
         "problem": problem,
         "page_query": query_with(asked, page=None),

@@ -51,14 +51,18 @@ def samples(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     With `show=rollouts`, or where there are no others, the answers that the model learned from in one step.
     """
     found = selectors.run_get(request.actor, pk)
-    may_add = request.actor.holds(Role.MEMBER, found.team_id)
+    method = method_of(found.method)
+    more = {
+        "may_add": request.actor.holds(Role.MEMBER, found.team_id),
+        "learns": method is None or method.makes_checkpoints,
+    }
     like = request.GET.get("like", "")
     if (request.GET.get("show") or _shown_first(found)) == "rollouts" and not like:
         context = rollouts.at_step(found, request.GET.get("step", ""), request.GET.get("sort", ""))
-        return render(request, "runs/_rollouts.html", context | {"may_add": may_add})
+        return render(request, "runs/_rollouts.html", context | more)
     if like.isdigit():
-        return render(request, "runs/_samples_of_prompt.html", _across_steps(found, int(like)) | {"may_add": may_add})
-    return render(request, "runs/_samples.html", _at_step(found, request.GET.get("step", "")) | {"may_add": may_add})
+        return render(request, "runs/_samples_of_prompt.html", _across_steps(found, int(like)) | more)
+    return render(request, "runs/_samples.html", _at_step(found, request.GET.get("step", "")) | more)
 
 
 def _shown_first(run: Run) -> str:

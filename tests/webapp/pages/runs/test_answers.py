@@ -102,6 +102,15 @@ def test_what_there_is_is_shown_first(pages: Client, run: Run) -> None:
     assert "learned from it" not in page
 
 
+def test_nothing_is_said_to_be_learned_where_nothing_is_trained(pages: Client, team: Team, run: Run) -> None:
+    scaled = make_run(team, "scaled", method="test-time-scaling")
+    for one, says in ((run, "answers it learned from"), (scaled, "answers it drew")):
+        rollout(one, 1, "an answer", 0.5)
+        page = shown(pages, one)
+        assert says in page
+        assert ("became likelier" in page) == (one == run)
+
+
 def test_two_steps_of_one_prompt_are_compared(pages: Client, run: Run) -> None:
     first = rollout(run, 1, "it is <b>four</b> now", 0.1, step=1)
     rollout(run, 2, "it is <b>five</b> now", 0.2, step=2)

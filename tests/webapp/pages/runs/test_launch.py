@@ -193,7 +193,8 @@ def test_a_teacher_is_asked_for_where_the_method_has_one(pages: Client, choice: 
     assert run.teacher_model is not None
     assert run.teacher_model.checkpoint == teacher
     assert f'<option value="{teacher.pk}" selected>' in text(pages.get(f"/runs/new?clone={run.pk}"))
-    assert "<dt>Teacher</dt><dd>teaches" in text(pages.get(f"/runs/{run.pk}"))
+    shown = text(pages.get(f"/runs/{run.pk}"))
+    assert f'<dt>Teacher</dt><dd><a href="/models/checkpoints/{teacher.pk}">teaches</a>' in shown
     # Another method has none, and the page remembers the choice.
     elsewhere = post(pages, {**chosen, "method": "sft"})
     assert 'select id="teacher_model"' not in elsewhere

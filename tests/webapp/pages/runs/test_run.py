@@ -388,4 +388,6 @@ def test_lineage_leads_both_ways(pages: Client, team: Team, run: Run) -> None:
     shown = text(pages.get(path(run)))
     for other in (child, clone):
         assert path(other) in shown
+    taught = make_run(team, "taught", method="distill", teacher_model=start)
+    assert f'<dt>Teacher</dt><dd><a href="/models/checkpoints/{link.checkpoint_id}">' in text(pages.get(path(taught)))
     assert path(run) in text(pages.get(path(clone)))
