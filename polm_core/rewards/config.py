@@ -119,7 +119,13 @@ class RewardsConfig(Block):
 
     reward_model: float = _weight()
     """Weight of the score that the run's reward model gives the whole answer. Its scores have no bounds: look at them
-    first, and weigh the others accordingly."""
+    first, and weigh the others accordingly. A process reward model judges each line of the answer, from 0 to 1."""
+
+    step_scores: Literal["product", "min", "last"] = _option(
+        "product", "reward_model", source="Let's Verify Step by Step, arXiv 2305.20050"
+    )
+    """What a process reward model's scores of the steps become: their product, which is the chance that all are right
+    and falls with each step; that of the worst; or that of the last. Other reward models score whole answers."""
 
     judge: float = _weight()
     """Weight of the score that a language model gives the text as a judge, from 0 to 1."""

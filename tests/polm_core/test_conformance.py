@@ -197,6 +197,8 @@ def _never_logged(method: Method, run_dir: RunDir) -> list[str]:
     weights = config.rewards.weights if isinstance(config, AskingConfig) else {}
     names = [name for name in REWARD_NAMES if name not in weights]
     idle = {f"{side}reward/{name}{part}" for name in names for side in ("", "eval/") for part in ("", "/not_judged")}
+    # What only a process reward model gives.
+    idle.add("accuracy/prm")
     logged = {key for line in run_dir.metrics.read_text().splitlines() for key in json.loads(line)["values"]}
     drawn = [key for chart in method.charts for key in (*chart.keys, *chart.band_keys)]
     return [key for key in drawn if key not in logged | idle]

@@ -77,6 +77,17 @@ def build_model(folder: Path, *, seed: int = 0, biases: bool = False) -> Path:
     return folder
 
 
+def build_step_judge(folder: Path, *, labels: int = 2) -> Path:
+    """A process reward model of that size, which knows nothing yet; with more `labels` one of something else."""
+    import torch
+    from transformers import AutoModelForTokenClassification
+
+    build_model(folder, seed=6)
+    torch.manual_seed(6)
+    AutoModelForTokenClassification.from_pretrained(folder, num_labels=labels).save_pretrained(folder)
+    return folder
+
+
 def conversations(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """Sums as a user's question and the assistant's answer; every second one goes on for another turn."""
     draw = random.Random(seed)
