@@ -127,6 +127,17 @@ def prompts(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     ]
 
 
+def thoughts(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Sums with what is thought before their answer."""
+    return [
+        {
+            "prompt": row["prompt"],
+            "completion": [{"role": "assistant", "content": f"<think>I add them.</think>{row['answer']}"}],
+        }
+        for row in prompts(count, seed=seed)
+    ]
+
+
 def bare_prompts(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """Sums without their answer."""
     return [{"prompt": row["prompt"]} for row in prompts(count, seed=seed)]
