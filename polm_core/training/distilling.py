@@ -99,7 +99,7 @@ class DistillationTrainer(TaughtTrainer):
         """The batch with the model's own answers in place of the last of each row."""
         prompts = [
             ids[:start].tolist()
-            for ids, start in zip(inputs["input_ids"], map(_last_answer, inputs["labels"] != -100), strict=True)
+            for ids, start in zip(inputs["input_ids"], map(last_answer, inputs["labels"] != -100), strict=True)
         ]
         writer = self.accelerator.unwrap_model(model)
         began = time.perf_counter()
@@ -126,7 +126,7 @@ def divergence(of: torch.Tensor, under: torch.Tensor) -> torch.Tensor:
     return kl_div(under, of, reduction="none", log_target=True).sum(-1).mean()
 
 
-def _last_answer(trained: torch.Tensor) -> int:
+def last_answer(trained: torch.Tensor) -> int:
     """Where the last run of trained tokens begins."""
     before = trained.roll(1)
     before[0] = False

@@ -174,7 +174,7 @@ def test_measures_and_goes_on_through_what_it_has_made(method: Method, make_run:
         for slug in (
             *("reft", "reward-model", "ppo", "rloo", "online-dpo", "nash-md", "xpo", "kto", "bco", "cpo"),
             *("rlaif", "constitutional-ai", "prm", "grpo", "bnpo", "rejection-sampling", "self-refine"),
-            *("distill", "seq-kd", "minillm", "select-data"),
+            *("distill", "seq-kd", "minillm", "gold", "select-data"),
         )
     ],
 )

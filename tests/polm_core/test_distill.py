@@ -105,12 +105,12 @@ def test_a_share_of_the_steps_learns_from_answers_of_the_model(make_run: MakeRun
 def test_the_answer_that_is_replaced_is_the_last_of_a_row() -> None:
     import torch
 
-    from polm_core.training.distilling import _last_answer, _until_end
+    from polm_core.training.distilling import _until_end, last_answer
 
-    assert _last_answer(torch.tensor([0, 0, 1, 1, 0, 1, 1, 0]).bool()) == 5
-    assert _last_answer(torch.tensor([0, 1, 1]).bool()) == 1
-    assert _last_answer(torch.tensor([1, 0, 1]).bool()) == 2
-    assert _last_answer(torch.tensor([1, 1, 1]).bool()) == 1, "something has to be read"
+    assert last_answer(torch.tensor([0, 0, 1, 1, 0, 1, 1, 0]).bool()) == 5
+    assert last_answer(torch.tensor([0, 1, 1]).bool()) == 1
+    assert last_answer(torch.tensor([1, 0, 1]).bool()) == 2
+    assert last_answer(torch.tensor([1, 1, 1]).bool()) == 1, "something has to be read"
     assert _until_end([4, 5, 2, 2, 2], [2]) == [4, 5, 2]
     assert _until_end([4, 5], [2]) == [4, 5]
 
