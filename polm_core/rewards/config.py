@@ -382,3 +382,12 @@ class RepeatingConfig(OnlineConfig):
     @property
     def prompts_per_rollout(self) -> int:
         return super().prompts_per_rollout * self.mini_batches
+
+
+class VllmConfig(Block):
+    """An online method whose answers another engine may write."""
+
+    use_vllm: Literal["auto", "off"] = setting("auto", group=ROLLOUTS)
+    """`auto` has vLLM write the answers where it is installed and the run computes on an NVIDIA GPU: many times faster.
+    It draws by chances of its own, so such a run does not resume to the same weights. Weights in 4 bits are written
+    from without it."""

@@ -14,6 +14,8 @@ import torch
 from torch.nn.functional import kl_div
 from trl import SFTTrainer
 
+from polm_core.training.sampling import GENERATED
+
 
 class Read(NamedTuple):
     """What both models make of a batch: log-probabilities of every token, at each token that is trained on.
@@ -113,7 +115,7 @@ class DistillationTrainer(TaughtTrainer):
         cut = [answer[-1] not in self.writing.eos_token_id for answer in answers]
         self.count("completions/mean_length", lengths)
         self.count("completions/clipped_ratio", torch.tensor(cut, device=writer.device))
-        self.count("completions/tokens_per_second", lengths.sum() / seconds)
+        self.count(GENERATED, lengths.sum() / seconds)
         rows = [
             {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
             for prompt, answer in zip(prompts, answers, strict=True)

@@ -98,7 +98,7 @@ def test_a_share_of_the_steps_learns_from_answers_of_the_model(make_run: MakeRun
     lengths = points(always, "completions/mean_length")
     assert lengths.keys() == {1, 2, 3, 4, 5, 6}
     assert all(1 <= length <= 8 for length in lengths.values())
-    assert all(speed > 0 for speed in points(always, "completions/tokens_per_second").values())
+    assert all(speed > 0 for speed in points(always, "system/generated_tokens_per_second").values())
     assert all(0 <= share <= 1 for share in points(always, "completions/clipped_ratio").values())
 
 
@@ -147,7 +147,7 @@ def test_what_the_teacher_writes_is_learned_and_measured_by(make_run: MakeRun, t
     kept = [row for row in rows[2:] if "problem" not in row]
     assert len(rows) == 24, "two of them held out"
     assert points(run_dir, "made/kept") == {0: pytest.approx(len(kept) / 22)}
-    assert points(run_dir, "made/tokens_per_second")[0] > 0
+    assert points(run_dir, "system/generated_tokens_per_second")[0] > 0
     shown = [sample for sample in samples(run_dir) if sample.get("note") == "The teacher's answer"]
     assert [sample["completion"] for sample in shown] == [row["completion"] for row in rows]
     last = run_dir.last_checkpoint()

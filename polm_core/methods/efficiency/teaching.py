@@ -9,6 +9,7 @@ from polm_core.blocks import GENERATION, MAIN, GenerationConfig, WritingConfig, 
 from polm_core.context import ModelSpec, RunContext
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Teacher
+from polm_core.methods.alignment.online import WRITING_SPEED
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.training.rows import Split
 
@@ -135,12 +136,6 @@ CUT_OFF = ChartSpec(
     ("completions/clipped_ratio",),
     "share of answers",
     "Answers that reach max_completion_length: their end is never learned. It should stay low.",
-)
-WRITING_SPEED = ChartSpec(
-    "Speed of writing",
-    ("completions/tokens_per_second",),
-    "tokens per second",
-    "Tokens that the model writes a second, of all rows of a batch. Larger batches are faster.",
 )
 
 

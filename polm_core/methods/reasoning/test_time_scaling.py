@@ -12,6 +12,7 @@ from polm_core.errors import DataError
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
 from polm_core.methods.alignment.feedback import write_answers
+from polm_core.methods.alignment.online import WRITING_SPEED
 from polm_core.methods.reasoning.voting import (
     Drawn,
     any_right,
@@ -270,6 +271,7 @@ METHOD = Method(
             x=_X,
             band=True,
         ),
+        WRITING_SPEED,
     ),
     main_fields=(
         "num_samples",
