@@ -127,8 +127,10 @@ def _prompt_tokens(teacher: Any, row: Row) -> list[int]:
 def _places(tokenizer: Any, tokens: Sequence[int], ended: bool) -> list[int]:
     """Where in the text each token ends; a part of a character ends where the character before does. The token that
     ends an answer takes no place."""
-    upto = [tokens[: count + 1] for count in range(len(tokens))]
-    texts = tokenizer.batch_decode(upto, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    texts = [
+        tokenizer.decode(tokens[: count + 1], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        for count in range(len(tokens))
+    ]
     places = [len(text.rstrip("\N{REPLACEMENT CHARACTER}")) for text in texts]
     return places + ([places[-1] if places else 0] if ended else [])
 

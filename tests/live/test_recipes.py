@@ -106,7 +106,7 @@ SMALL = {
         "sampling": {**ANSWERED, "rewards": SHORT_IS_RIGHT, "min_reward": 0.0},
         "general-sft": WRITTEN,
         "final": {**ANSWERED, "num_generations": 2},
-        "distillation": {**ANSWERED, "skip_cut_answers": False},
+        "distillation": {**ANSWERED, "sampled": True, "skip_cut_answers": False},
     },
     "o1": {
         "prm": TRAINED,

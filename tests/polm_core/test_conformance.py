@@ -13,7 +13,7 @@ from polm_core.blocks import TrainConfig
 from polm_core.catalogue import METHODS, TAXONOMY, get
 from polm_core.context import ModelSpec
 from polm_core.formats import Format
-from polm_core.method import Method
+from polm_core.method import BAND_ENDS, Method
 from polm_core.rewards.config import REWARD_NAMES, AskingConfig
 from polm_core.run import execute
 from polm_core.run_dir import Outcome, RunDir, verify_checkpoint
@@ -206,7 +206,7 @@ def _never_logged(method: Method, run_dir: RunDir) -> list[str]:
     names = [name for name in REWARD_NAMES if name not in weights]
     idle = {f"{side}reward/{name}{part}" for name in names for side in ("", "eval/") for part in ("", "/not_judged")}
     # What only a process reward model gives.
-    idle.add("accuracy/prm")
+    idle |= {"accuracy/prm", *(f"accuracy/prm/{end}" for end in BAND_ENDS)}
     logged = {key for line in run_dir.metrics.read_text().splitlines() for key in json.loads(line)["values"]}
     drawn = [key for chart in method.charts for key in (*chart.keys, *chart.band_keys)]
     return [key for key in drawn if key not in logged | idle]

@@ -49,13 +49,16 @@ def refused(run_dir: RunDir) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def trained_teacher(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """What the tiny model becomes by training on sums: its answers say something, and end."""
-    root = tmp_path_factory.mktemp("teacher")
+    return trained_on_sums(tmp_path_factory.mktemp("teacher"), tiny_model)
+
+
+def trained_on_sums(root: Path, model: Path) -> Path:
     run_dir = RunDir(root / "run")
     run_dir.create()
     data = tiny.write_rows(root / "rows.jsonl", tiny.conversations(64))
     spec = {
         "method": "sft",
-        "model": {"path": str(tiny_model)},
+        "model": {"path": str(model)},
         "dataset": {"path": str(data), "format": "conversation"},
         "held_out": 0,
         "config": {"max_steps": 60, "batch_size": 8, "learning_rate": 5e-3, "generation": {"samples": 0}},

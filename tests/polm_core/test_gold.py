@@ -5,17 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from polm_core.context import ModelSpec, load_spec
 from polm_core.formats import Format
 from polm_core.preflight import preflight
 from polm_core.run import execute
-from polm_core.run_dir import RunDir
 from polm_core.training.loading import load_tokenizer
 from polm_core.training.rows import Split
 from tests.polm_core.conftest import MakeRun, points
-from tests.polm_core.test_distill import error_of
+from tests.polm_core.test_distill import error_of, trained_on_sums
 from tests.support import tiny
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("default")]
@@ -30,22 +28,7 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def other_teacher(tmp_path_factory: pytest.TempPathFactory, other_model: Path) -> Path:
     """What that becomes by training on sums."""
-    root = tmp_path_factory.mktemp("other-teacher")
-    run_dir = RunDir(root / "run")
-    run_dir.create()
-    data = tiny.write_rows(root / "rows.jsonl", tiny.conversations(64))
-    spec = {
-        "method": "sft",
-        "model": {"path": str(other_model)},
-        "dataset": {"path": str(data), "format": "conversation"},
-        "held_out": 0,
-        "config": {"max_steps": 40, "batch_size": 8, "learning_rate": 5e-3, "generation": {"samples": 0}},
-    }
-    run_dir.config.write_text(yaml.safe_dump(spec))
-    assert execute(run_dir.root) == 0
-    last = run_dir.last_checkpoint()
-    assert last is not None
-    return last
+    return trained_on_sums(tmp_path_factory.mktemp("other-teacher"), other_model)
 
 
 def _taught_by(teacher: Path) -> dict[str, Any]:
@@ -113,10 +96,11 @@ def test_both_read_the_same_text_each_in_its_own_turns(tiny_model: Path, other_m
     ends = [student.eos_token_id]
     for row, text in zip(made, ANSWERS, strict=True):
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
-        if cut:
-            ids, labels = ids[:, :-1], labels[:, :-1]
-            if not text:
-                continue
+        # What the template puts behind the end of a turn is no part of the answer.
+        length = int((labels[0] != -100).nonzero()[-1]) + (0 if cut else 1)
+        ids, labels = ids[:, :length], labels[:, :length]
+        if cut and not text:
+            continue
         translator = Translator(student, teacher, rows, 512, ends)
         own, theirs = translator.both(ids, torch.ones_like(ids), labels)
         assert own.tokens.tolist() == ids.tolist()

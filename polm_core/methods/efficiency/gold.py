@@ -128,6 +128,6 @@ METHOD = Method(
     config=GoldConfig,
     run=run,
     charts=charts("The distance, and imitation's part. It swings with on_policy.", DISTANCE, "distance"),
-    main_fields=(*MAIN_FIELDS[:-1], "on_policy", "shared_tokens", MAIN_FIELDS[-1]),
+    main_fields=(*MAIN_FIELDS[:-1], "on_policy", MAIN_FIELDS[-1]),
     teacher=Teacher.ANY_TOKENIZER,
 )
