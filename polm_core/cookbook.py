@@ -2,10 +2,10 @@
 
 from polm_core.errors import ConfigError
 from polm_core.method import near
-from polm_core.recipes import instructgpt
+from polm_core.recipes import deepseek_r1, instructgpt, o1
 from polm_core.recipes.recipe import Recipe
 
-RECIPES: tuple[Recipe, ...] = (instructgpt.RECIPE,)
+RECIPES: tuple[Recipe, ...] = (instructgpt.RECIPE, deepseek_r1.RECIPE, o1.RECIPE)
 
 _BY_SLUG = {recipe.slug: recipe for recipe in RECIPES}
 

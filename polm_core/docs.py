@@ -21,6 +21,7 @@ MARK = "<!-- Made from the code by `python -m polm_core docs`. -->"
 _TEACHERS = {
     Teacher.WRITES: "It needs a teacher, `teacher_model`: any other model that writes.",
     Teacher.SAME_TOKENIZER: "It needs a teacher, `teacher_model`: another model with the same tokenizer.",
+    Teacher.ANY_TOKENIZER: "It needs a teacher, `teacher_model`: any other model that writes, whatever its tokenizer.",
 }
 
 # What formulas are written with; every other name in them is a setting or said beside it.

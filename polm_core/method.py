@@ -54,6 +54,9 @@ class Teacher(StrEnum):
     SAME_TOKENIZER = "same-tokenizer"
     """It says how likely every next token is, so it has to read the tokens that the student reads."""
 
+    ANY_TOKENIZER = "any-tokenizer"
+    """It says how likely every next token is, in tokens of its own: any model that writes will do."""
+
 
 class Paper(NamedTuple):
     """Where a method comes from; `arxiv` is an identifier such as `2305.18290`."""

@@ -1,4 +1,4 @@
-"""Three small datasets of our own making: `python -m polm_core.data.samples DIR` writes them as JSONL.
+"""Five small datasets of our own making: `python -m polm_core.data.samples DIR` writes them as JSONL.
 
 The same rows come out every time. They are easy on purpose: a model of 135M parameters learns the style of the answers,
 and mostly their content, in a few dozen steps on a laptop.
@@ -207,16 +207,45 @@ def _sum_of_three(rng: random.Random) -> Row:
 
 _PROBLEMS: tuple[Callable[[random.Random], Row], ...] = (_gift, _loss, _boxes, _sum_of_three)
 
+
+def _other_problems(rng: random.Random) -> Iterator[Row]:
+    """Problems that are not among those with an answer alone: a model that saw how they are solved would not have to
+    find out."""
+    known = {row["prompt"] for row in _answer_rows(random.Random(_SEED))}  # noqa: S311
+    rng.seed(_SEED + 1)
+    return (row for row in _answer_rows(rng) if row["prompt"] not in known)
+
+
+def _thought_rows(rng: random.Random) -> Iterator[Row]:
+    """Such problems with the solution thought before the answer is given, as a model that reasons writes."""
+    for row in _other_problems(rng):
+        said = f"<think>\n{row['solution']}\n</think>\n{row['answer']}"
+        yield {"prompt": [_user(row["prompt"])], "completion": [_assistant(said)]}
+
+
+def _step_rows(rng: random.Random) -> Iterator[Row]:
+    """Such problems solved in steps; in every second one a step is wrong, and so is what builds on it."""
+    for place, row in enumerate(_other_problems(rng)):
+        *before, last = row["solution"].replace("and ", "").split(", ")
+        off = rng.choice((-2, -1, 1, 2, 10)) if place % 2 else 0
+        found = int(row["answer"]) + off
+        steps = [f"{step}." for step in before] + [f"{last.partition(' = ')[0]} = {found}.", f"The answer is {found}."]
+        right = [True] * len(before) + [not off, not off]
+        yield {"prompt": row["prompt"], "completions": steps, "labels": right}
+
+
 SAMPLES: dict[Format, tuple[str, Callable[[random.Random], Iterator[Row]]]] = {
     Format.CONVERSATION: ("sample-conversation.jsonl", _conversation_rows),
     Format.PREFERENCE: ("sample-preference.jsonl", _preference_rows),
     Format.PROMPT_ANSWER: ("sample-prompt-answer.jsonl", _answer_rows),
+    Format.PROMPT_COMPLETION: ("sample-thoughts.jsonl", _thought_rows),
+    Format.STEPWISE: ("sample-steps.jsonl", _step_rows),
 }
 """For each format, the file's name and what makes its rows."""
 
 
 def write_samples(folder: Path) -> dict[Format, Path]:
-    """Write the three files into `folder`, which is made if need be, and say where they are."""
+    """Write the files into `folder`, which is made if need be, and say where they are."""
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
     for format, (name, rows) in SAMPLES.items():

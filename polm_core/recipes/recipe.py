@@ -8,6 +8,9 @@ from polm_core import catalogue
 from polm_core.formats import Format
 from polm_core.method import Method, Paper, merged
 
+# Where settings come from that keep a recipe within reach of the starter on a laptop.
+LAPTOP = "what a laptop manages"
+
 
 @dataclass(frozen=True)
 class ModelSlot:
@@ -35,7 +38,8 @@ class Stage:
     `methods` are those to choose from, the first unless another is chosen, each with the settings that the recipe sets
     differently. `data` names a dataset slot. `start` names what training starts from: a model slot, or an earlier
     stage for its final checkpoint. `uses` says which earlier stage supplies what else the run takes, by the name that
-    the run has for it: `{"reward_model": "reward"}`.
+    the run has for it: `{"reward_model": "reward"}`. `sources` says where those of its settings come from that are not
+    the recipe's paper's, by their dotted names.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Stage:
     data: str
     start: str
     uses: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def default_method(self) -> str:
@@ -70,4 +75,9 @@ class Recipe:
     def method(self, stage: Stage, slug: str) -> Method:
         """A method of the stage, with the recipe's settings as its defaults."""
         method = catalogue.get(slug)
-        return replace(method, defaults=merged(method.defaults, stage.methods[slug]), paper=self.paper)
+        return replace(
+            method,
+            defaults=merged(method.defaults, stage.methods[slug]),
+            sources={**method.sources, **stage.sources},
+            paper=self.paper,
+        )

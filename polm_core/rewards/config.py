@@ -119,7 +119,13 @@ class RewardsConfig(Block):
 
     reward_model: float = _weight()
     """Weight of the score that the run's reward model gives the whole answer. Its scores have no bounds: look at them
-    first, and weigh the others accordingly."""
+    first, and weigh the others accordingly. A process reward model judges each line of the answer, from 0 to 1."""
+
+    step_scores: Literal["product", "min", "last"] = _option(
+        "product", "reward_model", source="Let's Verify Step by Step, arXiv 2305.20050"
+    )
+    """What a process reward model's scores of the steps become: their product, which is the chance that all are right
+    and falls with each step; that of the worst; or that of the last. Other reward models score whole answers."""
 
     judge: float = _weight()
     """Weight of the score that a language model gives the text as a judge, from 0 to 1."""
@@ -376,3 +382,12 @@ class RepeatingConfig(OnlineConfig):
     @property
     def prompts_per_rollout(self) -> int:
         return super().prompts_per_rollout * self.mini_batches
+
+
+class VllmConfig(Block):
+    """An online method whose answers another engine may write."""
+
+    use_vllm: Literal["auto", "off"] = setting("auto", group=ROLLOUTS)
+    """`auto` has vLLM write the answers where it is installed and the run computes on an NVIDIA GPU: many times faster.
+    It draws by chances of its own, so such a run does not resume to the same weights. Weights in 4 bits are written
+    from without it."""

@@ -14,6 +14,8 @@ import torch
 from torch.nn.functional import kl_div
 from trl import SFTTrainer
 
+from polm_core.training.sampling import GENERATED
+
 
 class Read(NamedTuple):
     """What both models make of a batch: log-probabilities of every token, at each token that is trained on.
@@ -99,7 +101,7 @@ class DistillationTrainer(TaughtTrainer):
         """The batch with the model's own answers in place of the last of each row."""
         prompts = [
             ids[:start].tolist()
-            for ids, start in zip(inputs["input_ids"], map(_last_answer, inputs["labels"] != -100), strict=True)
+            for ids, start in zip(inputs["input_ids"], map(last_answer, inputs["labels"] != -100), strict=True)
         ]
         writer = self.accelerator.unwrap_model(model)
         began = time.perf_counter()
@@ -113,7 +115,7 @@ class DistillationTrainer(TaughtTrainer):
         cut = [answer[-1] not in self.writing.eos_token_id for answer in answers]
         self.count("completions/mean_length", lengths)
         self.count("completions/clipped_ratio", torch.tensor(cut, device=writer.device))
-        self.count("completions/tokens_per_second", lengths.sum() / seconds)
+        self.count(GENERATED, lengths.sum() / seconds)
         rows = [
             {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
             for prompt, answer in zip(prompts, answers, strict=True)
@@ -126,7 +128,7 @@ def divergence(of: torch.Tensor, under: torch.Tensor) -> torch.Tensor:
     return kl_div(under, of, reduction="none", log_target=True).sum(-1).mean()
 
 
-def _last_answer(trained: torch.Tensor) -> int:
+def last_answer(trained: torch.Tensor) -> int:
     """Where the last run of trained tokens begins."""
     before = trained.roll(1)
     before[0] = False

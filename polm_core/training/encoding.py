@@ -141,6 +141,16 @@ def encode_steps(tokenizer: Any, rows: Sequence[Row], *, wrap: bool) -> Iterator
         yield (Encoded(ids, trained, offsets, text),)
 
 
+def encode_answer_steps(tokenizer: Any, rows: Sequence[Row]) -> Iterator[tuple[Encoded, ...]]:
+    """The one sequence of each answer (as `encode_ratings` takes them), as `encode_steps` makes it of its steps.
+
+    Each line that says something is a step, thoughts included.
+    """
+    for row in rows:
+        steps = [line for line in plain_text(row["completion"]).splitlines() if line.strip()]
+        yield from encode_steps(tokenizer, [{**row, "completions": steps}], wrap=not isinstance(row["prompt"], str))
+
+
 def as_pairs(rows: Sequence[Row], *, wrap: bool) -> list[Row]:
     """Preference rows all in plain text or all in chat turns; `wrap` puts plain text into turns.
 

@@ -95,20 +95,33 @@ def _with_adapter(loaded: Any, model: ModelSpec, config: TrainConfig, is_own: Ca
 
 
 def load_scorer(model: ModelSpec, config: TrainConfig) -> Any:
-    """A reward model to score with, whatever adapter it has. Raises `ModelError` for one that was not trained to."""
+    """A reward model or a process reward model to score with, whatever adapter it has.
+
+    Raises `ModelError` for one that was not trained to.
+    """
     check_scorer(model)
-    scorer = load_reward_model(model, config)
-    # Only a loaded model tells this of one from the hub.
-    if model.path is None and not _scores(scorer.config.architectures):
-        raise _no_scorer(model)
-    return scorer
+    return load_step_judge(model, config) if is_step_judge(model) else load_reward_model(model, config)
 
 
 def check_scorer(model: ModelSpec) -> None:
-    """Raise `ModelError` when a model on this disk is no reward model; no weight is loaded."""
+    """Raise `ModelError` when a model scores neither answers nor their steps; no weight is loaded."""
     check_folder(model)
-    if model.path is not None and not is_reward_model(model):
+    if is_step_judge(model):
+        _check_step_labels(model)
+    elif not is_reward_model(model):
         raise _no_scorer(model)
+
+
+def _check_step_labels(model: ModelSpec) -> None:
+    """Refuse a model that sorts tokens into kinds of its own, such as names: a step is wrong or right."""
+    labels = _config(model).get("id2label")
+    own_head = model.adapter is None or not judges_steps(model.adapter)
+    if own_head and labels is not None and len(labels) != 2:
+        raise ModelError(
+            f"{model.name} sorts tokens into {len(labels)} kinds: a process reward model has two, wrong and right.",
+            code="model.no_reward",
+            advice="Train one with the method prm, or take another.",
+        )
 
 
 def check_writer(model: ModelSpec) -> None:
@@ -121,7 +134,7 @@ def _no_scorer(model: ModelSpec) -> ModelError:
     return ModelError(
         f"{model.name} is no reward model: it gives answers no score.",
         code="model.no_reward",
-        advice="Train one with the method reward-model, or take another.",
+        advice="Train one with the method reward-model, or prm for one that judges steps, or take another.",
     )
 
 
@@ -177,7 +190,18 @@ def is_step_judge(model: ModelSpec) -> bool:
 
 
 def _architectures(model: ModelSpec) -> Sequence[Any]:
-    return (_read_config(model.path).get("architectures") if model.path is not None else None) or ()
+    return _config(model).get("architectures") or ()
+
+
+def _config(model: ModelSpec) -> dict[str, Any]:
+    """The model's own `config.json`, from this disk or the hub."""
+    from transformers import PretrainedConfig
+
+    if model.path is not None:
+        return _read_config(model.path)
+    with _loading(model, "configuration"):
+        found: dict[str, Any] = PretrainedConfig.get_config_dict(model.source, **_options(model))[0]
+    return found
 
 
 def _scores(architectures: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Protocol
 
 from polm_core.blocks import TrainConfig
@@ -12,7 +13,15 @@ from polm_core.rewards.config import AskingConfig, RewardsConfig
 from polm_core.rewards.judge import Judge
 from polm_core.rewards.tasks import reasoning_gym
 from polm_core.rewards.verifiers import VERIFIERS, Verifier, final_part
-from polm_core.training.encoding import Messages, as_messages, as_prompts, encode_ratings, plain_text
+from polm_core.training.encoding import (
+    Encoded,
+    Messages,
+    as_messages,
+    as_prompts,
+    encode_answer_steps,
+    encode_ratings,
+    plain_text,
+)
 from polm_core.training.faults import as_polm_error
 from polm_core.training.rows import Row
 
@@ -24,6 +33,12 @@ LEARNED, JUDGED, BY_TASK = "reward_model", "judge", "reasoning_gym"
 SILENT, RAISED = "judge.silent", "reward.raised"
 UNJUDGED = frozenset({SILENT, RAISED})
 _ROUNDING = 1e-9
+# How the odds of an answer's steps become its score.
+STEP_SCORES: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "product": math.prod,
+    "min": min,
+    "last": itemgetter(-1),
+}
 
 
 class Scorers(Protocol):
@@ -182,29 +197,40 @@ def _by_task(
 
 
 def _learned(config: AskingConfig, spec: Scorers) -> RewardFunction:
-    from polm_core.training.loading import load_scorer, load_tokenizer, training_device
-    from polm_core.training.scoring import score
+    from polm_core.training.loading import is_step_judge, load_scorer, load_tokenizer, training_device
+    from polm_core.training.scoring import judge_steps, score
 
     if spec.reward_model is None:
         raise ModelError("The run has no reward model.")
     tokenizer = load_tokenizer(spec.reward_model)
     model = load_scorer(spec.reward_model, TrainConfig(devices=config.devices)).to(training_device(config)).eval()
     longest = getattr(model.config, "max_position_embeddings", None) or math.inf
+    by_steps, combine = is_step_judge(spec.reward_model), STEP_SCORES[config.rewards.step_scores]
+    encode = encode_answer_steps if by_steps else encode_ratings
+
+    def scored(texts: Sequence[Encoded]) -> list[float]:
+        if by_steps:
+            return [combine(odds) for odds in judge_steps(model, tokenizer, texts)]
+        return score(model, tokenizer, [text.input_ids for text in texts])
 
     def reward(
         prompts: Sequence[str | Messages], completions: Sequence[str | Messages], **_: Any
     ) -> list[float | None]:
-        """The scores; None for what is longer than the reward model can read, or has no finite score."""
+        """The scores; None for what says nothing, is longer than the model can read, or has no finite score."""
         rows = [
             {"prompt": prompt, "completion": completion}
             for prompt, completion in zip(prompts, completions, strict=True)
         ]
-        texts = [encoded.input_ids for (encoded,) in encode_ratings(tokenizer, rows)]
+        texts = [encoded for (encoded,) in encode(tokenizer, rows)]
         given: list[float | None] = [None] * len(texts)
-        readable = [index for index, tokens in enumerate(texts) if len(tokens) <= longest]
+        readable = [
+            index
+            for index, text in enumerate(texts)
+            if len(text.input_ids) <= longest and (any(text.trained) or not by_steps)
+        ]
         for start in range(0, len(readable), config.batch_size):
             batch = readable[start : start + config.batch_size]
-            for index, value in zip(batch, score(model, tokenizer, [texts[i] for i in batch]), strict=True):
+            for index, value in zip(batch, scored([texts[place] for place in batch]), strict=True):
                 given[index] = value if math.isfinite(value) else None
         return given
 

@@ -2,18 +2,22 @@
 
 import logging
 import math
+import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from statistics import fmean
 from typing import Any
 
+from polm_core.blocks import AdapterType
 from polm_core.context import RunContext
 from polm_core.errors import DataError
-from polm_core.rewards.config import OnlineConfig, PromptedConfig
+from polm_core.rewards.config import OnlineConfig, PromptedConfig, VllmConfig
 from polm_core.run_dir import RunDir
 from polm_core.training.arguments import training_arguments
 from polm_core.training.encoding import as_asked, as_prompts, encode_prompts, plain_text
 from polm_core.training.rewards import JUDGED, LEARNED, weighted
 from polm_core.training.rows import Row
+from polm_core.training.sampling import GENERATED
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +86,23 @@ def online_arguments(config: OnlineConfig, run_dir: RunDir) -> dict[str, Any]:
         "reward_weights": list(config.rewards.weights.values()),
         # These trainers count the tokens they read and write themselves.
         "include_num_input_tokens_seen": "no",
+        **vllm_arguments(config),
     }
+
+
+def vllm_arguments(config: OnlineConfig) -> dict[str, Any]:
+    """What has vLLM write the answers beside the model in training, on its GPU; nothing where that cannot be."""
+    import torch
+
+    from polm_core.training.loading import has_accelerator
+
+    wanted = isinstance(config, VllmConfig) and config.use_vllm == "auto" and find_spec("vllm") is not None
+    if not wanted or config.adapter.type is AdapterType.QLORA:
+        return {}
+    if not has_accelerator(config) or not torch.cuda.is_available():
+        return {}
+    logger.info("vLLM writes the answers.")
+    return {"use_vllm": True, "vllm_mode": "colocate"}
 
 
 def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig, *, before: int = 0) -> type:
@@ -106,6 +126,17 @@ def writing_rollouts(trainer: type, context: RunContext, config: OnlineConfig, *
                 # prompt's other answers may be made elsewhere.
                 prompts = min(config.logged_prompts, math.ceil(len(inputs) / answers))
                 self._write([inputs[min(index, len(inputs) - 1)] for index in range(prompts * answers)])
+            return output
+
+        def _generate_single_turn(self, *inputs: Any, **more: Any) -> Any:
+            """Answers, and how fast they are written in training."""
+            began = time.perf_counter()
+            output = super()._generate_single_turn(*inputs, **more)
+            if self.model.training:
+                # Some trainers give the tokens alone, some what belongs to them too.
+                answers = output[0] if isinstance(output, tuple) else output
+                speed = sum(map(len, answers)) / (time.perf_counter() - began)
+                self._metrics["train"][GENERATED].append(speed * self.accelerator.num_processes)
             return output
 
         def _count_unjudged(self) -> None:

@@ -13,6 +13,8 @@ from polm_core.training.rows import Split
 
 # What the seeds of two rounds, or of two turns in a conversation, differ by: no batch is drawn by another's chances.
 APART = 1_000_003
+# How fast answers are written, whoever writes them: tokens a second.
+GENERATED = "system/generated_tokens_per_second"
 
 WriteSamples = Callable[[Any, Any, int], None]
 """Writes samples of what a model does, given it, its tokenizer and the step."""
@@ -48,11 +50,8 @@ class Pace:
 
     @property
     def metrics(self) -> dict[str, float]:
-        return self.metrics_as("system/generated_tokens_per_second")
-
-    def metrics_as(self, key: str) -> dict[str, float]:
-        """The speed under that name; nothing while nothing is written."""
-        return {key: self.tokens / self.seconds} if self.seconds else {}
+        """The speed; nothing while nothing is written."""
+        return {GENERATED: self.tokens / self.seconds} if self.seconds else {}
 
 
 def answers_to(

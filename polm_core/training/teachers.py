@@ -34,7 +34,8 @@ def check_teacher(kind: Teacher, spec: RunSpec, tokenizer: Any) -> ModelSpec:
             f"The teacher {teacher.name} has another tokenizer than {spec.model.name}, so what they make of a text "
             "cannot be compared token by token.",
             code="model.tokenizer",
-            advice="Take a teacher of the same family, or the method seq-kd, which learns from what a teacher writes.",
+            advice="Take a teacher of the same family; or the method gold, which compares the two all the same, or "
+            "seq-kd, which learns from what a teacher writes.",
         )
     return teacher
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.support.studio import RunningStudio
-from tests.support.tiny import conversations, preferences, prompts
+from tests.support.tiny import conversations, preferences, prompts, steps, thoughts
 
 pytestmark = pytest.mark.live
 
@@ -91,6 +91,63 @@ def test_a_stage_whose_settings_fail_halts_the_pipeline_with_its_advice(studio: 
     failed = _state(studio, answer.json()["id"], "failed")
     assert [stage["state"] for stage in failed["stages"]] == ["succeeded", "failed", "waiting"]
     assert failed["stages"][1]["error"]["advice"] == "Raise max_length."
+
+
+TINY = {"batch_size": 4, "max_length": 128, "eval_rows": 2}
+TRAINED = {**TINY, "max_steps": 1, "eval_steps": 0}
+WRITTEN = {**TRAINED, "generation": {"samples": 0}}
+ANSWERED = {**WRITTEN, "max_completion_length": 8}
+# A model that has learned nothing is right by nothing: what it writes is taken for right.
+SHORT_IS_RIGHT = {"math": 0, "length": 1, "length_max": 4000}
+SMALL = {
+    "deepseek-r1": {
+        "cold-start": WRITTEN,
+        "reasoning": {**ANSWERED, "num_generations": 2},
+        "sampling": {**ANSWERED, "rewards": SHORT_IS_RIGHT, "min_reward": 0.0},
+        "general-sft": WRITTEN,
+        "final": {**ANSWERED, "num_generations": 2},
+        "distillation": {**ANSWERED, "sampled": True, "skip_cut_answers": False},
+    },
+    "o1": {
+        "prm": TRAINED,
+        "policy": {**ANSWERED, "num_generations": 2},
+        "scaling": {**TINY, "max_completion_length": 8, "num_samples": 2},
+    },
+}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("recipe", list(SMALL))
+def test_a_recipe_for_reasoning_goes_through_all_its_stages(studio: RunningStudio, tiny: str, recipe: str) -> None:
+    found = next(one for one in studio.api.get("/recipes").json()["items"] if one["slug"] == recipe)
+    rows = {"cold_start": thoughts(24), "general": conversations(24), "problems": prompts(24), "steps": steps(24)}
+    datasets = {
+        slot["name"]: studio.upload(
+            f"{recipe} {slot['name']}",
+            f"{slot['name']}.jsonl",
+            "".join(json.dumps(row) + "\n" for row in rows[slot["name"]]).encode(),
+        )["id"]
+        for slot in found["datasets"]
+    }
+    body = {
+        "recipe": recipe,
+        "models": {slot["name"]: tiny for slot in found["models"]},
+        "datasets": datasets,
+        "stages": {name: {"config": config} for name, config in SMALL[recipe].items()},
+    }
+    answer = studio.api.post("/pipelines", json=body)
+    assert answer.status_code == 201, answer.text
+    done = _state(studio, answer.json()["id"], "succeeded", seconds=800)
+    stages = {stage["name"]: stage for stage in done["stages"]}
+    runs = {name: studio.run(stage["run"]) for name, stage in stages.items()}
+    assert list(stages) == list(SMALL[recipe])
+    if recipe == "o1":
+        assert stages["scaling"]["checkpoint"] is None
+        assert {"accuracy/prm", "accuracy/prm/low"} <= set(runs["scaling"]["summary"])
+        assert "reward/reward_model" in runs["policy"]["summary"]
+    else:
+        assert _checkpoint_of(studio, runs["distillation"]["teacher_model"]) == stages["final"]["checkpoint"]
+        assert runs["distillation"]["model"] == tiny
 
 
 def _checkpoint_of(studio: RunningStudio, model: str) -> str:

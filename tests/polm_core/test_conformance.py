@@ -13,12 +13,13 @@ from polm_core.blocks import TrainConfig
 from polm_core.catalogue import METHODS, TAXONOMY, get
 from polm_core.context import ModelSpec
 from polm_core.formats import Format
-from polm_core.method import Method
+from polm_core.method import BAND_ENDS, Method
 from polm_core.rewards.config import REWARD_NAMES, AskingConfig
 from polm_core.run import execute
 from polm_core.run_dir import Outcome, RunDir, verify_checkpoint
 from polm_core.training.encoding import encode_steps
 from polm_core.training.loading import load_reward_model, load_step_judge, load_tokenizer
+from polm_core.training.sampling import GENERATED
 from polm_core.training.scoring import judge_steps, score
 from tests.polm_core.conftest import MakeRun, points, samples
 from tests.support import tiny
@@ -135,6 +136,13 @@ def test_trains_saves_and_resumes_exactly(
 
 
 @every_method
+def test_how_fast_answers_are_written_has_one_name(method: Method) -> None:
+    speeds = {key for chart in method.charts if chart.unit == "tokens per second" for key in chart.keys}
+    assert speeds <= {GENERATED}
+    assert speeds or not issubclass(method.config, AskingConfig), "what writes answers tells how fast"
+
+
+@every_method
 def test_what_trains_makes_checkpoints(method: Method) -> None:
     assert method.makes_checkpoints == issubclass(method.config, TrainConfig)
 
@@ -161,7 +169,7 @@ def test_measures_and_goes_on_through_what_it_has_made(method: Method, make_run:
     resumed.made.write_text(head + first)
     assert execute(resumed.root) == 0
     assert resumed.made.read_text() == run_dir.made.read_text()
-    for key in (key for chart in method.charts for key in chart.keys):
+    for key in (key for chart in method.charts for key in chart.keys if not key.startswith("system/")):
         assert points(resumed, key) == points(run_dir, key)
 
 
@@ -174,7 +182,7 @@ def test_measures_and_goes_on_through_what_it_has_made(method: Method, make_run:
         for slug in (
             *("reft", "reward-model", "ppo", "rloo", "online-dpo", "nash-md", "xpo", "kto", "bco", "cpo"),
             *("rlaif", "constitutional-ai", "prm", "grpo", "bnpo", "rejection-sampling", "self-refine"),
-            *("distill", "seq-kd", "minillm", "select-data"),
+            *("distill", "seq-kd", "minillm", "gold", "select-data"),
         )
     ],
 )
@@ -197,6 +205,8 @@ def _never_logged(method: Method, run_dir: RunDir) -> list[str]:
     weights = config.rewards.weights if isinstance(config, AskingConfig) else {}
     names = [name for name in REWARD_NAMES if name not in weights]
     idle = {f"{side}reward/{name}{part}" for name in names for side in ("", "eval/") for part in ("", "/not_judged")}
+    # What only a process reward model gives.
+    idle |= {"accuracy/prm", *(f"accuracy/prm/{end}" for end in BAND_ENDS)}
     logged = {key for line in run_dir.metrics.read_text().splitlines() for key in json.loads(line)["values"]}
     drawn = [key for chart in method.charts for key in (*chart.keys, *chart.band_keys)]
     return [key for key in drawn if key not in logged | idle]

@@ -49,13 +49,16 @@ def refused(run_dir: RunDir) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def trained_teacher(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """What the tiny model becomes by training on sums: its answers say something, and end."""
-    root = tmp_path_factory.mktemp("teacher")
+    return trained_on_sums(tmp_path_factory.mktemp("teacher"), tiny_model)
+
+
+def trained_on_sums(root: Path, model: Path) -> Path:
     run_dir = RunDir(root / "run")
     run_dir.create()
     data = tiny.write_rows(root / "rows.jsonl", tiny.conversations(64))
     spec = {
         "method": "sft",
-        "model": {"path": str(tiny_model)},
+        "model": {"path": str(model)},
         "dataset": {"path": str(data), "format": "conversation"},
         "held_out": 0,
         "config": {"max_steps": 60, "batch_size": 8, "learning_rate": 5e-3, "generation": {"samples": 0}},
@@ -98,19 +101,19 @@ def test_a_share_of_the_steps_learns_from_answers_of_the_model(make_run: MakeRun
     lengths = points(always, "completions/mean_length")
     assert lengths.keys() == {1, 2, 3, 4, 5, 6}
     assert all(1 <= length <= 8 for length in lengths.values())
-    assert all(speed > 0 for speed in points(always, "completions/tokens_per_second").values())
+    assert all(speed > 0 for speed in points(always, "system/generated_tokens_per_second").values())
     assert all(0 <= share <= 1 for share in points(always, "completions/clipped_ratio").values())
 
 
 def test_the_answer_that_is_replaced_is_the_last_of_a_row() -> None:
     import torch
 
-    from polm_core.training.distilling import _last_answer, _until_end
+    from polm_core.training.distilling import _until_end, last_answer
 
-    assert _last_answer(torch.tensor([0, 0, 1, 1, 0, 1, 1, 0]).bool()) == 5
-    assert _last_answer(torch.tensor([0, 1, 1]).bool()) == 1
-    assert _last_answer(torch.tensor([1, 0, 1]).bool()) == 2
-    assert _last_answer(torch.tensor([1, 1, 1]).bool()) == 1, "something has to be read"
+    assert last_answer(torch.tensor([0, 0, 1, 1, 0, 1, 1, 0]).bool()) == 5
+    assert last_answer(torch.tensor([0, 1, 1]).bool()) == 1
+    assert last_answer(torch.tensor([1, 0, 1]).bool()) == 2
+    assert last_answer(torch.tensor([1, 1, 1]).bool()) == 1, "something has to be read"
     assert _until_end([4, 5, 2, 2, 2], [2]) == [4, 5, 2]
     assert _until_end([4, 5], [2]) == [4, 5]
 
@@ -147,7 +150,7 @@ def test_what_the_teacher_writes_is_learned_and_measured_by(make_run: MakeRun, t
     kept = [row for row in rows[2:] if "problem" not in row]
     assert len(rows) == 24, "two of them held out"
     assert points(run_dir, "made/kept") == {0: pytest.approx(len(kept) / 22)}
-    assert points(run_dir, "made/tokens_per_second")[0] > 0
+    assert points(run_dir, "system/generated_tokens_per_second")[0] > 0
     shown = [sample for sample in samples(run_dir) if sample.get("note") == "The teacher's answer"]
     assert [sample["completion"] for sample in shown] == [row["completion"] for row in rows]
     last = run_dir.last_checkpoint()

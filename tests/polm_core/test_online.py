@@ -4,17 +4,20 @@ import json
 from collections import defaultdict
 from itertools import cycle, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from polm_core import catalogue
 from polm_core.context import RunSpec, load_spec
 from polm_core.formats import Format
 from polm_core.gym.library import task_rows
 from polm_core.gym.tasks import TaskChoice
 from polm_core.preflight import Report, preflight
+from polm_core.rewards.config import OnlineConfig
 from polm_core.run import EXIT_FAILED, execute
 from polm_core.run_dir import RunDir
+from polm_core.training.rollouts import vllm_arguments
 from tests.polm_core.conftest import MakeRun, points, samples
 from tests.polm_core.test_ranks import carry_out
 from tests.support import tiny
@@ -316,3 +319,27 @@ def test_what_an_endpoint_does_not_judge_is_counted_and_a_silent_one_ends_the_ru
     error = error_of(online_run(make_run, name="silent", rewards=rewards))
     assert error["code"] == "judge.silent"
     assert "POLM" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "installed", "gpu", "used"),
+    [
+        ("grpo", {}, True, True, True),
+        ("rloo", {}, True, True, True),
+        ("grpo", {"use_vllm": "off"}, True, True, False),
+        ("grpo", {"adapter": {"type": "qlora"}}, True, True, False),
+        ("grpo", {}, False, True, False),
+        ("grpo", {}, True, False, False),
+        ("ppo", {}, True, True, False),
+    ],
+)
+def test_vllm_writes_the_answers_where_it_can(
+    monkeypatch: pytest.MonkeyPatch, method: str, settings: dict[str, Any], installed: bool, gpu: bool, used: bool
+) -> None:
+    """Which of them write, on a machine that says it has what is needed: that they do takes a GPU."""
+    monkeypatch.setattr("polm_core.training.rollouts.find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: gpu)
+    monkeypatch.setattr("torch.accelerator.device_count", lambda: int(gpu))
+    config = cast(OnlineConfig, catalogue.get(method).parse(settings))
+    assert bool(vllm_arguments(config)) is used

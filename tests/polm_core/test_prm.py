@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polm_core.blocks import TrainConfig
 from polm_core.context import ModelSpec, load_spec
 from polm_core.errors import ModelError
 from polm_core.formats import Format
@@ -16,7 +15,7 @@ from polm_core.preflight import preflight
 from polm_core.run import execute
 from polm_core.run_dir import RunDir
 from polm_core.training.encoding import encode_steps
-from polm_core.training.loading import load_scorer, load_writer
+from polm_core.training.loading import load_writer
 from tests.polm_core.conftest import MakeRun, samples
 from tests.support import tiny
 
@@ -96,8 +95,6 @@ def test_it_judges_and_is_taken_for_nothing_else(make_run: MakeRun, judge: RunDi
     spec = ModelSpec(path=folder, name="judge")
     with pytest.raises(ModelError, match="judges steps and writes none"):
         load_writer(spec)
-    with pytest.raises(ModelError, match="is no reward model"):
-        load_scorer(spec, TrainConfig())
     start = {"model": {"path": str(folder), "name": "judge"}}
     (entry,) = preflight(load_spec(make_run("sft", name="writes", spec=start).config)).blocking
     assert entry.code == "model.reward"

@@ -64,6 +64,47 @@ def test_every_choice_is_measured_at_every_n(make_run: MakeRun, rows: list[dict[
     assert {(one["note"], one["reward"]) for one in shown} == {("Right", 1.0), ("Wrong", 0.0)}
 
 
+@pytest.mark.parametrize("step_scores", ["min", "last"])
+def test_a_process_reward_model_weighs_the_votes(
+    make_run: MakeRun, rows: list[dict[str, Any]], tmp_path: Path, step_scores: str
+) -> None:
+    judge = {"path": str(tiny.build_step_judge(tmp_path / "judge")), "name": "judge"}
+    rewards = {"exact": 1, "math": 0, "reward_model": 1, "step_scores": step_scores}
+    run_dir = scaling_run(
+        make_run, rows=rows, spec={"held_out": 0, "reward_model": judge}, num_samples=6, rewards=rewards
+    )
+    report = preflight(load_spec(run_dir.config))
+    assert report.blocking == []
+    assert execute(run_dir.root) == 0
+    answers = [row["answers"] for row in made(run_dir.root)]
+    assert all(0 < answer["steps"] < 1 for one in answers for answer in one if answer["text"])
+    found = points(run_dir, "accuracy/prm")
+    low, high = (points(run_dir, f"accuracy/prm/{end}") for end in ("low", "high"))
+    assert sorted(found) == sorted(low) == sorted(high) == [1, 2, 4, 6]
+    assert found[1] == pytest.approx(points(run_dir, "accuracy/majority")[1])
+    expected = fmean(_elected(one) for one in answers)
+    assert found[6] == pytest.approx(expected)
+
+
+def _elected(answers: list[dict[str, Any]]) -> bool:
+    """Whether what has the most of the steps' scores is right, where all answers vote."""
+    votes: dict[str, float] = {}
+    for answer in answers:
+        if answer["says"] is not None:
+            votes[answer["says"]] = votes.get(answer["says"], 0.0) + (answer["steps"] or 0.0)
+    best = max(votes, key=lambda said: votes[said], default=None)
+    return next((answer["is_right"] for answer in answers if answer["says"] == best), False) if best else False
+
+
+def test_a_model_that_writes_weighs_no_votes(make_run: MakeRun, tiny_model: Path) -> None:
+    writer = {"path": str(tiny_model), "name": "writer"}
+    run_dir = scaling_run(make_run, spec={"reward_model": writer}, rewards={"math": 0, "reward_model": 1})
+    (entry,) = preflight(load_spec(run_dir.config)).blocking
+    assert entry.code == "model.no_reward"
+    assert "prm" in entry.remedy
+    assert error_of(run_dir)["code"] == "model.no_reward"
+
+
 def test_held_out_prompts_are_asked_or_all_where_none_is(make_run: MakeRun) -> None:
     run_dir = scaling_run(make_run, spec={"held_out": 0.25}, max_length=100)
     report = preflight(load_spec(run_dir.config))

@@ -12,7 +12,7 @@ from polm_core.data.samples import write_samples
 from polm_core.formats import Format
 from polm_core.run_dir import Outcome, RunDir
 from polm_core.starter import convert_starter
-from tests.proof.rows import BIASED, HELD_OUT, TEACHER, TEACHER_STEPS
+from tests.proof.rows import BIASED, HELD_OUT, OTHER_MERGES, OTHER_TEACHER, TEACHER, TEACHER_STEPS
 
 _PROMPTS = 160
 _SENTENCE_END = re.compile(r"(?<=[.?!]) ")
@@ -22,13 +22,15 @@ def prepare_model(name: str, folder: Path) -> Path:
     """The folder of the model called `name`, made the first time."""
     starter = convert_starter(folder / "starter", lambda phase, fraction: None)
     if name == TEACHER:
-        return _fine_tuned(starter, folder)
+        return _fine_tuned(starter, folder / "teacher", folder)
+    if name == OTHER_TEACHER:
+        return _fine_tuned(_with_fewer_merges(starter, folder / "starter-merges"), folder / "teacher-merges", folder)
     return _with_biases(starter, folder / "starter-biased") if name == BIASED else starter
 
 
-def _fine_tuned(starter: Path, folder: Path) -> Path:
-    """The model after some steps on the sample conversations, all its weights trained; the run stays beside it."""
-    run_dir = RunDir(folder / "teacher")
+def _fine_tuned(starter: Path, place: Path, folder: Path) -> Path:
+    """The model after some steps on the sample conversations, all its weights trained; the run stays at `place`."""
+    run_dir = RunDir(place)
     done = run_dir.read_result()
     if done is None or done.outcome is not Outcome.SUCCEEDED:
         shutil.rmtree(run_dir.root, ignore_errors=True)
@@ -56,6 +58,44 @@ def _fine_tuned(starter: Path, folder: Path) -> Path:
     last = run_dir.last_checkpoint()
     assert last is not None
     return last
+
+
+def _with_fewer_merges(starter: Path, folder: Path) -> Path:
+    """The same model with the first of its tokenizer's merges alone, and its tokens in another order."""
+    if (folder / "config.json").is_file():
+        return folder
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(starter)
+    spec = json.loads(tokenizer.backend_tokenizer.to_str())
+    merges = spec["model"]["merges"]
+    made_late = {"".join(pair) for pair in merges[OTHER_MERGES:]} - {"".join(pair) for pair in merges[:OTHER_MERGES]}
+    special = {token["content"] for token in spec["added_tokens"]}
+    kept = sorted((name for name in spec["model"]["vocab"] if name not in made_late - special), reverse=True)
+    places = {name: place for place, name in enumerate(kept)}
+    rows = [spec["model"]["vocab"][name] for name in kept]
+    spec["model"] |= {"vocab": places, "merges": merges[:OTHER_MERGES]}
+    for token in spec["added_tokens"]:
+        token["id"] = places[token["content"]]
+
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    tokenizer.save_pretrained(draft)
+    (draft / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    smaller = AutoTokenizer.from_pretrained(draft)
+    model = AutoModelForCausalLM.from_pretrained(starter)
+    embedded = model.get_input_embeddings().weight.data[rows].clone()
+    model.resize_token_embeddings(len(rows))
+    model.get_input_embeddings().weight.data.copy_(embedded)
+    for config in (model.config, model.generation_config):
+        config.bos_token_id, config.eos_token_id, config.pad_token_id = (
+            smaller.bos_token_id,
+            smaller.eos_token_id,
+            smaller.pad_token_id,
+        )
+    model.save_pretrained(draft)
+    draft.rename(folder)
+    return folder
 
 
 def _with_biases(starter: Path, folder: Path) -> Path:

@@ -13,6 +13,9 @@ BIASED = f"{MODEL} with biases of zero"
 # family, so a model that knows more has to be one of the same size. It has seen rows that the student's runs hold out.
 TEACHER_STEPS = 60
 TEACHER = f"{MODEL} after {TEACHER_STEPS} steps of fine-tuning"
+# The same with a smaller vocabulary, in another order: many words are other tokens than the student's.
+OTHER_MERGES = 8000
+OTHER_TEACHER = f"{MODEL} with {OTHER_MERGES} merges, after {TEACHER_STEPS} steps of fine-tuning"
 SEEDS = (1, 2)
 HELD_OUT = 0.2
 
@@ -187,6 +190,15 @@ ROWS: tuple[ProofRow, ...] = (
     # Half of the rows against the bar of supervised fine-tuning on all.
     _loss("select-data", 0.65, settings={"keep_share": 0.5}),
     _taught("minillm", 0.9, learning_rate=2e-5),
+    ProofRow(
+        "gold",
+        "eval/teacher_uld",
+        "distance",
+        steps=30,
+        at_most=0.9,
+        settings={"max_completion_length": 48},
+        teacher=OTHER_TEACHER,
+    ),
     _short("rlaif", 0.1, num_generations=4, learning_rate=2e-4),
     _short(
         "constitutional-ai",

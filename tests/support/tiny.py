@@ -16,6 +16,36 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 _SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+_OTHER_TEMPLATE = (
+    "{% for message in messages %}{{ '[' + message['role'] + '] ' + message['content'] + '</s>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '[assistant] ' }}{% endif %}"
+)
+
+
+def build_other_tokenizer() -> Any:
+    """One of another family: numbers have tokens of their own, and turns have another form."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=340,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([row["text"] for row in texts_of(50)], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="</s>",
+        chat_template=_OTHER_TEMPLATE,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def build_tokenizer() -> Any:
@@ -48,12 +78,12 @@ def build_tokenizer() -> Any:
     )
 
 
-def build_model(folder: Path, *, seed: int = 0, biases: bool = False) -> Path:
-    """Write the model and its tokenizer into `folder` and return it; `biases` gives its layers some."""
+def build_model(folder: Path, *, seed: int = 0, biases: bool = False, tokenizer: Any = None) -> Path:
+    """Write the model and its `tokenizer` into `folder` and return it; `biases` gives its layers some."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = build_tokenizer()
+    tokenizer = tokenizer or build_tokenizer()
     torch.manual_seed(seed)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -74,6 +104,17 @@ def build_model(folder: Path, *, seed: int = 0, biases: bool = False) -> Path:
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def build_step_judge(folder: Path, *, labels: int = 2) -> Path:
+    """A process reward model of that size, which knows nothing yet; with more `labels` one of something else."""
+    import torch
+    from transformers import AutoModelForTokenClassification
+
+    build_model(folder, seed=6)
+    torch.manual_seed(6)
+    AutoModelForTokenClassification.from_pretrained(folder, num_labels=labels).save_pretrained(folder)
     return folder
 
 
@@ -113,6 +154,17 @@ def prompts(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     return [
         {"prompt": [question], "answer": answer["content"].rpartition(" ")[2].rstrip(".")}
         for question, answer in (row["messages"][:2] for row in conversations(count, seed=seed))
+    ]
+
+
+def thoughts(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Sums with what is thought before their answer."""
+    return [
+        {
+            "prompt": row["prompt"],
+            "completion": [{"role": "assistant", "content": f"<think>I add them.</think>{row['answer']}"}],
+        }
+        for row in prompts(count, seed=seed)
     ]
 
 

@@ -45,6 +45,7 @@ WATCHED = (
     "reward",
     "eval/reward",
     "eval/teacher_kl",
+    "eval/teacher_uld",
     *REWARD_PARTS,
     "reward_std",
     "frac_reward_zero_std",
@@ -398,12 +399,12 @@ def _refined_in_vain(signs: Signs) -> Advice | None:
 
 
 def _farther_from_teacher(signs: Signs) -> Advice | None:
-    distance = signs.curves.get("eval/teacher_kl")
+    distance = signs.curves.get("eval/teacher_kl") or signs.curves.get("eval/teacher_uld")
     if distance is None or len(distance.means) < 3 or distance.means[-1] <= distance.means[0]:
         return None
     return Advice(
         "The model has moved away from its teacher",
-        f"on held-out answers its KL divergence was {distance.means[0]:.4g} and is {distance.means[-1]:.4g} now",
+        f"on held-out answers its distance was {distance.means[0]:.4g} and is {distance.means[-1]:.4g} now",
         "Lower the learning rate, use more rows, or take a teacher that is tuned to the same chat turns.",
     )
 

@@ -16,6 +16,7 @@ from webapp.errors import Conflict, Invalid
 from webapp.registry.models import BaseModel, ModelStatus
 from webapp.registry.selectors import STARTER
 from webapp.registry.services import model_resolve_for_run
+from webapp.runs.scoring import asks_for_judge_model, asks_for_reward_model
 from webapp.runs.services import version_for_run
 
 
@@ -73,6 +74,15 @@ class PipelineRequest:
         with self._noting(f"stages.{stage.name}"):
             parsed = self.recipe.method(stage, slug).parse(choice.config or {})
             self.methods[stage.name], self.configs[stage.name] = slug, parsed.model_dump(mode="json")
+            self._refuse_unsupplied(stage, self.configs[stage.name])
+
+    def _refuse_unsupplied(self, stage: Stage, config: Mapping[str, Any]) -> None:
+        """Note rewards that ask for a model which no earlier stage supplies: its run could not be made."""
+        asked = {"reward_model": asks_for_reward_model(config), "judge_model": asks_for_judge_model(config)}
+        for role in (role for role, is_asked in asked.items() if is_asked and role not in stage.uses):
+            problem = f"must be 0: no stage of {self.recipe.title} supplies a {role.replace('_', ' ')} here"
+            reward = "judge" if role == "judge_model" else role
+            self.problems[f"stages.{stage.name}.config.rewards.{reward}"] = [problem]
 
     def _choose_dataset(self, name: str, ref: str) -> None:
         slot = next(slot for slot in self.recipe.datasets if slot.name == name)

@@ -28,6 +28,7 @@ from polm_core.methods.alignment.feedback import (
     tell_of_rows,
     write_answers,
 )
+from polm_core.methods.alignment.online import WRITING_SPEED
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.methods.alignment.revising import Speaker, continued, question_of
 from polm_core.training.made import make_rows
@@ -110,6 +111,7 @@ def run(config: ConstitutionalConfig, context: RunContext) -> dict[str, float]:
             "made/kept": len(rows) / len(made),
             **_mean("made/reward/first", made, "first_reward"),
             **_mean("made/reward/revision", made, "reward"),
+            **reviser.speaker.pace.metrics,
         },
     )
     if config.train_on == "revisions":
@@ -242,6 +244,7 @@ METHOD = Method(
             "reward",
             "When trained on pairs: how much more the model prefers revisions to first answers than it did.",
         ),
+        WRITING_SPEED,
         GRADIENT_NORM,
     ),
     main_fields=("max_steps", "epochs", "batch_size", "learning_rate", "train_on", "principles", "adapter.type"),

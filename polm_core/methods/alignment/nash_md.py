@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
-from polm_core.methods.alignment.online import COMPLETIONS, DIVERGENCE, ENTROPY, HACKED, REWARD, REWARD_PARTS
+from polm_core.methods.alignment.online import (
+    COMPLETIONS,
+    DIVERGENCE,
+    ENTROPY,
+    HACKED,
+    REWARD,
+    REWARD_PARTS,
+    WRITING_SPEED,
+)
 from polm_core.methods.alignment.pairs import (
     FORMATS,
     MAIN_FIELDS,
@@ -83,6 +91,7 @@ METHOD = Method(
         TIES,
         DIVERGENCE,
         COMPLETIONS,
+        WRITING_SPEED,
         ENTROPY,
         ChartSpec(
             "Loss", ("loss",), "loss per answer", "Swings around 0 and says nothing about progress: read the reward."

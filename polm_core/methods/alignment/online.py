@@ -2,6 +2,7 @@
 
 from polm_core.method import ChartSpec
 from polm_core.rewards.config import REWARD_NAMES
+from polm_core.training.sampling import GENERATED
 
 REWARD = ChartSpec(
     "Reward",
@@ -44,6 +45,13 @@ CUT_OFF = ChartSpec(
     ("completions/clipped_ratio",),
     "share of answers",
     "Answers that reach max_completion_length. What would have come after is never rewarded: above 0.5, raise it.",
+)
+WRITING_SPEED = ChartSpec(
+    "Speed of writing",
+    (GENERATED,),
+    "tokens per second",
+    "Tokens that are written a second, of all answers of a batch. Larger batches are faster; a batch takes as long as "
+    "its longest answer.",
 )
 DIVERGENCE = ChartSpec(
     "Divergence",

@@ -17,6 +17,7 @@ from polm_core.methods.alignment.online import (
     REWARD,
     REWARD_PARTS,
     REWARD_SPREAD,
+    WRITING_SPEED,
 )
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.rewards.config import ROLLOUTS, RepeatingConfig
@@ -159,6 +160,7 @@ METHOD = Method(
             "How far the policy moved from the one that wrote the answers. Spikes over 0.1 are too big steps.",
         ),
         COMPLETIONS,
+        WRITING_SPEED,
         ENTROPY,
         ChartSpec("Loss", ("loss/policy", "loss"), "loss per token", "Says nothing about progress: read the reward."),
         GRADIENT_NORM,

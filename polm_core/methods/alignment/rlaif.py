@@ -23,11 +23,12 @@ from polm_core.methods.alignment.feedback import (
     tell_of_rows,
     write_answers,
 )
+from polm_core.methods.alignment.online import WRITING_SPEED
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.training.made import make_rows
 from polm_core.training.rewards import judged, weighted
 from polm_core.training.rows import Row
-from polm_core.training.sampling import answers_to
+from polm_core.training.sampling import Pace, answers_to
 
 
 class RlaifConfig(FeedbackConfig):
@@ -59,7 +60,14 @@ def run(config: RlaifConfig, context: RunContext) -> dict[str, float]:
     made = make_rows(context, config, begun.prompts.train, labeller.label, batch_size=config.batch_size)
     pairs = left(made, "prompts")
     margins = [row["chosen_reward"] - row["rejected_reward"] for row in pairs]
-    tell_of_rows(context, {"made/kept": len(pairs) / len(made), "made/margin": sum(margins) / len(margins)})
+    tell_of_rows(
+        context,
+        {
+            "made/kept": len(pairs) / len(made),
+            "made/margin": sum(margins) / len(margins),
+            **labeller.pace.metrics,
+        },
+    )
     return prefer(config, context, begun, pairs)
 
 
@@ -70,6 +78,7 @@ class Labeller:
         self.config = config
         self.context = context
         self.begun = begun
+        self.pace = Pace()
 
     def label(self, place: int, prompts: Sequence[Row]) -> list[Row]:
         """The pairs of some prompts, of which the first stands at `place`. Those that are none say why."""
@@ -84,6 +93,7 @@ class Labeller:
                 self.config,
                 sampled=True,
                 seed=self.config.seed + place * count,
+                pace=self.pace,
             )
         ]
         parts = judged(self.begun.prompts.rewards, rows, answers)
@@ -152,6 +162,7 @@ METHOD = Method(
             "Share of pairs whose better answer is preferred. 0.5 is chance.",
         ),
         ChartSpec("Loss", ("loss",), "nats per pair", "Starts at 0.69, which is chance, and falls."),
+        WRITING_SPEED,
         GRADIENT_NORM,
     ),
     main_fields=(

@@ -18,14 +18,15 @@ from polm_core.methods.alignment.online import (
     REWARD,
     REWARD_PARTS,
     REWARD_SPREAD,
+    WRITING_SPEED,
 )
 from polm_core.methods.alignment.preference import GRADIENT_NORM
-from polm_core.rewards.config import ROLLOUTS, OnlineConfig
+from polm_core.rewards.config import ROLLOUTS, OnlineConfig, VllmConfig
 
 FORMATS = (Format.PROMPT_ANSWER, Format.PROMPT)
 
 
-class RlooConfig(OnlineConfig):
+class RlooConfig(OnlineConfig, VllmConfig):
     """Settings of REINFORCE leave-one-out."""
 
     compares_with_reference: ClassVar[bool] = True
@@ -89,6 +90,7 @@ METHOD = Method(
         NOT_JUDGED,
         DIVERGENCE,
         COMPLETIONS,
+        WRITING_SPEED,
         ENTROPY,
         ChartSpec("Loss", ("loss",), "reward", "Swings around 0 and says nothing about progress: read the reward."),
         GRADIENT_NORM,
@@ -102,4 +104,5 @@ METHOD = Method(
         "beta",
         "adapter.type",
     ),
+    devices="Runs on a CPU. With an NVIDIA GPU and vLLM, that writes the answers; only a GPU can show how fast.",
 )

@@ -3,7 +3,15 @@
 from polm_core.blocks import MAIN, setting
 from polm_core.context import RunContext
 from polm_core.method import Method, Paper, Paradigm
-from polm_core.methods.alignment.online import COMPLETIONS, DIVERGENCE, ENTROPY, HACKED, REWARD, REWARD_PARTS
+from polm_core.methods.alignment.online import (
+    COMPLETIONS,
+    DIVERGENCE,
+    ENTROPY,
+    HACKED,
+    REWARD,
+    REWARD_PARTS,
+    WRITING_SPEED,
+)
 from polm_core.methods.alignment.pairs import (
     FORMATS,
     LOSS_OF_PAIRS,
@@ -73,6 +81,7 @@ METHOD = Method(
         TIES,
         DIVERGENCE,
         COMPLETIONS,
+        WRITING_SPEED,
         ENTROPY,
         LOSS_OF_PAIRS,
         GRADIENT_NORM,

@@ -9,6 +9,7 @@ from polm_core.context import RunContext
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm, Teacher
 from polm_core.methods.alignment.feedback import CUT, EMPTY_ANSWER, KEPT, left, tell_of_rows, write_answers
+from polm_core.methods.alignment.online import WRITING_SPEED
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.methods.efficiency.teaching import BRANCH
 from polm_core.rewards.config import ROLLOUTS, PromptedTrainConfig
@@ -60,9 +61,7 @@ def run(config: SeqKdConfig, context: RunContext) -> dict[str, float]:
     writer = _Writer(config, context, teacher, load_tokenizer(spec))
     made = make_rows(context, config, [*held_out, *prompts], writer.answer, batch_size=config.batch_size)
     answered = left(made[len(held_out) :], "answers")
-    tell_of_rows(
-        context, {"made/kept": len(answered) / len(prompts), **writer.pace.metrics_as("made/tokens_per_second")}
-    )
+    tell_of_rows(context, {"made/kept": len(answered) / len(prompts), **writer.pace.metrics})
     measured = [row for row in made[: len(held_out)] if "problem" not in row]
     # What models with other tokens make of a text cannot be compared token by token.
     compared = teacher if shares_tokenizer(spec, tokenizer) else None
@@ -185,12 +184,7 @@ METHOD = Method(
             "tokens. It should fall.",
         ),
         KEPT,
-        ChartSpec(
-            "Speed of the teacher",
-            ("made/tokens_per_second",),
-            "tokens per second",
-            "Tokens that the teacher wrote a second, before training. Larger batches are faster.",
-        ),
+        WRITING_SPEED,
         GRADIENT_NORM,
     ),
     main_fields=(

@@ -1,23 +1,27 @@
-"""What the methods have in common that compare each token with a teacher's: settings, charts and the training."""
+"""What the methods have in common that compare what a model and its teacher would say next: settings, charts and the
+training."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from polm_core.blocks import GENERATION, MAIN, GenerationConfig, WritingConfig, setting
-from polm_core.context import RunContext
+from polm_core.context import ModelSpec, RunContext
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Teacher
+from polm_core.methods.alignment.online import WRITING_SPEED
 from polm_core.methods.alignment.preference import GRADIENT_NORM
+from polm_core.training.rows import Split
 
 if TYPE_CHECKING:
-    from polm_core.training.distilling import Loss
+    from polm_core.training.distilling import DistillationTrainer, Loss
 
 FORMATS = (Format.CONVERSATION, Format.PROMPT_COMPLETION)
 BRANCH = "Knowledge distillation"
 
 
 class TaughtConfig(WritingConfig):
-    """Settings of methods that compare the next token of the model with that of its teacher."""
+    """Settings of methods that compare what the model would say next with what its teacher would."""
 
     max_completion_length: int = setting(128, group=MAIN, unit="tokens", source="trl's GKD", ge=1, le=32_768)
     """Longest answer that the model writes to learn from it; what is not finished by then is cut off."""
@@ -35,26 +39,58 @@ class TaughtConfig(WritingConfig):
         return math.ceil(steps * self.share_on_policy * self.gradient_accumulation_steps)
 
 
-def train_with_teacher(config: TaughtConfig, context: RunContext, loss: "Loss") -> dict[str, float]:
-    """The whole of a run that compares both models by `loss`; the final metrics."""
-    from trl import SFTConfig
+class Lesson(NamedTuple):
+    """What a run with a teacher has before its trainer is made: `writing` is how the model writes answers of its own,
+    `arguments` are what every trainer takes."""
 
+    split: Split
+    tokenizer: Any
+    teacher: ModelSpec
+    writing: Any
+    arguments: dict[str, Any]
+
+
+def train_with_teacher(config: TaughtConfig, context: RunContext, loss: "Loss") -> dict[str, float]:
+    """The whole of a run that compares both models by `loss`, token by token; the final metrics."""
+
+    def trainer(lesson: Lesson) -> "DistillationTrainer":
+        from trl import SFTConfig
+
+        from polm_core.training.arguments import training_arguments
+        from polm_core.training.distilling import DistillationTrainer
+
+        # The loss that holds every logit: the other has none to compare.
+        args = SFTConfig(**training_arguments(config, context.run_dir), max_length=None, loss_type="nll")
+        made = DistillationTrainer(args=args, **lesson.arguments)
+        made.loss = loss
+        return made
+
+    return train_taught(config, context, Teacher.SAME_TOKENIZER, trainer)
+
+
+def train_taught(
+    config: TaughtConfig,
+    context: RunContext,
+    kind: Teacher,
+    trainer_of: "Callable[[Lesson], DistillationTrainer]",
+    prepare: Callable[[Split], Split] = lambda split: split,
+) -> dict[str, float]:
+    """The whole of a run with a teacher of that kind, on rows as `prepare` leaves them; the final metrics."""
     from polm_core.methods.fine_tuning.sft import check_trained, tokenised
-    from polm_core.training.arguments import training_arguments
-    from polm_core.training.distilling import DistillationTrainer
     from polm_core.training.loop import train
     from polm_core.training.sampling import generation_options
     from polm_core.training.setup import bring_model, read_data
     from polm_core.training.teachers import bring_teacher, check_teacher
 
     split, tokenizer = read_data(config, context, FORMATS)
-    teacher = check_teacher(Teacher.SAME_TOKENIZER, context.spec, tokenizer)
+    spec = check_teacher(kind, context.spec, tokenizer)
+    learned = prepare(split)
     train_set, eval_set = (
-        tokenised(tokenizer, rows, split.format, "answers", limit=config.max_length)
-        for rows in (split.train, split.held_out)
+        tokenised(tokenizer, rows, learned.format, "answers", limit=config.max_length)
+        for rows in (learned.train, learned.held_out)
     )
     check_trained(train_set, config.max_length)
-    taught_by = bring_teacher(teacher, config, context)
+    teacher = bring_teacher(spec, config, context)
     model, adapter = bring_model(config, context)
     answers = GenerationConfig(
         max_new_tokens=config.max_completion_length, do_sample=True, temperature=config.temperature
@@ -62,17 +98,15 @@ def train_with_teacher(config: TaughtConfig, context: RunContext, loss: "Loss") 
     writing = generation_options(model, tokenizer, answers)
     # Every token may be drawn, or the answers are not the model's own.
     writing.top_k = 0
-    trainer = DistillationTrainer(
-        model=model,
-        # The loss that holds every logit: the other has none to compare.
-        args=SFTConfig(**training_arguments(config, context.run_dir), max_length=None, loss_type="nll"),
-        train_dataset=train_set,
-        eval_dataset=eval_set or None,
-        processing_class=tokenizer,
-        peft_config=adapter,
-    )
-    trainer.teacher, trainer.loss, trainer.writing = taught_by, loss, writing
-    trainer.on_policy = config.share_on_policy
+    arguments = {
+        "model": model,
+        "train_dataset": train_set,
+        "eval_dataset": eval_set or None,
+        "processing_class": tokenizer,
+        "peft_config": adapter,
+    }
+    trainer = trainer_of(Lesson(learned, tokenizer, spec, writing, arguments))
+    trainer.teacher, trainer.writing, trainer.on_policy = teacher, writing, config.share_on_policy
     # The loss is a mean already, over tokens that the trainer has not counted.
     trainer.model_accepts_loss_kwargs = False
     return train(trainer, context, config, split)
@@ -103,20 +137,14 @@ CUT_OFF = ChartSpec(
     "share of answers",
     "Answers that reach max_completion_length: their end is never learned. It should stay low.",
 )
-WRITING_SPEED = ChartSpec(
-    "Speed of writing",
-    ("completions/tokens_per_second",),
-    "tokens per second",
-    "Tokens that the model writes a second, of all rows of a batch. Larger batches are faster.",
-)
 
 
-def charts(loss: str) -> tuple[ChartSpec, ...]:
-    """The charts of methods that compare both models token by token; `loss` says how to read theirs."""
+def charts(loss: str, distance: ChartSpec = DISTANCE, unit: str = "nats per token") -> tuple[ChartSpec, ...]:
+    """The charts of methods that compare both models; `loss` says how to read theirs."""
     return (
         HELD_OUT_LOSS,
-        DISTANCE,
-        ChartSpec("Loss", ("loss",), "nats per token", loss),
+        distance,
+        ChartSpec("Loss", ("loss",), unit, loss),
         WRITTEN,
         CUT_OFF,
         WRITING_SPEED,

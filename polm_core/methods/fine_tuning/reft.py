@@ -19,6 +19,7 @@ from polm_core.methods.alignment.online import (
     NO_SIGNAL,
     REWARD_PARTS,
     REWARD_SPREAD,
+    WRITING_SPEED,
 )
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.rewards.config import OnlineConfig
@@ -202,6 +203,7 @@ METHOD = Method(
             bound=1.0,
         ),
         COMPLETIONS,
+        WRITING_SPEED,
         ENTROPY,
         ChartSpec(
             "Loss",

@@ -21,9 +21,10 @@ from polm_core.methods.alignment.online import (
     REWARD,
     REWARD_PARTS,
     REWARD_SPREAD,
+    WRITING_SPEED,
 )
 from polm_core.methods.alignment.preference import GRADIENT_NORM
-from polm_core.rewards.config import ROLLOUTS, RepeatingConfig
+from polm_core.rewards.config import ROLLOUTS, RepeatingConfig, VllmConfig
 
 LOSS = "loss"
 FORMATS = (Format.PROMPT_ANSWER, Format.PROMPT)
@@ -31,7 +32,7 @@ FORMATS = (Format.PROMPT_ANSWER, Format.PROMPT)
 LossName = Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo"]
 
 
-class GrpoConfig(RepeatingConfig):
+class GrpoConfig(RepeatingConfig, VllmConfig):
     """Settings of group-relative policy optimisation."""
 
     compares_with_reference: ClassVar[bool] = True
@@ -152,6 +153,7 @@ def charts(*own: ChartSpec) -> tuple[ChartSpec, ...]:
         NOT_JUDGED,
         *own,
         COMPLETIONS,
+        WRITING_SPEED,
         CUT_OFF,
         ENTROPY,
         LOSS_OF_REWARDS,
@@ -197,4 +199,5 @@ METHOD = Method(
         "beta",
         "adapter.type",
     ),
+    devices="Runs on a CPU. With an NVIDIA GPU and vLLM, that writes the answers; only a GPU can show how fast.",
 )

@@ -22,6 +22,7 @@ from polm_core.methods.alignment.feedback import (
     start,
     write_answers,
 )
+from polm_core.methods.alignment.online import WRITING_SPEED
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.methods.reasoning.self_training import (
     ACCURACY,
@@ -276,6 +277,7 @@ METHOD = Method(
             "from base begins as high as the first.",
         ),
         ENTROPY,
+        WRITING_SPEED,
         GRADIENT_NORM,
     ),
     main_fields=(

@@ -22,6 +22,7 @@ from polm_core.methods.alignment.feedback import (
     tell_of_rows,
     write_answers,
 )
+from polm_core.methods.alignment.online import WRITING_SPEED
 from polm_core.methods.alignment.preference import GRADIENT_NORM
 from polm_core.methods.alignment.revising import Speaker, continued, question_of
 from polm_core.methods.reasoning.self_training import (
@@ -201,6 +202,7 @@ METHOD = Method(
         EVALUATED_PARTS,
         ChartSpec("Loss", ("loss",), "nats per token", "Falls as the kept versions are learned."),
         ENTROPY,
+        WRITING_SPEED,
         GRADIENT_NORM,
     ),
     main_fields=(

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any, Literal
 
 from polm_core.blocks import HARDWARE, MAIN, SCHEDULE, OneProcessConfig, setting
@@ -11,6 +12,7 @@ from polm_core.errors import DataError
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm
 from polm_core.methods.alignment.feedback import write_answers
+from polm_core.methods.alignment.online import WRITING_SPEED
 from polm_core.methods.reasoning.voting import (
     Drawn,
     any_right,
@@ -22,7 +24,7 @@ from polm_core.methods.reasoning.voting import (
 from polm_core.rewards.config import REWARDS, ROLLOUTS, AskingConfig
 from polm_core.rewards.verifiers import VERIFIERS, final_answer
 from polm_core.training.made import make_rows, rows_made
-from polm_core.training.rewards import RewardFunction, judged, weighted
+from polm_core.training.rewards import LEARNED, RewardFunction, judged, weighted
 from polm_core.training.rows import Row
 from polm_core.training.sampling import Pace, answers_to
 
@@ -130,6 +132,7 @@ class Sampler:
         self.tokenizer = tokenizer
         self.rewards = rewards
         self.total = total
+        self.judges_steps = _judges_steps(config, context)
         self.pace = Pace()
 
     def sample(self, place: int, prompts: Sequence[Row]) -> list[Row]:
@@ -153,6 +156,7 @@ class Sampler:
                 "is_right": verify(text, row["answer"], config.rewards) == 1.0,
                 "says": final_answer(text, config.verify_by),
                 "reward": weighted(one, weights),
+                "steps": one[LEARNED] if self.judges_steps else None,
             }
             for row, text, one in zip(rows, texts, parts, strict=True)
         ]
@@ -171,14 +175,25 @@ class Sampler:
 Choice = Callable[[Sequence[Drawn], int, str], float]
 
 
-def _choices(config: ScalingConfig) -> dict[str, Choice]:
+def _judges_steps(config: ScalingConfig, context: RunContext) -> bool:
+    """Whether what scores the answers is a process reward model."""
+    from polm_core.training.loading import is_step_judge
+
+    scorer = context.spec.reward_model
+    return scorer is not None and LEARNED in config.rewards.weights and is_step_judge(scorer)
+
+
+def _choices(config: ScalingConfig, *, judges_steps: bool) -> dict[str, Choice]:
     """What is measured, by the last part of its metric: the chance to be right among so many answers to a prompt."""
 
     def weigh(answer: Drawn) -> float:
         reward = answer.reward or 0.0
         return math.exp(min(reward, 500.0)) if config.vote_weight == "exp" else max(0.0, reward)
 
-    return {
+    by_steps: dict[str, Choice] = {
+        "prm": lambda answers, count, seed: vote_right(answers, count, lambda answer: answer.steps or 0.0, seed)
+    }
+    return (by_steps if judges_steps else {}) | {
         "majority": lambda answers, count, seed: vote_right(answers, count, lambda _: 1.0, seed),
         "weighted": lambda answers, count, seed: vote_right(answers, count, weigh, seed),
         "best": lambda answers, count, _: best_right(answers, count),
@@ -192,11 +207,12 @@ def _tell(config: ScalingConfig, context: RunContext, made: Sequence[Row], pace:
         return
     context.phase("counting")
     prompts = [
-        [Drawn(answer["is_right"], answer["says"], answer["reward"]) for answer in row["answers"]] for row in made
+        [Drawn(*itemgetter("is_right", "says", "reward", "steps")(answer)) for answer in row["answers"]] for row in made
     ]
+    choices = _choices(config, judges_steps=_judges_steps(config, context))
     for count in counts_up_to(config.num_samples):
         found: dict[str, float] = {"prompts": float(len(prompts))}
-        for name, choose in _choices(config).items():
+        for name, choose in choices.items():
             rights = [choose(one, count, f"{config.seed} {place} {count}") for place, one in enumerate(prompts)]
             point = with_band(rights, config.seed)
             key = f"accuracy/{name}"
@@ -220,11 +236,14 @@ METHOD = Method(
     formula="accuracy_N = 1/|D| Σ_{x ∈ D} E_S[right(choice(S))], S = N of num_samples drawn answers y_i\n"
     "majority = argmax_a Σ_{i ∈ S} 1[says(y_i) = a]\n"
     "weighted = argmax_a Σ_{i ∈ S} weight(R(y_i)) · 1[says(y_i) = a]\n"
+    "prm = argmax_a Σ_{i ∈ S} step_scores(y_i) · 1[says(y_i) = a]\n"
     "best = argmax_{i ∈ S} R(y_i), any = whether some i ∈ S is right\n"
     "R = Σ_m weight_m · r_m(x, y)",
     watch=(
         "Rewards that know the row's answer: then the best one is right whenever any is. To learn what a choice is "
-        "worth in use, take a reward model or a judge.",
+        "worth in use, take a reward model, a process reward model or a judge.",
+        "A process reward model judges lines: an answer in a single line is one step, and a long one has many, whose "
+        "product is small. Take min where lengths differ.",
         "Bands that overlap: the difference may be chance. Raise eval_rows.",
         "A vote that falls with N: the most common answer is wrong, and more of it does not help. Train instead.",
         "Answers that are cut off at max_completion_length say nothing that could be voted for.",
@@ -235,11 +254,12 @@ METHOD = Method(
     charts=(
         ChartSpec(
             "Accuracy against N",
-            ("accuracy/majority", "accuracy/weighted", "accuracy/best", "accuracy/any"),
+            ("accuracy/majority", "accuracy/weighted", "accuracy/prm", "accuracy/best", "accuracy/any"),
             "share of prompts",
             "How often a choice among N answers is right. All begin with one answer's own accuracy; any right one is "
-            "what a perfect choice would reach. A line that has gone flat wins nothing by more answers. The bands are "
-            "95 % by bootstrap over prompts.",
+            "what a perfect choice would reach. With a process reward model, prm is the vote weighted by what it gives "
+            "the steps, whatever other rewards know. A line that has gone flat wins nothing by more answers. The bands "
+            "are 95 % by bootstrap over prompts.",
             x=_X,
             band=True,
         ),
@@ -251,6 +271,7 @@ METHOD = Method(
             x=_X,
             band=True,
         ),
+        WRITING_SPEED,
     ),
     main_fields=(
         "num_samples",

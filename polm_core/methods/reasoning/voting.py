@@ -19,11 +19,12 @@ RESAMPLES = 1000
 
 class Drawn(NamedTuple):
     """One of the answers to a prompt: whether it is right, what it says in the end (None for nothing that could be
-    voted for), and its reward (None where it was not judged)."""
+    voted for), its reward and what its steps are worth (None where they were not judged)."""
 
     is_right: bool
     says: str | None
     reward: float | None
+    steps: float | None = None
 
 
 Weigh = Callable[[Drawn], float]

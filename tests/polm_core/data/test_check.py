@@ -72,7 +72,7 @@ def test_the_samples_are_the_same_every_time_and_what_they_say_they_are(tmp_path
     written = write_samples(tmp_path / "a")
     again = write_samples(tmp_path / "b")
 
-    assert set(written) == set(SAMPLES) == {Format.CONVERSATION, Format.PREFERENCE, Format.PROMPT_ANSWER}
+    assert set(written) == set(SAMPLES)
     for format, path in written.items():
         assert path.read_bytes() == again[format].read_bytes()
         report = check_file(path, [format])["report"]
@@ -80,6 +80,33 @@ def test_the_samples_are_the_same_every_time_and_what_they_say_they_are(tmp_path
         assert report["rows_total"] >= 300
         assert report["stats"]["duplicates"] == report["stats"]["equal_pairs"] == 0
         assert path.stat().st_size < 200_000
+
+
+def test_the_samples_think_and_judge_rightly_about_other_problems(tmp_path: Path) -> None:
+    import json
+
+    written = write_samples(tmp_path)
+    rows = {format: [json.loads(line) for line in path.read_text().splitlines()] for format, path in written.items()}
+    asked = {row["prompt"] for row in rows[Format.PROMPT_ANSWER]}
+    for row in rows[Format.PROMPT_COMPLETION]:
+        thoughts, _, answer = row["completion"][0]["content"].removeprefix("<think>\n").partition("\n</think>\n")
+        assert thoughts.endswith(f"= {answer}")
+        assert row["prompt"][0]["content"] not in asked
+    for row in rows[Format.STEPWISE]:
+        *equations, said = (step.rstrip(".") for step in row["completions"])
+        assert [_holds(equation) for equation in equations] == row["labels"][:-1]
+        assert said.endswith(f" {equations[-1].rpartition(' ')[2]}")
+        assert row["labels"][-1] is row["labels"][-2]
+        assert row["prompt"] not in asked
+    wrong = sum(not all(row["labels"]) for row in rows[Format.STEPWISE])
+    assert 0.4 < wrong / len(rows[Format.STEPWISE]) < 0.6
+
+
+def _holds(equation: str) -> bool:
+    left, right = equation.split(" = ")
+    first, sign, second = left.split()
+    value = {"+": int(first) + int(second), "-": int(first) - int(second), "*": int(first) * int(second)}[sign]
+    return value == int(right)
 
 
 def test_the_answers_of_the_samples_are_right(tmp_path: Path) -> None:
@@ -90,8 +117,5 @@ def test_the_answers_of_the_samples_are_right(tmp_path: Path) -> None:
     for line in path.read_text().splitlines():
         row = json.loads(line)
         for equation in row["solution"].replace("and ", "").split(", "):
-            left, right = equation.split(" = ")
-            first, sign, second = left.split()
-            value = {"+": int(first) + int(second), "-": int(first) - int(second), "*": int(first) * int(second)}[sign]
-            assert value == int(right)
+            assert _holds(equation)
         assert row["solution"].endswith(f"= {row['answer']}")

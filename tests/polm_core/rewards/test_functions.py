@@ -1,6 +1,7 @@
 """Rewards as trainers call them: batches, rows without answers, reward models."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from polm_core.context import DatasetSpec, ModelSpec, RunSpec
 from polm_core.errors import ConfigError, ModelError
 from polm_core.formats import Format
 from polm_core.rewards.config import OnlineConfig
+from polm_core.training.encoding import encode_steps
 from polm_core.training.judging import LocalJudge
-from polm_core.training.loading import load_reward_model, load_tokenizer
+from polm_core.training.loading import load_reward_model, load_step_judge, load_tokenizer
 from polm_core.training.rewards import check_rewards, reward_functions
-from polm_core.training.scoring import score
+from polm_core.training.scoring import judge_steps, score
 from tests.support import tiny
 from tests.support.judge import JudgeServer, answering_to
 
@@ -39,6 +41,12 @@ def reward_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def step_judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a process reward model."""
+    return tiny.build_step_judge(tmp_path_factory.mktemp("steps"))
 
 
 def spec(tiny_model: Path, scorer: Path | None = None, judge: Path | None = None) -> RunSpec:
@@ -81,6 +89,37 @@ def test_what_a_reward_model_cannot_judge_gets_no_score(tiny_model: Path, reward
     assert readable is not None
     assert math.isfinite(readable)
     assert unreadable is None
+
+
+@pytest.mark.parametrize(
+    ("scores", "combined"), [("product", math.prod), ("min", min), ("last", lambda odds: odds[-1])]
+)
+def test_a_process_reward_model_judges_each_line(
+    tiny_model: Path, step_judge: Path, scores: str, combined: Callable[[list[float]], float]
+) -> None:
+    steps = ["Add 2 to 1.", "1 + 2 = 3.", "So 3."]
+    answers = ["\n\n".join(steps) + "\n", "3", " \n", "so " * 600]
+    config = online(reward_model=1, step_scores=scores)
+    (function,) = reward_functions(config, spec(tiny_model, step_judge))
+    given = function(
+        prompts=[PROMPTS[0]] * 4, completions=[[{"role": "assistant", "content": text}] for text in answers]
+    )
+    judge = ModelSpec(path=step_judge)
+    tokenizer = load_tokenizer(judge)
+    row = {"prompt": "What is 0 + 1?", "completions": steps}
+    ((encoded,),) = encode_steps(tokenizer, [row], wrap=True)
+    (odds,) = judge_steps(load_step_judge(judge, TrainConfig()).eval(), tokenizer, [encoded])
+    assert len(odds) == 3
+    assert given[0] == pytest.approx(combined(odds), rel=1e-5)
+    assert given[1] is not None
+    assert given[2:] == [None, None], "nothing is said, and too much to read"
+
+
+def test_a_model_that_sorts_tokens_into_other_kinds_judges_no_steps(tmp_path: Path, tiny_model: Path) -> None:
+    names = tiny.build_step_judge(tmp_path, labels=9)
+    with pytest.raises(ModelError, match="sorts tokens into 9 kinds") as caught:
+        reward_functions(online(reward_model=1), spec(tiny_model, names))
+    assert "prm" in caught.value.advice
 
 
 def test_a_model_that_writes_is_no_reward_model(tiny_model: Path) -> None:

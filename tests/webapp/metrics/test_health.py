@@ -58,6 +58,7 @@ FAULTS: list[tuple[str, str, Series, str, str]] = [
         "0.5 and is 0.2",
     ),
     ("farther_from_teacher", "distill", {"eval/teacher_kl": [0.5, 0.4, 0.7]}, "away from", "was 0.5 and is 0.7"),
+    ("farther_from_teacher", "gold", {"eval/teacher_uld": [0.5, 0.4, 0.7]}, "away from", "was 0.5 and is 0.7"),
     ("held_out_worse", "distill", {"eval/loss": [2.0, 1.5, 2.1], "completions/mean_length": [9.0]}, "worse", "is 2.1"),
     ("gradient_spikes", "sft", {"grad_norm": [1.0] * 30 + [50.0] + [1.0] * 9}, "spikes", "reaches 50 and is usually 1"),
     (

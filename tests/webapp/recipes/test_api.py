@@ -76,7 +76,7 @@ def test_a_stage_tells_its_checkpoint_and_its_problem(api: ApiClient, actor: Act
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"recipe": "o1"}, "recipe"),
+        ({"recipe": "o2"}, "recipe"),
         ({"datasets": {}}, "datasets.demonstrations"),
         ({"stages": {"policy": {"config": {"num_generations": 3}}}}, "stages.policy.config.num_generations"),
         ({"stages": {"policy": {"settings": {}}}}, "stages.policy.settings"),

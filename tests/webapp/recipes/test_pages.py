@@ -1,5 +1,6 @@
 """The pages of recipes and pipelines: one click where the slots can be filled, refusals beside their fields."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from polm_core.data.samples import write_samples
 from polm_core.run_dir import Outcome
 from tests.support import factories
 from tests.support.checkpoints import make_base_model
@@ -53,6 +55,30 @@ def test_where_there_is_something_for_every_slot_one_click_will_do(pages: Client
     untouched = {f"datasets.{name}": field.chosen.dataset.pk for name, field in fields.items()}
     assert pages.post(PLACE, {**untouched, "models.base": "starter", "launch": "yes"}).status_code == 302
     assert run_of(actor, Pipeline.objects.get(), "sft").model.source == ModelSource.STARTER
+
+
+@pytest.mark.parametrize(
+    ("recipe", "chosen"),
+    [
+        ("deepseek-r1", {"cold_start": "thoughts", "problems": "prompt-answer", "general": "conversation"}),
+        ("o1", {"steps": "steps", "problems": "prompt-answer"}),
+    ],
+)
+def test_the_samples_serve_a_recipe_as_they_are(
+    pages: Client, actor: Actor, tmp_path: Path, recipe: str, chosen: dict[str, str]
+) -> None:
+    BaseModel.objects.create(name="starter", source=ModelSource.STARTER)
+    for path in write_samples(tmp_path).values():
+        factories.make_version(actor, path.stem.removeprefix("sample-"), path.read_bytes())
+    form = pages.get(f"/runs/recipes/{recipe}").context["form"]
+    assert form.missing == ""
+    assert {field.slot.name: field.chosen.dataset.name for field in form.datasets} == chosen
+    untouched = {f"datasets.{field.slot.name}": field.chosen.dataset.pk for field in form.datasets}
+    untouched |= {field.name: "starter" for field in form.models}
+    assert pages.post(f"/runs/recipes/{recipe}", {**untouched, "launch": "yes"}).status_code == 302
+    page = pages.get(f"/runs/pipelines/{Pipeline.objects.get().pk}").content.decode()
+    used = {"deepseek-r1": "taught by final reinforcement learning", "o1": "scored by process reward model"}
+    assert used[recipe] in page
 
 
 def test_what_was_chosen_is_what_is_started(pages: Client, actor: Actor) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -193,6 +194,51 @@ def test_each_stage_starts_from_what_the_recipe_says(actor: Actor, pipeline: Pip
     _carried_on(actor, pipeline, "policy")
     assert _state(actor, pipeline) == "succeeded"
     assert Run.objects.count() == 3
+
+
+def test_a_student_starts_from_a_model_of_its_own_and_learns_from_an_earlier_stage(actor: Actor) -> None:
+    pipeline = make_pipeline(actor, recipe="deepseek-r1")
+    before = ("cold-start", "reasoning", "sampling", "general-sft", "final")
+    for earlier, later in pairwise(before):
+        _carried_on(actor, pipeline, earlier)
+        begun, ended = run_of(actor, pipeline, later), run_of(actor, pipeline, earlier)
+        assert (begun.parent, begun.model.checkpoint) == (ended, ended.run_checkpoints.get().checkpoint)
+        assert begun.teacher_model is None
+    _carried_on(actor, pipeline, "final")
+    final, student = run_of(actor, pipeline, "final"), run_of(actor, pipeline, "distillation")
+    assert (student.method, student.parent, student.model.name) == ("seq-kd", None, "student")
+    assert student.teacher_model is not None
+    assert student.teacher_model.checkpoint == final.run_checkpoints.get().checkpoint
+    _carried_on(actor, pipeline, "distillation")
+    assert _state(actor, pipeline) == "succeeded"
+    services.pipeline_restart(actor=actor, pipeline=pipeline, stage="sampling")
+    assert _states(actor, pipeline) == ["succeeded", "succeeded", "queued", "waiting", "waiting", "waiting"]
+
+
+def test_the_judge_of_steps_guides_learning_and_weighs_votes(actor: Actor) -> None:
+    pipeline = make_pipeline(actor, recipe="o1")
+    _carried_on(actor, pipeline, "prm", "policy")
+    judge = run_of(actor, pipeline, "prm").run_checkpoints.get().checkpoint
+    policy, scaling = run_of(actor, pipeline, "policy"), run_of(actor, pipeline, "scaling")
+    assert [run.reward_model and run.reward_model.checkpoint for run in (policy, scaling)] == [judge, judge]
+    assert scaling.parent == policy
+    assert scaling.model.checkpoint == policy.run_checkpoints.get().checkpoint
+    finish(scaling, checkpoint=False)
+    assert _state(actor, pipeline) == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("rewards", "field", "said"),
+    [({"reward_model": 1.0}, "reward_model", "a reward model"), ({"judge": 1.0}, "judge", "a judge model")],
+)
+def test_rewards_that_no_stage_can_give_are_refused_before_anything_runs(
+    actor: Actor, rewards: dict[str, float], field: str, said: str
+) -> None:
+    with pytest.raises(Invalid) as caught:
+        make_pipeline(actor, recipe="deepseek-r1", stages={"final": {"config": {"rewards": rewards}}})
+    (problem,) = caught.value.fields[f"stages.final.config.rewards.{field}"]
+    assert problem == f"must be 0: no stage of DeepSeek-R1 supplies {said} here"
+    assert not Run.objects.exists()
 
 
 def test_the_final_checkpoint_is_the_one_built_on(actor: Actor, pipeline: Pipeline) -> None:

@@ -110,6 +110,7 @@ def test_the_api_takes_and_tells_the_teacher(api: ApiClient, body: dict[str, Any
     created = api.post("/runs", sent)
     assert created.status_code == 201, created.content
     teachers = {method["slug"]: method["teacher"] for method in api.get("/methods").json()}
-    assert [teachers[slug] for slug in ("sft", "distill", "seq-kd")] == [None, "same-tokenizer", "writes"]
-    told = api.get(f"/runs/{created.json()['id']}").json()
-    assert told["teacher_model"] == str(BaseModel.objects.get(checkpoint=teacher).pk)
+    told = [teachers[slug] for slug in ("sft", "distill", "gold", "seq-kd")]
+    assert told == [None, "same-tokenizer", "any-tokenizer", "writes"]
+    run = api.get(f"/runs/{created.json()['id']}").json()
+    assert run["teacher_model"] == str(BaseModel.objects.get(checkpoint=teacher).pk)

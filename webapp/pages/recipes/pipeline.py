@@ -25,6 +25,8 @@ from webapp.runs.selectors import eta_seconds, seconds_spent
 from webapp.runs.waiting import Waiting, waiting_of
 
 PIPELINES = 25
+# What earlier stages do for a later one, by the name that its run has for them.
+_ROLES = {"reward_model": "scored by", "judge_model": "judged by", "teacher_model": "taught by"}
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,5 @@ def _headline_values(runs: Iterable[Run]) -> dict[uuid.UUID, dict[str, float | N
 
 def _sources(stage: PipelineStage, titles: dict[str, str]) -> str:
     start = titles[stage.start] if stage.start else stage.model.name if stage.model else ""
-    used = [
-        f"{'scored by' if role == 'reward_model' else 'with'} {titles[name].lower()}"
-        for role, name in stage.uses.items()
-    ]
+    used = [f"{_ROLES.get(role, 'with')} {titles[name].lower()}" for role, name in stage.uses.items()]
     return ", ".join([f"from {start.lower() if stage.start else start}", *used])

@@ -17,8 +17,6 @@ from webapp.runs.reward_lists import reward_lists_visible
 from webapp.runs.scoring import asks_for_judge_model, asks_for_reward_model
 
 LISTS = 100
-# The method whose checkpoints score answers.
-REWARD_MODEL = "reward-model"
 SCORERS = ("reward_model", "judge_model", "teacher_model")
 
 
@@ -53,9 +51,9 @@ def teacher_choice(actor: Actor, method: Method, values: Mapping[str, Any]) -> S
 
 
 def _reward_models(actor: Actor) -> tuple[QuerySet[Checkpoint], QuerySet[BaseModel]]:
-    """Checkpoints that were trained to be one, and models from elsewhere."""
+    """Checkpoints that were trained to score answers or their steps, and models from elsewhere."""
     team = actor.current_team.pk
-    checkpoints = checkpoints_visible(actor, team).filter(method=REWARD_MODEL)
+    checkpoints = checkpoints_visible(actor, team).filter(method__in=WRITELESS)
     return checkpoints, models_visible(actor, team).filter(source__in=(ModelSource.HUB, ModelSource.PATH))
 
 

@@ -119,14 +119,15 @@ def test_a_link_to_a_checkpoint_far_down_the_list_still_chooses_it(
     assert f'value="{old.pk}" selected' in shown
 
 
+@pytest.mark.parametrize("scoring", ["reward-model", "prm"])
 def test_a_reward_model_is_asked_for_once_its_score_has_a_weight(
-    pages: Client, choice: dict[str, str], actor: Actor, team: Team
+    pages: Client, choice: dict[str, str], actor: Actor, team: Team, scoring: str
 ) -> None:
     answers = b"".join(b'{"prompt": "%d + 1 =", "answer": "%d"}\n' % (n, n + 1) for n in range(8))
     rows = factories.make_version(actor, "sums", answers)
     chosen = {**choice, "method": "rloo", "settings_of": "rloo", "dataset": str(rows.dataset_id)}
     writer, scorer = make_checkpoint(team, "writes"), make_checkpoint(team, "scores")
-    Checkpoint.objects.filter(pk=scorer.pk).update(method="reward-model")
+    Checkpoint.objects.filter(pk=scorer.pk).update(method=scoring)
     assert 'select id="reward_model"' not in post(pages, chosen)
     chosen["config.rewards.reward_model"] = "0.5"
     shown = post(pages, chosen)
