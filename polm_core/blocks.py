@@ -213,7 +213,7 @@ class RunConfig(Block):
 
 
 class OneProcessConfig(RunConfig):
-    """A method whose model writes answers before anything else is done with them.
+    """A method that begins with what one process does: the model writes answers, or is measured or changed itself.
 
     Among several bases it stands last: pydantic takes a field from the first base that has it, changed there or not.
     """
@@ -222,7 +222,7 @@ class OneProcessConfig(RunConfig):
     @classmethod
     def _check_one(cls, processes: int) -> int:
         if processes > 1:
-            raise ValueError("must be 1: the answers of this method are written by one process")
+            raise ValueError("must be 1: one process does the work of this method")
         return processes
 
 

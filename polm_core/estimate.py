@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from polm_core.blocks import SPLITTING, AdapterConfig, AdapterType, TrainConfig, WritingConfig
 from polm_core.context import ModelSpec
 from polm_core.errors import ModelError
+from polm_core.quantised import weight_shapes
 
 _LIBRARIES = 600_000_000
 _TOKENIZER = 4_000_000
@@ -131,20 +132,20 @@ def _local(folder: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     tensors: dict[str, list[int]] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        tensors |= {name: entry["shape"] for name, entry in _header(path).items() if name != "__metadata__"}
+        try:
+            tensors |= weight_shapes(path, _header(path))
+        except (struct.error, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path.name} is not a safetensors file.", code="model.damaged") from error
     return config, tensors
 
 
 def _header(path: Path) -> dict[str, Any]:
     """The header of a safetensors file: its length in 8 bytes, then JSON."""
     with path.open("rb") as file:
-        try:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _MAX_HEADER:
-                raise ValueError("too long a header")
-            header: dict[str, Any] = json.loads(file.read(length))
-        except (struct.error, ValueError) as error:
-            raise ModelError(f"{path.name} is not a safetensors file.", code="model.damaged") from error
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > _MAX_HEADER:
+            raise ValueError("too long a header")
+        header: dict[str, Any] = json.loads(file.read(length))
     return header
 
 
