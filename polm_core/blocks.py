@@ -165,6 +165,7 @@ class RunConfig(Block):
     """What every method shares, whether it trains or not. The class variables, here and in what builds on this, tell
     the shared steps what a method needs of them."""
 
+    trains: ClassVar[bool] = False
     task: ClassVar[str] = "language"
     drops_long_rows: ClassVar[bool] = False
 
@@ -229,6 +230,7 @@ class OneProcessConfig(RunConfig):
 class TrainConfig(RunConfig):
     """What every gradient method shares."""
 
+    trains: ClassVar[bool] = True
     takes_soft_prompts: ClassVar[bool] = False
     compares_with_reference: ClassVar[bool] = False
 

@@ -90,6 +90,20 @@ class Answers(NamedTuple):
     scorer_weights: int = 0
 
 
+class Compression(NamedTuple):
+    """A model that is measured, made smaller and measured again, on `rows` of so many tokens (mean and near the
+    longest), `at_once` of them, with `answer_tokens` one after another each time; `calibration_rows` are read between,
+    and `written_bytes` come of it."""
+
+    rows: int
+    tokens_per_row: float
+    tokens_of_long_row: float
+    at_once: int
+    answer_tokens: int
+    calibration_rows: int
+    written_bytes: int
+
+
 class Estimate(NamedTuple):
     memory_bytes: int
     disk_bytes: int
@@ -263,6 +277,24 @@ def estimate_answers(shape: ModelShape, answers: Answers, *, flops: float) -> Es
         round(_LIBRARIES + weights + written_at_once + answers.scorer_weights * _FLOAT),
         answers.number * answers.tokens * _BYTES_OF_TOKEN,
         round(compute + batches * answers.tokens * weights / _MEMORY_BYTES_PER_SECOND, 3),
+    )
+
+
+def estimate_compression(shape: ModelShape, work: Compression, *, flops: float) -> Estimate:
+    """What the run needs that makes a model smaller, on a machine that computes `flops` a second.
+
+    What it was and what it is are held together, to be timed in turns.
+    """
+    weights = shape.parameters * _FLOAT
+    read_at_once = work.at_once * work.tokens_of_long_row * (shape.vocabulary + 10 * shape.hidden)
+    calibration = work.calibration_rows * work.tokens_per_row * shape.hidden
+    # Calibration reads its rows whole, then layer by layer to see and again to go on.
+    rows = 2 * work.rows + 3 * work.calibration_rows
+    compute = rows * work.tokens_per_row * 2 * shape.parameters / (flops * _EFFICIENCY)
+    return Estimate(
+        round(_LIBRARIES + 2 * weights + (2 * read_at_once + calibration) * _FLOAT),
+        work.written_bytes + _TOKENIZER,
+        round(compute + 2 * work.answer_tokens * weights / _MEMORY_BYTES_PER_SECOND, 3),
     )
 
 

@@ -1,11 +1,10 @@
 """What the methods have in common that make a model smaller: what is measured before and after, and how it is told."""
 
-import logging
 import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from polm_core.blocks import DATA, GENERATION, HARDWARE, GenerationConfig, OneProcessConfig, setting
 from polm_core.context import ModelSpec, RunContext
@@ -14,13 +13,13 @@ from polm_core.estimate import ModelShape, model_shape
 from polm_core.formats import Format
 from polm_core.method import ChartSpec
 from polm_core.training.encoding import LossOn, encode_rows
-from polm_core.training.rows import Row, Split, asked
-
-logger = logging.getLogger(__name__)
+from polm_core.training.rows import Row, asked
 
 FORMATS = (Format.CONVERSATION, Format.PROMPT_COMPLETION, Format.TEXT)
 BRANCH = "Model compression"
 BEFORE, AFTER = 0, 1
+# A weight that stays as it is, in the number format that most models are stored in.
+STORED_BYTES = 2
 
 
 class CompressConfig(OneProcessConfig):
@@ -36,6 +35,15 @@ class CompressConfig(OneProcessConfig):
     processes: int = setting(1, group=HARDWARE, unit="processes", ge=1, le=512)
     """Processes of the run. One, for the model is changed by one."""
 
+    @property
+    def rows_to_calibrate(self) -> int:
+        """Training rows that are read to find out what matters."""
+        return 0
+
+    def written_bytes(self, shape: ModelShape) -> int:
+        """About what the weights take up on disk afterwards."""
+        raise NotImplementedError
+
     def check_model(self, model: ModelSpec, shape: ModelShape) -> None:
         """Raise `ConfigError` or `ModelError` when a model cannot be made smaller by these settings."""
         from polm_core.training.loading import quantisation
@@ -48,42 +56,27 @@ class CompressConfig(OneProcessConfig):
             )
 
 
-class Start(NamedTuple):
-    """What a run has before it changes the model."""
+def compress(measured: "Measured", write: Callable[[Path], None]) -> None:
+    """Measure the model, have `write` make a smaller one of it in a folder, and measure that as it is loaded.
 
-    split: Split
-    tokenizer: Any
-
-
-Write = Callable[[Start, Path], None]
-"""Writes the smaller model and its tokenizer into a folder."""
-
-
-def compress(config: CompressConfig, context: RunContext, write: Write) -> "Measured":
-    """Measure the model, have `write` make a smaller one of it, and measure what was written, as it is loaded.
-
-    What is to come after that, sealing the checkpoint or training on, is left to the caller.
+    What comes after that, sealing the checkpoint or training on, is left to the caller.
     """
     from polm_core.training.arguments import draft_dir
-    from polm_core.training.setup import bring_writer, read_data
+    from polm_core.training.setup import bring_writer
 
-    split, tokenizer = read_data(config, context, FORMATS)
-    config.check_model(context.spec.model, model_shape(context.spec.model))
-    split = split._replace(held_out=asked(split)[: config.eval_rows])
+    config, context = measured.config, measured.context
     context.progress(total_steps=AFTER)
-    measured = Measured(config, context, split, tokenizer)
     before = bring_writer(config, context)
     measured.take(before, BEFORE, context.spec.model)
     folder = draft_dir(context.run_dir)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     context.check()
-    write(Start(split, tokenizer), folder)
-    tokenizer.save_pretrained(folder)
+    write(folder)
+    measured.tokenizer.save_pretrained(folder)
     after = bring_writer(config, context, ModelSpec(path=folder, name=context.spec.model.name))
     measured.take(after, AFTER, ModelSpec(path=folder))
     measured.time(before, after)
-    return measured
 
 
 def seal(context: RunContext) -> dict[str, float]:
@@ -99,39 +92,53 @@ def seal(context: RunContext) -> dict[str, float]:
 
 
 class Measured:
-    """Measures a model before and after, on the same rows, prompts and machine."""
+    """Measures what a run makes of its model, on the same rows, prompts and machine each time.
 
-    def __init__(self, config: CompressConfig, context: RunContext, split: Split, tokenizer: Any) -> None:
+    `more` tells what else is to be known of a model. Raises what `check_model` does, and `DataError` without rows.
+    """
+
+    def __init__(
+        self, config: CompressConfig, context: RunContext, more: Callable[[Any], dict[str, float]] = lambda model: {}
+    ) -> None:
         from polm_core.methods.fine_tuning.sft import check_trained
+        from polm_core.training.setup import read_data
 
-        self.config, self.context, self.split = config, context, split
-        self.tokenizer = tokenizer
-        rows = encode_rows(tokenizer, split.held_out, split.format, config.loss_on)
+        split, self.tokenizer = read_data(config, context, FORMATS)
+        config.check_model(context.spec.model, model_shape(context.spec.model))
+        self.config, self.context, self.more = config, context, more
+        self.split = split._replace(held_out=asked(split)[: config.eval_rows])
+        rows = encode_rows(self.tokenizer, self.split.held_out, split.format, config.loss_on)
         self.rows = [(row.input_ids[: config.max_length], row.trained[: config.max_length]) for row in rows]
         check_trained([row for row in self.rows if any(row[1][1:])], config.max_length)
-        self.bytes: list[int] = []
+        self.bytes_before = 0
 
     def take(self, model: Any, step: int, files: ModelSpec) -> None:
         """Log the held-out loss and the sizes of a model whose files are these, and have it answer."""
         from polm_core.training.footprint import disk_bytes, memory_bytes
         from polm_core.training.made import make_rows
         from polm_core.training.sampling import answering
-        from polm_core.training.scoring import row_losses
 
         context, config = self.context, self.config
         context.phase("measuring what it was" if step == BEFORE else "measuring what it is")
 
         def losses(place: int, rows: Sequence[Row]) -> list[Row]:
-            ours = self.rows[place : place + len(rows)]
-            found = row_losses(model, ours)
-            return [{"loss": loss, "tokens": sum(trained[1:])} for loss, (_, trained) in zip(found, ours, strict=True)]
+            return self._losses(model, place, len(rows))
 
         made = make_rows(context, config, self.split.held_out, losses, batch_size=config.batch_size, turn=step)
-        self.bytes.append(disk_bytes(files))
-        sizes = {"size/bytes": float(self.bytes[-1]), "size/memory": float(memory_bytes(model))}
-        context.log_metrics(step, held_out_loss(made) | sizes | {"size/ratio": self.bytes[-1] / self.bytes[0]})
+        size = disk_bytes(files)
+        self.bytes_before = self.bytes_before or size
+        values = {"size/bytes": float(size), "size/memory": float(memory_bytes(model))}
+        context.log_metrics(
+            step, held_out_loss(made) | values | {"size/ratio": size / self.bytes_before} | self.more(model)
+        )
         if write_samples := answering(context, config, self.split):
             write_samples(model, self.tokenizer, step)
+
+    def held_out(self, model: Any) -> dict[str, float]:
+        """The held-out loss of a model, and what else is to be known of it."""
+        size = self.config.batch_size
+        rows = [row for place in range(0, len(self.rows), size) for row in self._losses(model, place, size)]
+        return held_out_loss(rows) | self.more(model)
 
     def time(self, before: Any, after: Any) -> None:
         """Log how fast both are."""
@@ -144,6 +151,14 @@ class Measured:
         self.context.log_metrics(BEFORE, found["before"])
         self.context.log_metrics(AFTER, found["after"])
 
+    def _losses(self, model: Any, place: int, count: int) -> list[Row]:
+        """The mean loss of each of some rows, and of how many tokens it is the mean."""
+        from polm_core.training.scoring import row_losses
+
+        rows = self.rows[place : place + count]
+        found = row_losses(model, rows)
+        return [{"loss": loss, "tokens": sum(trained[1:])} for loss, (_, trained) in zip(found, rows, strict=True)]
+
 
 def held_out_loss(rows: Sequence[Row]) -> dict[str, float]:
     """The mean loss of all tokens that count, and the perplexity that it amounts to."""
@@ -152,30 +167,30 @@ def held_out_loss(rows: Sequence[Row]) -> dict[str, float]:
     return {"eval/loss": loss, "eval/perplexity": math.exp(min(loss, 100.0))}
 
 
-_X = "0 is before, 1 after"
+STEPS = "0 is before, 1 after"
 CHARTS = (
     ChartSpec(
         "Perplexity",
         ("eval/perplexity",),
         "perplexity",
         "How unsure the model is of held-out text: as if it chose among so many tokens. The rise is what is lost.",
-        x=_X,
+        x=STEPS,
     ),
-    ChartSpec("Held-out loss", ("eval/loss",), "nats per token", "The logarithm of the perplexity.", x=_X),
+    ChartSpec("Held-out loss", ("eval/loss",), "nats per token", "The logarithm of the perplexity.", x=STEPS),
     ChartSpec(
         "Size",
         ("size/bytes", "size/memory"),
         "bytes",
         "The files of the weights, and what these take up once they are loaded, in the precision that the run computes "
         "in.",
-        x=_X,
+        x=STEPS,
     ),
     ChartSpec(
         "Size against before",
         ("size/ratio",),
         "share of the bytes on disk",
         "What is left of the files. 1 is no gain, whatever share of the weights is zero.",
-        x=_X,
+        x=STEPS,
     ),
     ChartSpec(
         "Writing",
@@ -183,13 +198,13 @@ CHARTS = (
         "tokens/s",
         "Tokens written one after another, for one text. Smaller is not faster by itself: packed weights are unpacked "
         "for each token.",
-        x=_X,
+        x=STEPS,
     ),
     ChartSpec(
         "Reading",
         ("speed/prefill_tokens_per_second",),
         "tokens/s",
         "Tokens of a prompt that are read at once. Both models are timed in turns.",
-        x=_X,
+        x=STEPS,
     ),
 )

@@ -14,10 +14,14 @@ from polm_core.methods.efficiency.compressing import (
     BRANCH,
     CHARTS,
     FORMATS,
+    STORED_BYTES,
     CompressConfig,
+    Measured,
     compress,
     seal,
 )
+
+_BYTES_OF_SCALE = 4
 
 
 class QuantizeConfig(CompressConfig):
@@ -32,6 +36,11 @@ class QuantizeConfig(CompressConfig):
     group_size: int = setting(64, group=MAIN, unit="weights", source="arXiv 2305.14314", ge=0, le=4096)
     """Weights of a row that share a scale: fewer are more exact and take more room. 0 gives a whole row one, which
     int8 alone can do. nf4 always shares it among 64."""
+
+    def written_bytes(self, shape: ModelShape) -> int:
+        linear = sum(rows * columns for _, rows, columns in shape.linear)
+        scales = linear // (self.group_size or 64) * _BYTES_OF_SCALE
+        return round((shape.parameters - linear) * STORED_BYTES + linear * _SCHEMES[self.scheme].bits / 8 + scales)
 
     def check_model(self, model: ModelSpec, shape: ModelShape) -> None:
         from polm_core.training.loading import has_accelerator
@@ -61,8 +70,9 @@ def _group_error(problem: str) -> ConfigError:
 
 
 class Scheme(NamedTuple):
-    """How weights are stored; `settings` makes what transformers loads and quantises them by."""
+    """How weights are stored: in so many bits; `settings` makes what transformers loads and quantises them by."""
 
+    bits: int
     settings: Callable[[QuantizeConfig], Any]
     needs_gpu: bool = False
     group_of: Callable[[QuantizeConfig], int] = lambda config: config.group_size
@@ -96,15 +106,15 @@ def _nf4(config: QuantizeConfig) -> Any:
 
 
 _SCHEMES = {
-    "int8": Scheme(_int8),
-    "nf4": Scheme(_nf4, group_of=lambda config: 0),
-    "int4": Scheme(_int4, needs_gpu=True),
+    "int8": Scheme(8, _int8),
+    "nf4": Scheme(4, _nf4, group_of=lambda config: 0),
+    "int4": Scheme(4, _int4, needs_gpu=True),
 }
 
 
 def run(config: QuantizeConfig, context: RunContext) -> dict[str, float]:
     """Quantise the model and return what it came to."""
-    compress(config, context, lambda start, folder: _write(config, context, folder))
+    compress(Measured(config, context), lambda folder: _write(config, context, folder))
     return seal(context)
 
 
