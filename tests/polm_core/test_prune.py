@@ -146,7 +146,7 @@ def test_what_does_not_fit_the_model_is_refused_before_and_in_the_run(
 
 
 def test_preflight_tells_what_it_takes(make_run: MakeRun) -> None:
-    reports = [preflight(load_spec(make_run("prune", max_steps=steps).config)) for steps in (0, 6)]
+    reports = [preflight(load_spec(make_run("prune", max_steps=steps, max_length=256).config)) for steps in (0, 6)]
     assert [report.blocking for report in reports] == [[], []]
     assert [report.steps for report in reports] == [1, 7]
     assert 0 < reports[0].seconds < reports[1].seconds

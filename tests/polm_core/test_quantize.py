@@ -74,7 +74,7 @@ def test_what_cannot_be_is_refused_before_and_in_the_run(
 
 
 def test_preflight_tells_what_it_takes(make_run: MakeRun, tiny_model: Path) -> None:
-    report = preflight(load_spec(make_run("quantize", group_size=0).config))
+    report = preflight(load_spec(make_run("quantize", group_size=0, max_length=256).config))
     assert (report.blocking, report.warnings, report.steps) == ([], [], 1)
     assert report.seconds > 0
     assert report.disk_bytes > 0
