@@ -165,6 +165,7 @@ class RunConfig(Block):
     """What every method shares, whether it trains or not. The class variables, here and in what builds on this, tell
     the shared steps what a method needs of them."""
 
+    trains: ClassVar[bool] = False
     task: ClassVar[str] = "language"
     drops_long_rows: ClassVar[bool] = False
 
@@ -213,7 +214,7 @@ class RunConfig(Block):
 
 
 class OneProcessConfig(RunConfig):
-    """A method whose model writes answers before anything else is done with them.
+    """A method that begins with what one process does: the model writes answers, or is measured or changed itself.
 
     Among several bases it stands last: pydantic takes a field from the first base that has it, changed there or not.
     """
@@ -222,13 +223,14 @@ class OneProcessConfig(RunConfig):
     @classmethod
     def _check_one(cls, processes: int) -> int:
         if processes > 1:
-            raise ValueError("must be 1: the answers of this method are written by one process")
+            raise ValueError("must be 1: one process does the work of this method")
         return processes
 
 
 class TrainConfig(RunConfig):
     """What every gradient method shares."""
 
+    trains: ClassVar[bool] = True
     takes_soft_prompts: ClassVar[bool] = False
     compares_with_reference: ClassVar[bool] = False
 

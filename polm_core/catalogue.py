@@ -20,7 +20,7 @@ from polm_core.methods.alignment import (
     rloo,
     xpo,
 )
-from polm_core.methods.efficiency import adapters, distill, gold, minillm, select_data, seq_kd
+from polm_core.methods.efficiency import adapters, distill, gold, minillm, prune, quantize, select_data, seq_kd
 from polm_core.methods.fine_tuning import reft, sft, soft_prompts
 from polm_core.methods.integration import continued_pretraining
 from polm_core.methods.reasoning import grpo, grpo_presets, prm, rejection_sampling, self_refine, test_time_scaling
@@ -49,6 +49,8 @@ METHODS: tuple[Method, ...] = (
     rejection_sampling.METHOD,
     self_refine.METHOD,
     test_time_scaling.METHOD,
+    quantize.METHOD,
+    prune.METHOD,
     *adapters.METHODS,
     distill.METHOD,
     seq_kd.METHOD,

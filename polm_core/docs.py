@@ -38,6 +38,8 @@ NOTATION = {
     "p_T": "the teacher",
     "W": "a layer's weights as they are used",
     "W_0": "a layer's weights as they were",
+    "X_j": "input j of a layer",
+    "X_l": "what goes into layer l",
 }
 
 

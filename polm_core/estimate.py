@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from polm_core.blocks import SPLITTING, AdapterConfig, AdapterType, TrainConfig, WritingConfig
 from polm_core.context import ModelSpec
 from polm_core.errors import ModelError
+from polm_core.quantised import weight_shapes
 
 _LIBRARIES = 600_000_000
 _TOKENIZER = 4_000_000
@@ -89,6 +90,20 @@ class Answers(NamedTuple):
     scorer_weights: int = 0
 
 
+class Compression(NamedTuple):
+    """A model that is measured, made smaller and measured again, on `rows` of so many tokens (mean and near the
+    longest), `at_once` of them, with `answer_tokens` one after another each time; `calibration_rows` are read between,
+    and `written_bytes` come of it."""
+
+    rows: int
+    tokens_per_row: float
+    tokens_of_long_row: float
+    at_once: int
+    answer_tokens: int
+    calibration_rows: int
+    written_bytes: int
+
+
 class Estimate(NamedTuple):
     memory_bytes: int
     disk_bytes: int
@@ -131,20 +146,20 @@ def _local(folder: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     tensors: dict[str, list[int]] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        tensors |= {name: entry["shape"] for name, entry in _header(path).items() if name != "__metadata__"}
+        try:
+            tensors |= weight_shapes(path, _header(path))
+        except (struct.error, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path.name} is not a safetensors file.", code="model.damaged") from error
     return config, tensors
 
 
 def _header(path: Path) -> dict[str, Any]:
     """The header of a safetensors file: its length in 8 bytes, then JSON."""
     with path.open("rb") as file:
-        try:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > _MAX_HEADER:
-                raise ValueError("too long a header")
-            header: dict[str, Any] = json.loads(file.read(length))
-        except (struct.error, ValueError) as error:
-            raise ModelError(f"{path.name} is not a safetensors file.", code="model.damaged") from error
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > _MAX_HEADER:
+            raise ValueError("too long a header")
+        header: dict[str, Any] = json.loads(file.read(length))
     return header
 
 
@@ -262,6 +277,24 @@ def estimate_answers(shape: ModelShape, answers: Answers, *, flops: float) -> Es
         round(_LIBRARIES + weights + written_at_once + answers.scorer_weights * _FLOAT),
         answers.number * answers.tokens * _BYTES_OF_TOKEN,
         round(compute + batches * answers.tokens * weights / _MEMORY_BYTES_PER_SECOND, 3),
+    )
+
+
+def estimate_compression(shape: ModelShape, work: Compression, *, flops: float) -> Estimate:
+    """What the run needs that makes a model smaller, on a machine that computes `flops` a second.
+
+    What it was and what it is are held together, to be timed in turns.
+    """
+    weights = shape.parameters * _FLOAT
+    read_at_once = work.at_once * work.tokens_of_long_row * (shape.vocabulary + 10 * shape.hidden)
+    calibration = work.calibration_rows * work.tokens_per_row * shape.hidden
+    # Calibration reads its rows whole, then layer by layer to see and again to go on.
+    rows = 2 * work.rows + 3 * work.calibration_rows
+    compute = rows * work.tokens_per_row * 2 * shape.parameters / (flops * _EFFICIENCY)
+    return Estimate(
+        round(_LIBRARIES + 2 * weights + (2 * read_at_once + calibration) * _FLOAT),
+        work.written_bytes + _TOKENIZER,
+        round(compute + 2 * work.answer_tokens * weights / _MEMORY_BYTES_PER_SECOND, 3),
     )
 
 

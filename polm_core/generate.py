@@ -109,12 +109,12 @@ def load(spec: ModelSpec) -> Loaded:
     """A model to generate with, its adapter merged in or beside it. Raises `ModelError`."""
     import torch
 
-    from polm_core.training.loading import load_tokenizer, load_writer
+    from polm_core.training.loading import load_tokenizer, load_writer, move
 
     tokenizer = load_tokenizer(spec)
     model = load_writer(spec)
     if torch.accelerator.is_available():
-        model = model.to(torch.accelerator.current_accelerator())
+        model = move(model, torch.accelerator.current_accelerator())
     return Loaded(model.eval(), tokenizer)
 
 

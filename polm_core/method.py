@@ -107,8 +107,8 @@ class Method:
     differently from that class (a preset), `main_fields` the dotted names of the settings that matter most.
     `sources` says where those of a preset's defaults come from that are not its paper's, by their dotted names.
     `run(config, context)` takes that class and a `RunContext`, trains, and returns the final metrics. `devices` tells
-    about hardware needs, empty when there is nothing to tell. A method that does not train `makes_checkpoints` neither:
-    its metrics are its result. `teacher` says what the model has to be that it learns from, where it learns from one.
+    about hardware needs, empty when there is nothing to tell. Of a method that `makes_checkpoints` these are the
+    result, of others the metrics. `teacher` says what the model has to be that it learns from, where it has one.
     """
 
     slug: str
@@ -145,6 +145,11 @@ class Method:
     def default_config(self) -> dict[str, Any]:
         """Every setting with its default in this row, as plain JSON values."""
         return self.parse({}).model_dump(mode="json")
+
+    @property
+    def trains(self) -> bool:
+        """Whether its runs consist of training steps; others measure a model, or make another of it at once."""
+        return bool(getattr(self.config, "trains", False))
 
     @property
     def writes(self) -> bool:

@@ -3,12 +3,11 @@
 `python -m polm_core.preflight spec.yaml out.json` writes the report; only the tokenizer is loaded, never the weights.
 """
 
-import math
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 from polm_core import catalogue
 from polm_core.blocks import AdapterType, RunConfig, TrainConfig
@@ -16,35 +15,31 @@ from polm_core.context import RunSpec, load_spec
 from polm_core.environment import set_environment
 from polm_core.errors import PolmError
 from polm_core.estimate import (
-    Answers,
     ModelShape,
-    Workload,
-    estimate,
-    estimate_answers,
-    machine_flops,
     missing_targets,
     model_shape,
 )
 from polm_core.formats import Format
 from polm_core.method import Method
+from polm_core.methods.efficiency.compressing import CompressConfig
 from polm_core.methods.efficiency.teaching import TaughtConfig
+from polm_core.preflight_needs import Others, View, estimate_needs
 from polm_core.preflight_report import Bar, Entry, Example, Report, Token, TokenStats
-from polm_core.rewards.config import AskingConfig, OnlineConfig, PromptedConfig, PromptedTrainConfig
+from polm_core.rewards.config import AskingConfig, PromptedConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
-from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows, encode_steps
+from polm_core.training.encoding import Encoded
 from polm_core.training.loading import (
     check_scorer,
     check_start,
     check_writer,
     compute_precision,
-    has_accelerator,
     load_tokenizer,
 )
-from polm_core.training.preferences import EMPTY, EQUAL, encoded_rows, fault, needed, needed_ratings
+from polm_core.training.preferences import EMPTY, EQUAL, fault, needed, needed_ratings
 from polm_core.training.rewards import JUDGED, LEARNED, check_rewards, check_tasks, unverified
 from polm_core.training.rollouts import check_prompts, needed_prompts
-from polm_core.training.rows import Row, Split, asked, fingerprint, load_split
+from polm_core.training.rows import Split, asked, fingerprint, load_split
 from polm_core.training.teachers import check_teacher
 
 # Rows that are tokenised; of a larger dataset as many are taken, evenly spread, and the counts are scaled up.
@@ -55,7 +50,6 @@ _HISTOGRAM_BARS = 20
 _EXAMPLE_TOKENS = 512
 _NOTABLE_SHARE = 0.05
 _FEW_HELD_OUT = 5
-_TIGHT = 0.8
 
 
 def preflight(spec: RunSpec) -> Report:
@@ -72,72 +66,24 @@ def preflight(spec: RunSpec) -> Report:
         else:
             check_writer(spec.model)
         shape = model_shape(spec.model)
-        others = _Others(
+        others = Others(
             _check_rewards(config, spec, split),
             model_shape(check_teacher(method.teacher, spec, tokenizer)) if method.teacher else None,
         )
         _count_rows(report, split, keeps_back=spec.eval_dataset is None)
-        _check_weights(config, shape)
+        _check_weights(config, spec, shape)
         if not isinstance(config, TrainConfig):
             split = split._replace(train=asked(split))
         split = _without_faults(report, split)
         _verify_answers(report, config, split)
-        view = _View(tokenizer, split, config)
+        view = View(tokenizer, split, config)
         _measure(report, view)
-        _estimate(report, view, shape, others)
+        estimate_needs(report, view, shape, others)
         _warn(report, view, shape, precision)
         report.warnings += _unused_settings(method, config)
     except PolmError as error:
         report.blocking.append(Entry(code=error.code, message=error.message, remedy=error.advice))
     return report
-
-
-class _Others(NamedTuple):
-    """The sizes of the models that a run takes besides the one in training: those that score answers, and a teacher."""
-
-    scorers: Sequence[ModelShape]
-    teacher: ModelShape | None
-
-    @property
-    def scorer_weights(self) -> int:
-        return sum(scorer.parameters for scorer in self.scorers)
-
-
-class _View:
-    """The rows as the model will see them."""
-
-    def __init__(self, tokenizer: Any, split: Split, config: RunConfig) -> None:
-        self.split = split
-        self.config = config
-        self.is_pairs = split.format is Format.PREFERENCE
-        self.is_judged = split.format in (Format.PREFERENCE, Format.RATING)
-        self.is_prompts = isinstance(config, PromptedConfig)
-        settings = config.model_dump()
-        self.cuts = not settings.get("packing", False)
-        self.share = settings.get("keep_share", 1.0)
-        self._tokenizer = tokenizer
-        self._loss_on = settings.get("loss_on", "answers")
-        self._wrap = settings.get("chat_template", True)
-
-    def sequences(self, rows: Sequence[Row]) -> Iterator[tuple[Encoded, ...]]:
-        """The one sequence of each row or prompt, or both of a pair."""
-        if self.is_judged:
-            return encoded_rows(self._tokenizer, rows, self.split.format, wrap=self._wrap)
-        if self.split.format is Format.STEPWISE:
-            return encode_steps(self._tokenizer, rows, wrap=self._wrap)
-        if self.is_prompts:
-            return encode_prompts(self._tokenizer, as_prompts(rows, wrap=self._wrap))
-        return ((encoded,) for encoded in encode_rows(self._tokenizer, rows, self.split.format, self._loss_on))
-
-    def is_long(self, sequences: Sequence[Encoded]) -> bool:
-        return any(len(item.input_ids) > self.config.max_length for item in sequences)
-
-    def keeps(self, sequences: Sequence[Encoded]) -> bool:
-        """Whether the run trains on a row with these sequences."""
-        if self.config.drops_long_rows:
-            return not self.is_long(sequences)
-        limit = self.config.max_length if self.cuts else None
-        return all(any(item.trained[:limit]) for item in sequences)
 
 
 def _count_rows(report: Report, split: Split, *, keeps_back: bool) -> None:
@@ -150,7 +96,9 @@ def _count_rows(report: Report, split: Split, *, keeps_back: bool) -> None:
     report.leaked_rows = sum(mark in held_out for mark in trained)
 
 
-def _check_weights(config: RunConfig, shape: ModelShape) -> None:
+def _check_weights(config: RunConfig, spec: RunSpec, shape: ModelShape) -> None:
+    if isinstance(config, CompressConfig):
+        config.check_model(spec.model, shape)
     if isinstance(config, TrainConfig) and config.adapter.type is AdapterType.BITFIT and not shape.biases:
         raise no_biases()
 
@@ -202,7 +150,7 @@ def _verify_answers(report: Report, config: RunConfig, split: Split) -> None:
             )
 
 
-def _measure(report: Report, view: _View) -> None:
+def _measure(report: Report, view: View) -> None:
     """Count tokens, cut rows and rows without a trained token, over at most `MEASURED_ROWS` rows."""
     rows = view.split.train
     stride = -(-len(rows) // MEASURED_ROWS)
@@ -251,74 +199,7 @@ def _token_stats(lengths: list[int], scale: float) -> TokenStats:
     )
 
 
-def _estimate(report: Report, view: _View, shape: ModelShape, others: _Others) -> None:
-    config = view.config
-    device, report.memory_available = _machine(config)
-    flops = machine_flops(device)
-    if isinstance(config, TrainConfig):
-        work = _workload(report, view, config, others)
-        needed = estimate(shape, config, work, flops=flops)
-    else:
-        report.steps = report.rows_used
-        answers = Answers(report.rows_used, report.tokens.p95, scorer_weights=others.scorer_weights)
-        if isinstance(config, AskingConfig):
-            answers = answers._replace(
-                number=report.rows_used * config.answers_to_each,
-                tokens=config.max_completion_length,
-                at_once=config.answers_at_once,
-            )
-        needed = estimate_answers(shape, answers, flops=flops)
-    report.memory_bytes, report.disk_bytes, report.seconds = needed
-    share = report.memory_bytes / max(1, report.memory_available)
-    report.fit = "over" if share > 1 else "tight" if share > _TIGHT else "fits"
-
-
-def _workload(report: Report, view: _View, config: TrainConfig, others: _Others) -> Workload:
-    """What training takes; the number of its steps is reported."""
-    stats, limit = report.tokens, config.max_length * (2 if view.is_pairs else 1)
-    rows = report.rows_used if view.cuts else math.ceil(report.rows_used * stats.mean / limit)
-    rows = math.ceil(rows * view.share)
-    per_step = config.batch_size * config.gradient_accumulation_steps * config.processes
-    answering = config if isinstance(config, PromptedTrainConfig) else None
-    writing = config if isinstance(config, PromptedTrainConfig | TaughtConfig) else None
-    online = config if isinstance(config, OnlineConfig) else None
-    answer, sequences = (answering.max_completion_length, answering.sequences_per_row) if answering else (0, 1)
-    steps_of_epoch = (
-        report.rows_used // online.prompts_per_rollout * online.steps_per_rollout
-        if online
-        else math.ceil(rows / per_step)
-    )
-    before = answering.steps_before_epochs if answering else 0
-    rounds = answering.rounds_of_epochs if answering else 1
-    report.steps = config.max_steps or before + rounds * math.ceil(config.epochs * steps_of_epoch)
-    return Workload(
-        tokens_per_row=((min(stats.mean, limit) if view.cuts else limit) + answer) * sequences,
-        tokens_of_long_row=((min(stats.p95, limit) if view.cuts else limit) + answer) * sequences,
-        steps=report.steps,
-        held_out_rows=report.held_out_rows * (online.held_out_answers if online else 1),
-        has_reference=config.has_reference,
-        needs_logits=view.is_prompts or others.teacher is not None or (view.is_judged and not config.drops_long_rows),
-        answer_tokens=writing.max_completion_length if writing else 0,
-        rollouts=writing.rollouts(report.steps, report.rows_used) if writing else 0,
-        has_value_model=online is not None and online.has_value_model,
-        scorer_weights=others.scorer_weights,
-        teacher_weights=others.teacher.parameters if others.teacher else 0,
-        teacher_writes=others.teacher is not None and answering is not None,
-    )
-
-
-def _machine(config: RunConfig) -> tuple[str, int]:
-    """The device the run would compute on, and how many bytes are free there."""
-    import psutil
-    import torch
-
-    if has_accelerator(config):
-        device = str(torch.accelerator.current_accelerator())
-        return device, torch.cuda.mem_get_info()[0] if device.startswith("cuda") else psutil.virtual_memory().available
-    return "cpu", psutil.virtual_memory().available
-
-
-def _warn(report: Report, view: _View, shape: ModelShape, precision: str) -> None:
+def _warn(report: Report, view: View, shape: ModelShape, precision: str) -> None:
     """Turn the counts into advice."""
     config = view.config
     if isinstance(config, PromptedConfig):
@@ -343,7 +224,7 @@ def _warn(report: Report, view: _View, shape: ModelShape, precision: str) -> Non
     report.warnings += [entry for applies, entry in _advice(report, view, shape, precision) if applies]
 
 
-def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> Iterator[tuple[bool, Entry]]:
+def _advice(report: Report, view: View, shape: ModelShape, precision: str) -> Iterator[tuple[bool, Entry]]:
     config, tokens = view.config, report.tokens
     trains = isinstance(config, TrainConfig)
 
@@ -355,7 +236,11 @@ def _advice(report: Report, view: _View, shape: ModelShape, precision: str) -> I
         entry(
             "resource.memory",
             f"The run needs about {_gigabytes(report.memory_bytes)}; {_gigabytes(report.memory_available)} are free.",
-            "Lower batch_size or max_length, or train an adapter." if trains else "Write fewer answers at once.",
+            "Lower batch_size or max_length, or train an adapter."
+            if trains
+            else "Write fewer answers at once."
+            if isinstance(config, AskingConfig)
+            else "Lower batch_size or max_length, or take a machine with more.",
         ),
     )
     yield (

@@ -243,10 +243,13 @@ def check_merges(folder: Path) -> None:
 
 
 def apply_adapter(model: Any, folder: Path) -> Any:
-    """`model` as it answers with the adapter in `folder`: merged in where that is possible, else beside it."""
+    """`model` as it answers with the adapter in `folder`: merged in where that is possible, else beside it.
+
+    Into quantised weights it is not: they would be rounded anew.
+    """
     from peft import PeftModel
 
-    if AdapterConfig(type=adapter_type(folder)).is_soft_prompt:
+    if AdapterConfig(type=adapter_type(folder)).is_soft_prompt or getattr(model, "is_quantized", False):
         return PeftModel.from_pretrained(model, str(folder))
     return merge_adapter(model, folder)
 

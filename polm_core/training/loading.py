@@ -11,6 +11,7 @@ from polm_core.blocks import AdapterType, RunConfig, TrainConfig
 from polm_core.context import ModelSpec
 from polm_core.environment import hide_progress_bars
 from polm_core.errors import ConfigError, ModelError, ResourceError
+from polm_core.quantised import quantisation_of
 from polm_core.training.adapters import (
     apply_adapter,
     check_continues,
@@ -24,6 +25,9 @@ from polm_core.training.encoding import ensure_chat_template
 from polm_core.training.faults import as_polm_error
 
 logger = logging.getLogger(__name__)
+
+# Adapters that train over weights which stay as they are, by what those are quantised to.
+OVER_QUANTISED = {"nf4": (AdapterType.LORA, AdapterType.QLORA, AdapterType.RSLORA)}
 
 
 def load_tokenizer(model: ModelSpec) -> Any:
@@ -57,6 +61,30 @@ def load_writer(model: ModelSpec) -> Any:
     """The model to generate with, whatever adapter it has. Raises `ModelError` as `load_model` does."""
     loaded = _language_model(model, TrainConfig())
     return apply_adapter(loaded, model.adapter) if model.adapter is not None else loaded
+
+
+def load_quantised(model: ModelSpec, quantisation_config: Any, config: RunConfig) -> Any:
+    """A model that writes and has no adapter, quantised; what stays as it is keeps the number format of its files."""
+    from transformers import AutoModelForCausalLM
+
+    check_folder(model)
+    _check_writes(model)
+    hide_progress_bars()
+    options = _options(model) | {"dtype": "auto", "use_safetensors": True, "quantization_config": quantisation_config}
+    if has_accelerator(config):
+        options["device_map"] = {"": training_device(config)}
+    with _loading(model, "model"):
+        return AutoModelForCausalLM.from_pretrained(model.source, **options)
+
+
+def stored_dtype(model: ModelSpec) -> Any:
+    """The number format that the config of a model says its files are in; fp32 when it says none."""
+    import torch
+    from transformers import AutoConfig
+
+    with _loading(model, "config"):
+        found = AutoConfig.from_pretrained(model.source, **_options(model)).dtype
+    return found or torch.float32
 
 
 def load_reward_model(model: ModelSpec, config: TrainConfig) -> Any:
@@ -143,6 +171,7 @@ def check_start(model: ModelSpec, config: TrainConfig) -> None:
     check_folder(model)
     if config.task == "language":
         _check_writes(model)
+    check_quantised(model, config)
     if model.adapter is None:
         return
     is_own = {"reward": gives_rewards, "steps": judges_steps}.get(config.task)
@@ -212,12 +241,40 @@ def _from_pretrained(model: ModelSpec, config: TrainConfig, loader: Any, **more:
     hide_progress_bars()
     check_folder(model)
     options = _options(model) | {"dtype": weight_dtype(config), "use_safetensors": True, **more}
-    if config.adapter.type is AdapterType.QLORA:
-        options["quantization_config"] = _four_bits(config)
+    if config.adapter.type is AdapterType.QLORA and not quantisation(model):
+        options["quantization_config"] = four_bits(weight_dtype(config))
     with _loading(model, "model"):
         loaded = loader.from_pretrained(model.source, **options)
     _keep_trainable(loaded)
     return loaded
+
+
+def quantisation(model: ModelSpec) -> str:
+    """What a model on this disk is quantised to; empty when it is not."""
+    return quantisation_of(_read_config(model.path)) if model.path is not None else ""
+
+
+def is_quantised(model: Any) -> bool:
+    """Whether a loaded model has weights that are packed, and that cannot be brought to another number format."""
+    return bool(getattr(model, "is_quantized", False))
+
+
+def move(model: Any, device: Any) -> Any:
+    """The model on the device. In 4 bits it is where it belongs already, and cannot be moved."""
+    return model if getattr(model, "is_loaded_in_4bit", False) else model.to(device)
+
+
+def check_quantised(model: ModelSpec, config: TrainConfig) -> None:
+    """Raise `ConfigError` or `ModelError` when a run would train weights of a model on this disk that are quantised."""
+    found = quantisation(model)
+    fitting = OVER_QUANTISED.get(found, ()) if config.task == "language" else ()
+    if not found or config.adapter.type in fitting:
+        return
+    told = f"{model.name} is quantised to {found}, and weights that are quantised are not trained"
+    if not fitting:
+        raise ModelError(f"{told}.", code="model.quantised", advice="Start from the model that it was made of.")
+    problem = f"must be {' or '.join(fitting)}: {told}. Or start from the model that it was made of"
+    raise ConfigError(f"adapter.type {problem}.", fields={"config.adapter.type": [problem]})
 
 
 def _keep_trainable(model: Any) -> None:
@@ -336,6 +393,13 @@ def compute_precision(config: RunConfig) -> str:
     return "bf16" if not torch.cuda.is_available() or torch.cuda.is_bf16_supported() else "fp16"
 
 
+def compute_dtype(config: RunConfig) -> Any:
+    """The number format of `compute_precision`, as torch has it."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[compute_precision(config)]
+
+
 def weight_dtype(config: TrainConfig) -> Any:
     """What weights are loaded in: full training keeps fp32 masters; frozen weights under an adapter need no more
     than the precision they compute in."""
@@ -346,13 +410,13 @@ def weight_dtype(config: TrainConfig) -> Any:
     return torch.bfloat16
 
 
-def _four_bits(config: TrainConfig) -> Any:
-    """NF4 with double quantisation, as in QLoRA (arXiv 2305.14314)."""
+def four_bits(dtype: Any) -> Any:
+    """NF4 with double quantisation, as in QLoRA (arXiv 2305.14314), that computes in `dtype`."""
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=weight_dtype(config),
+        bnb_4bit_compute_dtype=dtype,
     )

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from polm_core.blocks import GenerationConfig, TrainConfig, WritingConfig
+from polm_core.blocks import GenerationConfig, RunConfig
 from polm_core.context import RunContext
 from polm_core.rewards.config import PromptedConfig
 from polm_core.training.encoding import Messages, as_asked, plain_text, prompt_of, render_chat, task_of
@@ -20,20 +20,19 @@ WriteSamples = Callable[[Any, Any, int], None]
 """Writes samples of what a model does, given it, its tokenizer and the step."""
 
 
-def answering(context: RunContext, config: TrainConfig, split: Split) -> WriteSamples | None:
+def answering(context: RunContext, config: RunConfig, split: Split) -> WriteSamples | None:
     """Has the model answer the prompts of the first held-out rows; None when there are none to answer."""
-    if not isinstance(config, WritingConfig):
+    settings: GenerationConfig | None = getattr(config, "generation", None)
+    if settings is None:
         return None
-    rows = split.held_out[: config.generation.samples]
+    rows = split.held_out[: settings.samples]
     prompts = [prompt_of(row, split.format) for row in rows]
     if not prompts:
         return None
 
     def write(model: Any, tokenizer: Any, step: int) -> None:
         texts = render_prompts(tokenizer, [prompt for prompt, _ in prompts])
-        answers = generate(
-            model, tokenizer, texts, config.generation, longest=config.max_length, seed=config.seed + step
-        )
+        answers = generate(model, tokenizer, texts, settings, longest=config.max_length, seed=config.seed + step)
         for index, ((prompt, reference), answer) in enumerate(zip(prompts, answers, strict=True)):
             more = {**as_asked(prompt), **task_of(rows[index])}
             context.log_sample(step, plain_text(prompt), answer, reference=reference, row=index, **more)

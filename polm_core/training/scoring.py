@@ -1,4 +1,4 @@
-"""Rewards of texts and of their steps, in one batch."""
+"""What a model makes of texts, in one batch: rewards, the odds of their steps, losses."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +19,28 @@ def judge_steps(model: Any, tokenizer: Any, sequences: Sequence[Encoded]) -> lis
         [float(odds[row, place]) for place, ends in enumerate(item.trained) if ends]
         for row, item in enumerate(sequences)
     ]
+
+
+def row_losses(model: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> list[float | None]:
+    """The mean loss of the trained tokens of each row, which are predicted from what stands before them; nats.
+
+    None for a row without any.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    longest = max((len(ids) for ids, _ in rows), default=0)
+    if longest < 2:
+        return [None] * len(rows)
+    ids, there = padded([ids for ids, _ in rows], 0, model.device)
+    marks = torch.tensor([[*on, *[False] * (longest - len(on))] for _, on in rows], device=model.device)[:, 1:]
+    with torch.no_grad():
+        logits = model(input_ids=ids, attention_mask=there, use_cache=False).logits[:, :-1]
+        losses = torch.zeros(marks.shape, device=model.device)
+        losses[marks] = cross_entropy(logits[marks].float(), ids[:, 1:][marks], reduction="none")
+    counts = marks.sum(1)
+    means = (losses.sum(1) / counts.clamp(min=1)).tolist()
+    return [mean if count else None for mean, count in zip(means, counts.tolist(), strict=True)]
 
 
 def _logits(model: Any, tokenizer: Any, sequences: Sequence[Sequence[int]]) -> Any:

@@ -10,12 +10,15 @@ from polm_core.formats import Format
 from polm_core.rewards.config import AskingConfig
 from polm_core.training.adapters import Task, gives_rewards, judges_steps, new_adapter
 from polm_core.training.loading import (
-    compute_precision,
+    check_quantised,
+    compute_dtype,
+    is_quantised,
     load_model,
     load_reward_model,
     load_step_judge,
     load_tokenizer,
     load_writer,
+    move,
     training_device,
 )
 from polm_core.training.rewards import RewardFunction, check_rewards, check_tasks, reward_functions
@@ -69,14 +72,14 @@ def bring_model(config: TrainConfig, context: RunContext) -> Model:
     return _bring(config, context, load_model, "CAUSAL_LM", is_own=lambda folder: True)
 
 
-def bring_writer(config: RunConfig, context: RunContext) -> Any:
-    """The model ready to write, with whatever adapter it has, in the precision that it computes in."""
-    import torch
-
+def bring_writer(config: RunConfig, context: RunContext, model: ModelSpec | None = None) -> Any:
+    """The model, the run's own when none is given, ready to write, with whatever adapter it has, in the precision that
+    it computes in."""
     context.check()
     context.phase("loading the model")
-    precision = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[compute_precision(config)]
-    return ready_to_write(load_writer(context.spec.model).to(precision), config, context)
+    loaded = load_writer(model or context.spec.model)
+    # Quantised weights have a precision of their own.
+    return ready_to_write(loaded if is_quantised(loaded) else loaded.to(compute_dtype(config)), config, context)
 
 
 def bring_reward_model(config: TrainConfig, context: RunContext) -> Model:
@@ -99,6 +102,7 @@ def _bring(
     """`is_own` tells whether an adapter is one that the method trains on with."""
     context.check()
     context.phase("loading the model")
+    check_quantised(context.spec.model, config)
     model = load(context.spec.model, config)
     context.check()
     start = context.spec.model.adapter
@@ -110,7 +114,6 @@ def ready_to_write(model: Any, config: RunConfig, context: RunContext) -> Any:
     """The model on the run's device, to be read or written with; each of its passes is a sign of life."""
     from polm_core.training.loop import tell_of_every_pass
 
-    # A model in 4 bits is where it belongs already, and cannot be moved.
-    model = (model if getattr(model, "is_quantized", False) else model.to(training_device(config))).eval()
+    model = move(model, training_device(config)).eval()
     tell_of_every_pass(model, context)
     return model

@@ -1,7 +1,10 @@
 """A tiny model, canonical rows of each format, and runs on them."""
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +112,29 @@ def make_run(tmp_path: Path, tiny_model: Path, tiny_teacher: Path) -> MakeRun:
         return run_dir
 
     return make
+
+
+@contextmanager
+def watching(run_dir: RunDir, on_phase: Callable[[str], None]) -> Iterator[None]:
+    """Call `on_phase` with each phase that the run comes to, once."""
+    done = threading.Event()
+
+    def watch() -> None:
+        seen: set[str] = set()
+        while not done.is_set():
+            progress = run_dir.read_progress()
+            if progress is not None and progress.phase not in seen:
+                seen.add(progress.phase)
+                on_phase(progress.phase)
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def points(run_dir: RunDir, key: str) -> dict[int, float]:

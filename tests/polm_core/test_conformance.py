@@ -16,18 +16,22 @@ from polm_core.formats import Format
 from polm_core.method import BAND_ENDS, Method
 from polm_core.rewards.config import REWARD_NAMES, AskingConfig
 from polm_core.run import execute
-from polm_core.run_dir import Outcome, RunDir, verify_checkpoint
+from polm_core.run_dir import Outcome, RunDir, Wish, verify_checkpoint
 from polm_core.training.encoding import encode_steps
 from polm_core.training.loading import load_reward_model, load_step_judge, load_tokenizer
 from polm_core.training.sampling import GENERATED
 from polm_core.training.scoring import judge_steps, score
-from tests.polm_core.conftest import MakeRun, points, samples
+from tests.polm_core.conftest import MakeRun, points, samples, watching
 from tests.support import tiny
 
 METHOD_CASES = [pytest.param(method, id=method.slug) for method in METHODS]
 every_method = pytest.mark.parametrize("method", METHOD_CASES)
 every_training_method = pytest.mark.parametrize(
-    "method", [pytest.param(method, id=method.slug) for method in METHODS if method.makes_checkpoints]
+    "method", [pytest.param(method, id=method.slug) for method in METHODS if method.trains]
+)
+every_compressing_method = pytest.mark.parametrize(
+    "method",
+    [pytest.param(method, id=method.slug) for method in METHODS if method.makes_checkpoints and not method.trains],
 )
 every_other_method = pytest.mark.parametrize(
     "method", [pytest.param(method, id=method.slug) for method in METHODS if not method.makes_checkpoints]
@@ -144,7 +148,57 @@ def test_how_fast_answers_are_written_has_one_name(method: Method) -> None:
 
 @every_method
 def test_what_trains_makes_checkpoints(method: Method) -> None:
-    assert method.makes_checkpoints == issubclass(method.config, TrainConfig)
+    assert method.makes_checkpoints or not method.trains
+
+
+@pytest.mark.train
+@pytest.mark.filterwarnings("default")
+@every_compressing_method
+def test_measures_before_and_after_and_comes_to_the_same_wherever_it_was_interrupted(
+    method: Method, make_run: MakeRun, tiny_model: Path
+) -> None:
+    settings = {"format": method.formats[0], "generation": {"max_new_tokens": 4}, "max_length": 256}
+    whole = make_run(method.slug, **settings)
+    phases: list[str] = []
+    with watching(whole, phases.append):
+        assert execute(whole.root) == 0
+    result = whole.read_result()
+    assert result is not None
+    assert result.outcome is Outcome.SUCCEEDED
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    drawn = [key for chart in method.charts for key in chart.keys if key != "loss"]
+    assert {tuple(sorted(points(whole, key))) for key in drawn} == {(0, 1)}
+    assert {sample["step"] for sample in samples(whole)} == {0, 1}
+    progress = whole.read_progress()
+    assert progress is not None
+    assert (progress.step, progress.total_steps, progress.phase) == (1, 1, "done")
+    ((folder, manifest),) = whole.complete_checkpoints()
+    assert verify_checkpoint(folder) == manifest
+    assert (manifest.step, manifest.kind, manifest.method, manifest.base_model) == (1, "model", method.slug, "tiny")
+    assert manifest.metrics["eval/perplexity"] == points(whole, "eval/perplexity")[1]
+    assert not (whole.checkpoints / ".draft").exists()
+    assert _does_its_task(folder, tiny_model, manifest.task)
+
+    broken = make_run(method.slug, name="broken", **settings)
+    reached: set[str] = set()
+    for phase in phases:
+        if phase in ("", "done", "saving"):
+            continue
+        broken.control.unlink(missing_ok=True)
+        with watching(broken, lambda now, last=phase: broken.ask(Wish.PAUSE) if now == last else None):
+            assert execute(broken.root) == 0
+        result = broken.read_result()
+        assert result is not None
+        if result.outcome is Outcome.SUCCEEDED:
+            break
+        assert result.outcome is Outcome.PAUSED
+        assert list(broken.complete_checkpoints()) == []
+        reached.add(phase)
+    assert reached
+    broken.control.unlink(missing_ok=True)
+    assert execute(broken.root) == 0
+    assert _tensors(broken) == _tensors(whole)
+    assert points(broken, "eval/loss") == points(whole, "eval/loss")
 
 
 @pytest.mark.train
@@ -281,6 +335,17 @@ def _weights(run_dir: RunDir) -> dict[str, str]:
     assert folder is not None
     files = verify_checkpoint(folder).files
     return {file.path: file.sha256 for file in files if file.path.endswith(".safetensors")}
+
+
+def _tensors(run_dir: RunDir) -> dict[str, bytes]:
+    """The final weights: files of packed ones list what is in them in any order."""
+    from safetensors import safe_open
+    from torch import uint8
+
+    folder = run_dir.last_checkpoint()
+    assert folder is not None
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        return {name: file.get_tensor(name).view(dtype=uint8).numpy().tobytes() for name in file.keys()}  # noqa: SIM118
 
 
 def _leaves(schema: dict[str, Any], above: str = "") -> list[tuple[str, dict[str, Any]]]:

@@ -13,7 +13,7 @@ from polm_core.run import execute
 from tests.polm_core.conftest import MakeRun
 from tests.proof.__main__ import definition, drop_weights, series
 from tests.proof.data import prepare_rows
-from tests.proof.rows import ROWS, SEEDS
+from tests.proof.rows import ROWS, SEEDS, ProofRow
 from tests.proof.table import merged_entries, read_entries, write_table
 
 ENTRY: dict[str, Any] = {
@@ -42,6 +42,14 @@ def test_a_bar_is_not_met_by_standing_still(row: Any) -> None:
     assert not row.is_met(1.0, 1.0)
     assert not row.is_met(1.0, math.nan)
     assert row.is_met(1.0, 0.1) if row.at_most is not None else row.is_met(0.1, 1.0)
+
+
+def test_a_bar_is_not_met_at_any_cost() -> None:
+    row = ProofRow("quantize", "size/ratio", "share", at_most=0.6, within={"eval/perplexity": 1.1})
+    assert row.bar == "at most 0.6 x before, eval/perplexity at most 1.1 x"
+    assert row.keeps_within({"eval/perplexity": [10.0, 10.9]})
+    assert not row.keeps_within({"eval/perplexity": [10.0, 11.1]})
+    assert not row.keeps_within({"eval/perplexity": [10.0, math.nan]})
 
 
 @pytest.mark.parametrize(

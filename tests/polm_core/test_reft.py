@@ -1,9 +1,5 @@
 """Reinforced fine-tuning: two stages on one axis of steps, and going on in the right one."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,7 +11,7 @@ from polm_core.formats import Format
 from polm_core.preflight import preflight
 from polm_core.run import execute
 from polm_core.run_dir import Outcome, RunDir, Wish
-from tests.polm_core.conftest import MakeRun, points, samples
+from tests.polm_core.conftest import MakeRun, points, samples, watching
 from tests.polm_core.test_conformance import _weights
 from tests.support import tiny
 
@@ -34,29 +30,6 @@ def outcome(run_dir: RunDir) -> Outcome:
     result = run_dir.read_result()
     assert result is not None
     return result.outcome
-
-
-@contextmanager
-def watching(run_dir: RunDir, on_phase: Callable[[str], None]) -> Iterator[None]:
-    """Call `on_phase` with each phase that the run comes to, once."""
-    done = threading.Event()
-
-    def watch() -> None:
-        seen: set[str] = set()
-        while not done.is_set():
-            progress = run_dir.read_progress()
-            if progress is not None and progress.phase not in seen:
-                seen.add(progress.phase)
-                on_phase(progress.phase)
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
 
 
 def test_both_stages_are_told_apart_and_evaluated(make_run: MakeRun) -> None:

@@ -67,7 +67,8 @@ def measure(row: ProofRow) -> dict[str, Any]:
         "figure": after,
         "unit": row.unit,
         "bar": row.bar,
-        "ok": all(row.is_met(before, after) for before, after, _ in runs),
+        "ok": all(row.is_met(before, after) for before, after, _ in runs)
+        and all(row.keeps_within({key: series(RunDir(VAR / name), key) for key in row.within}) for name in names),
         "metric": row.metric,
         "before": fmean(run[0] for run in runs),
         "after": after,

@@ -1,11 +1,13 @@
 """What each method of the catalogue has to move, by how much, and from which start."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from polm_core import catalogue
 from polm_core.blocks import TrainConfig, WritingConfig
 from polm_core.formats import Format
+from polm_core.methods.efficiency.compressing import CompressConfig
 
 MODEL = "SmolLM2-135M-Instruct"
 BIASED = f"{MODEL} with biases of zero"
@@ -30,7 +32,8 @@ class ProofRow:
     """One row: `metric` on held-out rows after `steps` steps against its value before the first.
 
     `at_most` bounds the end as a share of the start, for what must fall; `gain` is what must be won over the start, and
-    `at_least` what must be reached from below. Each seed has to keep to it.
+    `at_least` what must be reached from below. Of what else the method may cost, `within` says how many times its
+    start a metric may reach. Each seed has to keep to it.
     """
 
     slug: str
@@ -40,6 +43,7 @@ class ProofRow:
     at_most: float | None = None
     gain: float | None = None
     at_least: float | None = None
+    within: dict[str, float] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     model: str = MODEL
     teacher: str = ""
@@ -50,9 +54,11 @@ class ProofRow:
 
     @property
     def bar(self) -> str:
+        limits = "".join(f", {key} at most {limit:g} x" for key, limit in self.within.items())
         if self.at_most is not None:
-            return f"at most {self.at_most:g} x before"
-        return f"at least {self.at_least:g}" if self.at_least is not None else f"at least {self.gain:g} more"
+            return f"at most {self.at_most:g} x before{limits}"
+        bar = f"at least {self.at_least:g}" if self.at_least is not None else f"at least {self.gain:g} more"
+        return f"{bar}{limits}"
 
     def is_met(self, before: float, after: float) -> bool:
         """Whether one seed's run keeps to the bar; NaN does not."""
@@ -62,13 +68,17 @@ class ProofRow:
             return after >= self.at_least and after > before
         return after >= before + (self.gain or 0.0)
 
+    def keeps_within(self, costs: Mapping[str, Sequence[float]]) -> bool:
+        """Whether what the method may cost is in bounds, given the values of those metrics in a run; NaN is not."""
+        return all(costs[key][-1] <= limit * costs[key][0] for key, limit in self.within.items())
+
     @property
     def config(self) -> dict[str, Any]:
         """All that the row sets; the rest is the method's own defaults."""
         shared: dict[str, Any] = {"batch_size": 4, "max_length": 256, "eval_rows": 30}
         if issubclass(catalogue.get(self.slug).config, TrainConfig):
             shared |= {"max_steps": self.steps, "eval_steps": 0, "save_steps": 0}
-        if issubclass(catalogue.get(self.slug).config, WritingConfig):
+        if issubclass(catalogue.get(self.slug).config, WritingConfig | CompressConfig):
             shared["generation"] = {"samples": 0}
         return {**shared, **self.settings}
 
@@ -216,6 +226,25 @@ ROWS: tuple[ProofRow, ...] = (
     _reward("sapo", 0.1, learning_rate=5e-4),
     _right("rejection-sampling", 0.1, steps=40, rounds=2, num_generations=4),
     _right("self-refine", 0.1, steps=40),
+    ProofRow(
+        "quantize",
+        "size/ratio",
+        "share of bytes",
+        steps=0,
+        at_most=0.65,
+        within={"eval/perplexity": 1.02},
+        settings={"scheme": "int8"},
+    ),
+    # Zeros save no byte, so the share of weights that are left is what falls.
+    ProofRow(
+        "prune",
+        "size/nonzero",
+        "share of weights",
+        steps=0,
+        at_most=0.7,
+        within={"eval/perplexity": 1.5},
+        settings={"sparsity": 0.3, "calibration_rows": 32},
+    ),
     # From one answer to the vote of eight: the steps of its values are N.
     ProofRow(
         "test-time-scaling",

@@ -34,6 +34,8 @@ UNJUDGED = 0.2
 DISK_FREE = 0.1
 FEW_SOLVED = 0.1
 FEW_IMPROVED = 0.05
+# Perplexity that is so many times what it was is more than making a model smaller should cost.
+COSTLY = 1.1
 
 REWARD_PARTS = tuple(f"reward/{name}" for name in REWARD_NAMES)
 WATCHED = (
@@ -57,6 +59,8 @@ WATCHED = (
     "reward/reward_model/not_judged",
     "made/solved",
     "made/improved",
+    "eval/perplexity",
+    "size/ratio",
 )
 
 
@@ -128,6 +132,11 @@ class Signs:
         """Whether the run begins on new rows now and then, each time with a loss as high as at first."""
         solved = self.totals.get("made/solved")
         return solved is not None and solved.count > 1
+
+    @property
+    def makes_smaller(self) -> bool:
+        """Whether the run made its model smaller, which costs quality by itself."""
+        return "size/ratio" in self.totals
 
     def trend(self, key: str) -> Curve | None:
         """The curve of a metric that has enough points for a trend."""
@@ -346,7 +355,7 @@ def _entropy_collapse(signs: Signs) -> Advice | None:
 
 def _held_out_worse(signs: Signs) -> Advice | None:
     loss = signs.curves.get("eval/loss")
-    if loss is None or signs.is_rewarded or len(loss.means) < 3:
+    if loss is None or signs.is_rewarded or signs.makes_smaller or len(loss.means) < 3:
         return None
     first, best, last = loss.means[0], min(loss.means), loss.means[-1]
     if last > first:
@@ -409,6 +418,20 @@ def _farther_from_teacher(signs: Signs) -> Advice | None:
     )
 
 
+def _costly(signs: Signs) -> Advice | None:
+    perplexity = signs.curves.get("eval/perplexity")
+    if perplexity is None or not signs.makes_smaller or len(perplexity.means) < 2:
+        return None
+    before, after = perplexity.means[0], perplexity.means[-1]
+    if after <= COSTLY * before:
+        return None
+    return Advice(
+        "The smaller model is much worse",
+        f"on held-out rows its perplexity was {before:.4g} and is {after:.4g} now",
+        "Quantise to int8 or with a smaller group_size; take out less; or train after pruning, with max_steps.",
+    )
+
+
 def _silent(signs: Signs) -> Advice | None:
     run = signs.run
     if run.status not in ACTIVE or run.lease_until is None:
@@ -468,6 +491,7 @@ RULES: dict[str, Rule] = {
     "entropy_collapse": _entropy_collapse,
     "few_solved": _few_solved,
     "refined_in_vain": _refined_in_vain,
+    "costly": _costly,
     "silent": _silent,
     "stalled": _stalled,
     "disk_full": _disk_full,

@@ -40,7 +40,7 @@ class Body(Schema):
 
 
 class MethodOut(Schema):
-    """A method that does not train `makes_checkpoints` neither: its metrics are its result."""
+    """Of a method that `makes_checkpoints` these are the result, of others the metrics."""
 
     slug: str
     paradigm: str

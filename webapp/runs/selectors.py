@@ -11,12 +11,16 @@ from django.utils import timezone
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
 from webapp.errors import Invalid
+from webapp.registry.models import BaseModel, Checkpoint
 from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.models import ACTIVE, Project, Run, RunLog, RunSample, Status, Worker
 from webapp.runs.query.meaning import runs_matching, word_wanted
 
 # What a person chooses a step from.
 MAX_STEPS = 1000
+
+# Of a model's variants, so many are compared.
+MAX_VARIANTS = 200
 
 
 def workers_alive() -> int:
@@ -137,6 +141,19 @@ def seconds_spent(run: Run) -> float | None:
     if run.started_at is None:
         return None
     return ((run.finished_at or timezone.now()) - run.started_at).total_seconds()
+
+
+def variants_of(actor: Actor, model: BaseModel) -> list[Checkpoint]:
+    """The newest checkpoint of each of the newest runs from a model, with its run and rows, if its loss is known."""
+    run = "run_checkpoint__run"
+    return list(
+        Checkpoint.objects.filter(team_id__in=actor.team_ids(), base_model=model, metrics__has_key="eval/loss")
+        .exclude(run_checkpoint=None)
+        .select_related(f"{run}__dataset_version__dataset", f"{run}__eval_dataset_version__dataset")
+        .defer(f"{run}__dataset_version__report", f"{run}__eval_dataset_version__report")
+        .order_by("-run_checkpoint__run_id", "-step")
+        .distinct("run_checkpoint__run_id")[:MAX_VARIANTS]
+    )
 
 
 def run_log(run: Run, *, start: int = 0, tail: int | None = None) -> tuple[str, int]:

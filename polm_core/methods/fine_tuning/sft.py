@@ -1,7 +1,7 @@
 """Supervised fine-tuning on demonstrations, of all weights or an adapter, with trl's SFTTrainer."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import ValidationInfo, field_validator
@@ -15,6 +15,7 @@ from polm_core.training.encoding import LossOn, encode_rows
 from polm_core.training.rows import Row, Split
 
 if TYPE_CHECKING:
+    from polm_core.training.reporting import Stage
     from polm_core.training.setup import Model
 
 logger = logging.getLogger(__name__)
@@ -98,12 +99,18 @@ def fine_tune(
     loss_on: LossOn,
     packing_strategy: Literal["bfd", "wrapped"],
     brought: "Model | None" = None,
+    stage: "Stage | None" = None,
+    dress: Callable[[type], type] = lambda trainer: trainer,
 ) -> dict[str, float]:
-    """Supervised training on rows that are there already, of the model that was `brought` for it, if one was."""
+    """Supervised training on rows that are there already, of the model that was `brought` for it, if one was.
+
+    `stage` is where it stands in a run that does more than this, `dress` gives the trainer what else it is to do.
+    """
     from trl import SFTConfig, SFTTrainer
 
     from polm_core.training.arguments import training_arguments
     from polm_core.training.loop import train
+    from polm_core.training.reporting import Stage
     from polm_core.training.setup import bring_model
 
     train_set = tokenised(
@@ -123,7 +130,7 @@ def fine_tune(
         loss_type="chunked_nll" if config.loss == "nll" else config.loss,
         neftune_noise_alpha=config.neftune_noise_alpha or None,
     )
-    trainer = SFTTrainer(
+    trainer = dress(SFTTrainer)(
         model=model,
         args=arguments,
         train_dataset=train_set,
@@ -131,7 +138,7 @@ def fine_tune(
         processing_class=tokenizer,
         peft_config=adapter,
     )
-    return train(trainer, context, config, split)
+    return train(trainer, context, config, split, stage=stage or Stage())
 
 
 def check_trained(rows: Sequence[Any], limit: int) -> None:

@@ -59,6 +59,13 @@ FAULTS: list[tuple[str, str, Series, str, str]] = [
     ),
     ("farther_from_teacher", "distill", {"eval/teacher_kl": [0.5, 0.4, 0.7]}, "away from", "was 0.5 and is 0.7"),
     ("farther_from_teacher", "gold", {"eval/teacher_uld": [0.5, 0.4, 0.7]}, "away from", "was 0.5 and is 0.7"),
+    (
+        "costly",
+        "quantize",
+        {"eval/perplexity": [10.0, 11.5], "size/ratio": [1.0, 0.4]},
+        "much worse",
+        "was 10 and is 11.5",
+    ),
     ("held_out_worse", "distill", {"eval/loss": [2.0, 1.5, 2.1], "completions/mean_length": [9.0]}, "worse", "is 2.1"),
     ("gradient_spikes", "sft", {"grad_norm": [1.0] * 30 + [50.0] + [1.0] * 9}, "spikes", "reaches 50 and is usually 1"),
     (
@@ -123,6 +130,9 @@ NO_FAULTS: list[tuple[str, str, Series, str]] = [
     ),
     ("farther_from_teacher", "distill", {"eval/teacher_kl": [0.5, 0.7]}, "two evaluations make no trend"),
     ("farther_from_teacher", "distill", {"eval/teacher_kl": [0.5, 0.7, 0.4]}, "nearer in the end"),
+    ("costly", "prune", {"eval/perplexity": [10.0, 10.9], "size/ratio": [1.0, 0.4]}, "as little is to be expected"),
+    ("costly", "sft", {"eval/perplexity": [10.0, 15.0]}, "nothing was made smaller"),
+    ("held_out_worse", "prune", {"eval/loss": [2.0, 3.0, 2.2], "size/ratio": [1.0, 1.0]}, "what is cut off costs"),
     ("held_out_worse", "sft", {"eval/loss": [2.0, 2.5]}, "two evaluations make no trend"),
     ("held_out_worse", "rloo", {"eval/loss": [0.0, 0.01, 0.02], "reward": UP}, "the loss of rewards says nothing"),
     ("held_out_reward_worse", "rloo", {"reward": UP, "eval/reward": [0.5, 0.9, 0.48]}, "a little below the start"),

@@ -71,6 +71,7 @@ def _head(request: StudioRequest, run: Run) -> dict[str, Any]:
         "run": run,
         "method": method,
         "makes_checkpoints": method is None or method.makes_checkpoints,
+        "trains": method is None or method.trains,
         "headlines": _headlines(run, method),
         "eta": selectors.eta_seconds(run),
         "seconds": selectors.seconds_spent(run),
