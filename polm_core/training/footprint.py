@@ -1,7 +1,7 @@
 """What a model takes up, on disk and in memory, and how fast it reads and writes."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from polm_core.context import ModelSpec
 
 _ROUNDS = 3
-_WRITTEN = 32
+_WRITTEN = 16
 _READ = 256
 
 
@@ -57,8 +57,10 @@ def _parts(tensor: Any) -> Iterator[Any]:
         state = state.state2
 
 
-def speeds(models: Mapping[str, Any], ids: Sequence[int]) -> dict[str, dict[str, float]]:
+def speeds(models: Mapping[str, Any], ids: Sequence[int], check: Callable[[], None]) -> dict[str, dict[str, float]]:
     """For each model how many tokens a second it reads and writes, one text at a time; `ids` is what it reads.
+
+    `check` is called between two turns.
 
     The models take turns, so that whatever else the machine does slows all of them alike, and the median of the rounds
     counts. The first round, which warms up, does not.
@@ -69,6 +71,7 @@ def speeds(models: Mapping[str, Any], ids: Sequence[int]) -> dict[str, dict[str,
     with torch.no_grad():
         for _ in range(_ROUNDS + 1):
             for name, model in models.items():
+                check()
                 found[name].append(_read_and_write(model, list(ids)[:_READ]))
     return {
         name: {

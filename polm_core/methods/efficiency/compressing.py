@@ -144,10 +144,9 @@ class Measured:
         """Log how fast both are."""
         from polm_core.training.footprint import speeds
 
-        self.context.check()
         self.context.phase("timing both")
         longest = max((ids for ids, _ in self.rows), key=len)
-        found = speeds({"before": before, "after": after}, longest)
+        found = speeds({"before": before, "after": after}, longest, self.context.check)
         self.context.log_metrics(BEFORE, found["before"])
         self.context.log_metrics(AFTER, found["after"])
 

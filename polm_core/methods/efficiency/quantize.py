@@ -22,6 +22,7 @@ from polm_core.methods.efficiency.compressing import (
 )
 
 _BYTES_OF_SCALE = 4
+_GROUP = 64
 
 
 class QuantizeConfig(CompressConfig):
@@ -33,13 +34,13 @@ class QuantizeConfig(CompressConfig):
     """`int8` rounds the weights to 8 bits, which hardly changes answers; `nf4` to the 16 steps of a normal
     distribution (arXiv 2305.14314), `int4` to 16 even ones by half-quadratic search, for which a GPU is needed."""
 
-    group_size: int = setting(64, group=MAIN, unit="weights", source="arXiv 2305.14314", ge=0, le=4096)
-    """Weights of a row that share a scale: fewer are more exact and take more room. 0 gives a whole row one, which
-    int8 alone can do. nf4 always shares it among 64."""
+    group_size: int = setting(0, group=MAIN, unit="weights", source="torchao", ge=0, le=4096)
+    """Weights of a row that share a scale: fewer are more exact, and take more room and time. 0 gives a whole row of
+    int8 one, and each 64 of int4. nf4 always shares it among 64."""
 
     def written_bytes(self, shape: ModelShape) -> int:
         linear = sum(rows * columns for _, rows, columns in shape.linear)
-        scales = linear // (self.group_size or 64) * _BYTES_OF_SCALE
+        scales = linear // (self.group_size or _GROUP) * _BYTES_OF_SCALE
         return round((shape.parameters - linear) * STORED_BYTES + linear * _SCHEMES[self.scheme].bits / 8 + scales)
 
     def check_model(self, model: ModelSpec, shape: ModelShape) -> None:
@@ -55,8 +56,6 @@ class QuantizeConfig(CompressConfig):
             )
         widths = sorted({columns for _, _, columns in shape.linear})
         size = scheme.group_of(self)
-        if size == 0 and self.scheme == "int4":
-            raise _group_error("must be above 0: int4 weights share a scale in groups")
         if size and (uneven := [width for width in widths if width % size]):
             fitting = [size for size in (256, 128, 64, 32, 16, 8) if all(width % size == 0 for width in widths)]
             others = f", such as {fitting[0]}" if fitting else ""
@@ -92,7 +91,7 @@ def _int4(config: QuantizeConfig) -> Any:
 
     return TorchAoConfig(
         Int4WeightOnlyConfig(
-            group_size=config.group_size,
+            group_size=config.group_size or _GROUP,
             int4_packing_format="tile_packed_to_4d",
             int4_choose_qparams_algorithm="hqq",
         )
@@ -108,7 +107,7 @@ def _nf4(config: QuantizeConfig) -> Any:
 _SCHEMES = {
     "int8": Scheme(8, _int8),
     "nf4": Scheme(4, _nf4, group_of=lambda config: 0),
-    "int4": Scheme(4, _int4, needs_gpu=True),
+    "int4": Scheme(4, _int4, needs_gpu=True, group_of=lambda config: config.group_size or _GROUP),
 }
 
 
