@@ -106,6 +106,8 @@ class Method:
     `run(config, context)` takes that class and a `RunContext`, trains, and returns the final metrics. `devices` tells
     about hardware needs, empty when there is nothing to tell. A method that does not train `makes_checkpoints` neither:
     its metrics are its result. `teacher` says what the model has to be that it learns from, where it learns from one.
+    One without `formats` takes no dataset; one that `merges` takes further models. `preflight(config, spec, report)`
+    checks a run of a method that trains on no rows, in place of the check that looks at them.
     """
 
     slug: str
@@ -128,6 +130,8 @@ class Method:
     devices: str = ""
     makes_checkpoints: bool = True
     teacher: Teacher | None = None
+    merges: bool = False
+    preflight: Callable[[Any, Any, Any], None] | None = None
 
     def parse(self, values: Mapping[str, Any]) -> BaseModel:
         """The validated settings: `values` over this row's defaults.
@@ -142,6 +146,11 @@ class Method:
     def default_config(self) -> dict[str, Any]:
         """Every setting with its default in this row, as plain JSON values."""
         return self.parse({}).model_dump(mode="json")
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether it measures on rows that it keeps back or is given besides; an edit is measured on its own."""
+        return any(format_ is not Format.EDIT for format_ in self.formats)
 
     @property
     def writes(self) -> bool:

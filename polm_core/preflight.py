@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from polm_core import catalogue
-from polm_core.blocks import AdapterType, RunConfig, TrainConfig
+from polm_core.blocks import AdapterType, BareConfig, RunConfig, TrainConfig
 from polm_core.context import RunSpec, load_spec
 from polm_core.environment import set_environment
 from polm_core.errors import PolmError
@@ -63,33 +63,42 @@ def preflight(spec: RunSpec) -> Report:
     report = Report()
     try:
         method = catalogue.get(spec.method)
-        config = cast(RunConfig, method.parse(spec.config))
-        precision = compute_precision(config)
-        split = load_split(spec, method.formats, eval_rows=config.eval_rows, seed=config.seed)
-        tokenizer = load_tokenizer(spec.model)
-        if isinstance(config, TrainConfig):
-            check_start(spec.model, config)
+        config = method.parse(spec.config)
+        if method.preflight is not None:
+            method.preflight(config, spec, report)
+            _fit(report, cast(BareConfig, config))
         else:
-            check_writer(spec.model)
-        shape = model_shape(spec.model)
-        others = _Others(
-            _check_rewards(config, spec, split),
-            model_shape(check_teacher(method.teacher, spec, tokenizer)) if method.teacher else None,
-        )
-        _count_rows(report, split, keeps_back=spec.eval_dataset is None)
-        _check_weights(config, shape)
-        if not isinstance(config, TrainConfig):
-            split = split._replace(train=asked(split))
-        split = _without_faults(report, split)
-        _verify_answers(report, config, split)
-        view = _View(tokenizer, split, config)
-        _measure(report, view)
-        _estimate(report, view, shape, others)
-        _warn(report, view, shape, precision)
-        report.warnings += _unused_settings(method, config)
+            _check_rows(report, method, cast(RunConfig, config), spec)
     except PolmError as error:
         report.blocking.append(Entry(code=error.code, message=error.message, remedy=error.advice))
     return report
+
+
+def _check_rows(report: Report, method: Method, config: RunConfig, spec: RunSpec) -> None:
+    """Look at the rows as the model will see them. Raises `PolmError` for what stands in the way."""
+    precision = compute_precision(config)
+    split = load_split(spec, method.formats, eval_rows=config.eval_rows, seed=config.seed)
+    tokenizer = load_tokenizer(spec.model)
+    if isinstance(config, TrainConfig):
+        check_start(spec.model, config)
+    else:
+        check_writer(spec.model)
+    shape = model_shape(spec.model)
+    others = _Others(
+        _check_rewards(config, spec, split),
+        model_shape(check_teacher(method.teacher, spec, tokenizer)) if method.teacher else None,
+    )
+    _count_rows(report, split, keeps_back=spec.eval_dataset is None)
+    _check_weights(config, shape)
+    if not isinstance(config, TrainConfig):
+        split = split._replace(train=asked(split))
+    split = _without_faults(report, split)
+    _verify_answers(report, config, split)
+    view = _View(tokenizer, split, config)
+    _measure(report, view)
+    _estimate(report, view, shape, others)
+    _warn(report, view, shape, precision)
+    report.warnings += _unused_settings(method, config)
 
 
 class _Others(NamedTuple):
@@ -253,8 +262,7 @@ def _token_stats(lengths: list[int], scale: float) -> TokenStats:
 
 def _estimate(report: Report, view: _View, shape: ModelShape, others: _Others) -> None:
     config = view.config
-    device, report.memory_available = _machine(config)
-    flops = machine_flops(device)
+    flops = machine_flops(_machine(config)[0])
     if isinstance(config, TrainConfig):
         work = _workload(report, view, config, others)
         needed = estimate(shape, config, work, flops=flops)
@@ -269,6 +277,12 @@ def _estimate(report: Report, view: _View, shape: ModelShape, others: _Others) -
             )
         needed = estimate_answers(shape, answers, flops=flops)
     report.memory_bytes, report.disk_bytes, report.seconds = needed
+    _fit(report, config)
+
+
+def _fit(report: Report, config: BareConfig) -> None:
+    """Say whether the memory that the run needs is free."""
+    report.memory_available = _machine(config)[1]
     share = report.memory_bytes / max(1, report.memory_available)
     report.fit = "over" if share > 1 else "tight" if share > _TIGHT else "fits"
 
@@ -307,7 +321,7 @@ def _workload(report: Report, view: _View, config: TrainConfig, others: _Others)
     )
 
 
-def _machine(config: RunConfig) -> tuple[str, int]:
+def _machine(config: BareConfig) -> tuple[str, int]:
     """The device the run would compute on, and how many bytes are free there."""
     import psutil
     import torch

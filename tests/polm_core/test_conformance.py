@@ -26,7 +26,15 @@ from tests.support import tiny
 METHOD_CASES = [pytest.param(method, id=method.slug) for method in METHODS]
 every_method = pytest.mark.parametrize("method", METHOD_CASES)
 every_training_method = pytest.mark.parametrize(
-    "method", [pytest.param(method, id=method.slug) for method in METHODS if method.makes_checkpoints]
+    "method", [pytest.param(method, id=method.slug) for method in METHODS if issubclass(method.config, TrainConfig)]
+)
+every_untrained_method = pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, id=method.slug)
+        for method in METHODS
+        if method.makes_checkpoints and not issubclass(method.config, TrainConfig)
+    ],
 )
 every_other_method = pytest.mark.parametrize(
     "method", [pytest.param(method, id=method.slug) for method in METHODS if not method.makes_checkpoints]
@@ -44,7 +52,7 @@ def test_describes_itself(method: Method) -> None:
         assert "\n" not in text
     assert method.paper.url.startswith("https://arxiv.org/abs/")
     assert (method.paradigm, method.branch) in {(branch.paradigm, branch.title) for branch in TAXONOMY}
-    assert method.formats
+    assert method.formats or method.merges
     assert 5 <= len(method.main_fields) <= 7
 
 
@@ -136,7 +144,31 @@ def test_trains_saves_and_resumes_exactly(
 
 @every_method
 def test_what_trains_makes_checkpoints(method: Method) -> None:
-    assert method.makes_checkpoints == issubclass(method.config, TrainConfig)
+    assert method.makes_checkpoints or not issubclass(method.config, TrainConfig)
+
+
+@pytest.mark.train
+@pytest.mark.filterwarnings("default")
+@every_untrained_method
+def test_changes_weights_without_training(method: Method, make_run: MakeRun, tiny_model: Path) -> None:
+    run_dir = make_run(method.slug, format=next(iter(method.formats), None), **_small(method))
+    assert execute(run_dir.root) == 0
+    result = run_dir.read_result()
+    assert result is not None
+    assert result.outcome is Outcome.SUCCEEDED
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert _never_logged(method, run_dir) == []
+    progress = run_dir.read_progress()
+    assert progress is not None
+    assert (progress.step, progress.phase) == (progress.total_steps, "done")
+    ((folder, manifest),) = run_dir.complete_checkpoints()
+    assert verify_checkpoint(folder) == manifest
+    assert (manifest.step, manifest.method, manifest.base_model) == (progress.step, method.slug, "tiny")
+    assert _answers(folder)
+    again = make_run(method.slug, name="again", format=next(iter(method.formats), None), **_small(method))
+    assert execute(again.root) == 0
+    assert _weights(again) == _weights(run_dir)
+    assert sorted(path.name for path in run_dir.root.iterdir() if path.name.startswith(".")) == []
 
 
 @pytest.mark.train
@@ -215,7 +247,7 @@ def _small(method: Method) -> dict[str, Any]:
     if method.slug == "test-time-scaling":
         return {"num_samples": 3}
     # Plain text is packed, so the few short rows need short sequences.
-    return {"max_length": 64, "batch_size": 2} if method.formats[0] is Format.TEXT else {}
+    return {"max_length": 64, "batch_size": 2} if method.formats[:1] == (Format.TEXT,) else {}
 
 
 def _does_its_task(folder: Path, base: Path, task: str) -> bool:
