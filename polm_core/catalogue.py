@@ -22,7 +22,7 @@ from polm_core.methods.alignment import (
 )
 from polm_core.methods.efficiency import adapters, distill, minillm, select_data, seq_kd
 from polm_core.methods.fine_tuning import reft, sft, soft_prompts
-from polm_core.methods.integration import continued_pretraining, merge
+from polm_core.methods.integration import continued_pretraining, knowledge_edit, merge
 from polm_core.methods.reasoning import grpo, grpo_presets, prm, rejection_sampling, self_refine, test_time_scaling
 
 METHODS: tuple[Method, ...] = (
@@ -55,6 +55,7 @@ METHODS: tuple[Method, ...] = (
     minillm.METHOD,
     select_data.METHOD,
     continued_pretraining.METHOD,
+    knowledge_edit.METHOD,
     merge.METHOD,
 )
 

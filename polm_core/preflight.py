@@ -28,7 +28,7 @@ from polm_core.estimate import (
 from polm_core.formats import Format
 from polm_core.method import Method
 from polm_core.methods.efficiency.teaching import TaughtConfig
-from polm_core.preflight_report import Bar, Entry, Example, Report, Token, TokenStats
+from polm_core.preflight_report import Entry, Example, Report, shown_tokens, token_stats
 from polm_core.rewards.config import AskingConfig, OnlineConfig, PromptedConfig, PromptedTrainConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
@@ -51,8 +51,6 @@ from polm_core.training.teachers import check_teacher
 MEASURED_ROWS = 20_000
 # Rows whose own answers are verified: a formula can take a second.
 _VERIFIED_ROWS = 100
-_HISTOGRAM_BARS = 20
-_EXAMPLE_TOKENS = 512
 _NOTABLE_SHARE = 0.05
 _FEW_HELD_OUT = 5
 _TIGHT = 0.8
@@ -219,7 +217,7 @@ def _measure(report: Report, view: _View) -> None:
     truncated = untrained = 0
     for sequences in view.sequences(rows[::stride]):
         if not lengths:
-            shown = [_shown_tokens(encoded) for encoded in sequences]
+            shown = [shown_tokens(encoded) for encoded in sequences]
             report.first_example = Example(tokens=shown[0], rejected=shown[1] if view.is_pairs else [])
         lengths.append(sum(len(item.input_ids) for item in sequences))
         truncated += view.cuts and not view.config.drops_long_rows and view.is_long(sequences)
@@ -227,37 +225,11 @@ def _measure(report: Report, view: _View) -> None:
     scale = len(rows) / len(lengths)
     report.truncated_rows, report.untrained_rows = round(truncated * scale), round(untrained * scale)
     report.rows_used = len(rows) - report.untrained_rows
-    report.tokens = _token_stats(lengths, scale)
+    report.tokens = token_stats(lengths, scale)
     if stride > 1:
         report.warnings.append(
             Entry(code="data.sampled", message=f"Tokens were counted on {len(lengths):,} rows and scaled up.")
         )
-
-
-def _shown_tokens(encoded: Encoded) -> list[Token]:
-    """The tokens as texts that join to what the model sees; a token without a place of its own shows nothing."""
-    tokens, done = [], 0
-    for (_, end), trained in list(zip(encoded.offsets, encoded.trained, strict=True))[:_EXAMPLE_TOKENS]:
-        tokens.append(Token(text=encoded.text[done : max(done, end)], trained=trained))
-        done = max(done, end)
-    return tokens
-
-
-def _token_stats(lengths: list[int], scale: float) -> TokenStats:
-    ordered = sorted(lengths)
-    shortest, longest = ordered[0], ordered[-1]
-    width = -(-(longest - shortest + 1) // _HISTOGRAM_BARS)
-    counts = Counter((length - shortest) // width for length in ordered)
-    return TokenStats(
-        mean=sum(ordered) / len(ordered),
-        p50=ordered[len(ordered) // 2],
-        p95=ordered[len(ordered) * 95 // 100],
-        max=longest,
-        histogram=[
-            Bar(upto=shortest + (bar + 1) * width - 1, count=round(counts[bar] * scale))
-            for bar in range((longest - shortest) // width + 1)
-        ],
-    )
 
 
 def _estimate(report: Report, view: _View, shape: ModelShape, others: _Others) -> None:

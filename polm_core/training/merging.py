@@ -23,9 +23,10 @@ _HALF = {"F16": "float16", "BF16": "bfloat16"}
 
 
 def check_parent(model: ModelSpec) -> None:
-    """Raise `ModelError` or `ConfigError` for a model whose weights cannot be merged with others at all."""
+    """Raise `ModelError` or `ConfigError` for a model whose weights nothing can be added to."""
     check_writer(model)
     if model.path is not None:
+        check_precision(model, read_shapes(model)[0])
         _check_index(model, model.path)
     if model.adapter is not None:
         check_merges(model.adapter)
@@ -53,20 +54,21 @@ def check_shapes(models: Sequence[ModelSpec]) -> None:
     """Raise `ModelError` unless all are of one architecture, in full precision, with tensors of the same shapes."""
     first, *others = models
     config, shapes = read_shapes(first)
-    _check_precision(first, config)
+    check_precision(first, config)
     for other in others:
         other_config, other_shapes = read_shapes(other)
-        _check_precision(other, other_config)
+        check_precision(other, other_config)
         _check_architecture(first, config, other, other_config)
         _check_shapes(first, shapes, other, other_shapes)
 
 
-def _check_precision(model: ModelSpec, config: Mapping[str, Any]) -> None:
+def check_precision(model: ModelSpec, config: Mapping[str, Any]) -> None:
+    """Raise `ModelError` for weights that are codes, and no numbers to add to."""
     if config.get("quantization_config"):
         raise ModelError(
-            f"The weights of {model.name} are quantised: they cannot be added up.",
+            f"The weights of {model.name} are quantised: nothing can be added to them.",
             code="model.quantised",
-            advice="Merge the models in full precision, and quantise the result.",
+            advice="Take the model in full precision, and quantise the result.",
         )
 
 

@@ -27,6 +27,7 @@ _ROWS = {
     Format.PROMPT_ANSWER: tiny.prompts,
     Format.PROMPT: tiny.bare_prompts,
     Format.STEPWISE: tiny.steps,
+    Format.EDIT: tiny.edits,
 }
 
 
