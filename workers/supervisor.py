@@ -330,9 +330,7 @@ def run_spec(run: Run, *, resume: Path | None = None) -> RunSpec:
         reward_model=model_spec(run.reward_model) if run.reward_model else None,
         judge_model=model_spec(run.judge_model) if run.judge_model else None,
         teacher_model=model_spec(run.teacher_model) if run.teacher_model else None,
-        merge_models=[
-            model_spec(one.model) for one in run.merge_models.select_related("model__checkpoint__base_model")
-        ],
+        merge_models=[model_spec(one.model) for one in merged],
         dataset=dataset_spec(run.dataset_version) if run.dataset_version else None,
         eval_dataset=dataset_spec(run.eval_dataset_version) if run.eval_dataset_version else None,
         config=run.config,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from polm_core.blocks import GenerationConfig
 from polm_core.context import RunContext
 from polm_core.errors import ConfigError, DataError, ModelError
-from polm_core.training.encoding import Span
+from polm_core.training.encoding import Encoded, Span
 from polm_core.training.rows import Row
 from polm_core.training.sampling import generate
 from polm_core.training.scoring import padded
@@ -92,6 +92,13 @@ def probe(tokenizer: Any, prompt: str, target: str) -> Probe:
     if start in (0, len(ids)):
         raise DataError(f"{prompt!r} has no token before or after its end.", code="data.untrained")
     return Probe(ids, start)
+
+
+def encode_edit(tokenizer: Any, edit: Row) -> Encoded:
+    """An edit's prompt with its target as tokens; those of the target are what is learned."""
+    ids, offsets = _tokens(tokenizer, edit["prompt"] + edit["target"])
+    trained = [end > len(edit["prompt"]) for _, end in offsets]
+    return Encoded(ids, trained, offsets, edit["prompt"] + edit["target"])
 
 
 def _tokens(tokenizer: Any, text: str) -> tuple[list[int], list[Span]]:

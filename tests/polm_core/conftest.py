@@ -66,8 +66,8 @@ def judge_server() -> Iterator[JudgeServer]:
 def make_run(tmp_path: Path, tiny_model: Path, tiny_teacher: Path) -> MakeRun:
     """Write the run directory of a small run: `make_run("sft", max_steps=4)`.
 
-    `rows` and `format` choose the data, none where that is None. `spec` overrides other parts of `config.yaml`, the rest
-    is the method's config.
+    `rows` and `format` choose the data, none where that is None. `spec` overrides other parts of `config.yaml`, the
+    rest is the method's config.
     """
 
     def make(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polm_core import catalogue
-from polm_core.blocks import TrainConfig, WritingConfig
+from polm_core.blocks import RunConfig, TrainConfig, WritingConfig
 from polm_core.formats import Format
 
 MODEL = "SmolLM2-135M-Instruct"
@@ -13,6 +13,8 @@ BIASED = f"{MODEL} with biases of zero"
 # family, so a model that knows more has to be one of the same size. It has seen rows that the student's runs hold out.
 TEACHER_STEPS = 60
 TEACHER = f"{MODEL} after {TEACHER_STEPS} steps of fine-tuning"
+# What is said of a merge, which measures nothing itself.
+MERGED_METRIC = "eval/loss"
 SEEDS = (1, 2)
 HELD_OUT = 0.2
 
@@ -27,7 +29,8 @@ class ProofRow:
     """One row: `metric` on held-out rows after `steps` steps against its value before the first.
 
     `at_most` bounds the end as a share of the start, for what must fall; `gain` is what must be won over the start, and
-    `at_least` what must be reached from below. Each seed has to keep to it.
+    `at_least` what must be reached from below. Each seed has to keep to it. `keeps` names another metric and
+    what it must not fall below.
     """
 
     slug: str
@@ -40,16 +43,19 @@ class ProofRow:
     settings: dict[str, Any] = field(default_factory=dict)
     model: str = MODEL
     teacher: str = ""
+    keeps: tuple[str, float] | None = None
 
     @property
-    def format(self) -> Format:
-        return catalogue.get(self.slug).formats[0]
+    def format(self) -> Format | None:
+        """That of its rows, where its method takes any."""
+        return next(iter(catalogue.get(self.slug).formats), None)
 
     @property
     def bar(self) -> str:
+        kept = f", {self.keeps[0]} at least {self.keeps[1]:g}" if self.keeps else ""
         if self.at_most is not None:
-            return f"at most {self.at_most:g} x before"
-        return f"at least {self.at_least:g}" if self.at_least is not None else f"at least {self.gain:g} more"
+            return f"at most {self.at_most:g} x before{kept}"
+        return (f"at least {self.at_least:g}" if self.at_least is not None else f"at least {self.gain:g} more") + kept
 
     def is_met(self, before: float, after: float) -> bool:
         """Whether one seed's run keeps to the bar; NaN does not."""
@@ -62,7 +68,9 @@ class ProofRow:
     @property
     def config(self) -> dict[str, Any]:
         """All that the row sets; the rest is the method's own defaults."""
-        shared: dict[str, Any] = {"batch_size": 4, "max_length": 256, "eval_rows": 30}
+        shared: dict[str, Any] = {}
+        if issubclass(catalogue.get(self.slug).config, RunConfig):
+            shared = {"batch_size": 4, "max_length": 256, "eval_rows": 30}
         if issubclass(catalogue.get(self.slug).config, TrainConfig):
             shared |= {"max_steps": self.steps, "eval_steps": 0, "save_steps": 0}
         if issubclass(catalogue.get(self.slug).config, WritingConfig):
@@ -213,4 +221,16 @@ ROWS: tuple[ProofRow, ...] = (
         gain=0.05,
         settings={"num_samples": 8, "batch_size": 32, "max_completion_length": 48, "eval_rows": 60},
     ),
+    # The steps of its values are the edits that are made.
+    ProofRow(
+        "knowledge-edit",
+        "efficacy",
+        "share of edits",
+        steps=8,
+        at_least=1.0,
+        settings={"stats_tokens": 2048},
+        keeps=("neighbourhood", 0.9),
+    ),
+    # The better of two models that were each fine-tuned on a task of their own, against what they become together.
+    ProofRow("merge", MERGED_METRIC, "nats per token, mean of two tasks", steps=20, at_most=0.97),
 )

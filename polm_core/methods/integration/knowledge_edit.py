@@ -120,9 +120,9 @@ def edits_of(rows: Sequence[Row]) -> list[Row]:
     """The rows as edits. Raises `DataError` naming the first that is none."""
     edits = []
     for number, row in enumerate(rows, 1):
-        parts = {name: row.get(name) for name in ("paraphrases", "neighbours")}
+        said = [str(row[name]) for name in ("prompt", "subject", "target")]
         try:
-            edits.append(edit_row(str(row["prompt"]), str(row["subject"]), str(row["target"]), **parts))
+            edits.append(edit_row(*said, paraphrases=row.get("paraphrases"), neighbours=row.get("neighbours")))
         except RowProblem as problem:
             raise DataError(f"Row {number}: {problem.message}", code=problem.rule, advice=problem.advice) from problem
     return edits
@@ -245,7 +245,7 @@ def _save(context: RunContext, model: Any, tokenizer: Any, step: int) -> None:
 def preflight(config: EditConfig, spec: RunSpec, report: Report) -> None:
     """How the edits look to the model, and what making them will need."""
     from polm_core.estimate import Answers, estimate_answers, machine_flops, model_shape
-    from polm_core.training.encoding import encode_rows
+    from polm_core.training.editing import encode_edit
     from polm_core.training.loading import has_accelerator, load_tokenizer
     from polm_core.training.merging import check_parent
 
@@ -254,8 +254,7 @@ def preflight(config: EditConfig, spec: RunSpec, report: Report) -> None:
     check_parent(spec.model)
     tokenizer = load_tokenizer(spec.model)
     shape = model_shape(spec.model)
-    as_text = [{"prompt": row["prompt"], "completion": row["target"]} for row in edits]
-    encoded = list(encode_rows(tokenizer, as_text, Format.PROMPT_COMPLETION, "answers"))
+    encoded = [encode_edit(tokenizer, edit) for edit in edits]
     report.rows_total, report.rows_used = len(edits), min(len(edits), config.max_edits)
     report.duplicate_rows = len(edits) - len({row["prompt"] for row in edits})
     report.tokens = token_stats([len(one.input_ids) for one in encoded], 1.0)
@@ -297,8 +296,8 @@ def _advice(config: EditConfig, report: Report, width: int) -> list[tuple[bool, 
             config.stats_tokens < width,
             Entry(
                 code="config.few_tokens",
-                message=f"{config.stats_tokens} tokens are fewer than the layer is wide, {width}: an edit may touch more "
-                "than it should.",
+                message=f"{config.stats_tokens} tokens are fewer than the layer is wide, {width}: an edit may touch "
+                "more than it should.",
                 remedy=f"Set stats_tokens to {width} or more.",
             ),
         ),
@@ -311,8 +310,8 @@ METHOD = Method(
     paradigm=Paradigm.INTEGRATION,
     branch="Domain adaptation",
     summary="Changes single facts that a model holds, in the weights of one layer, and leaves the rest as it is.",
-    when="A few facts are wrong or out of date, and you want no training for them. For many, take continued-pretraining "
-    "or retrieval.",
+    when="A few facts are wrong or out of date, and you want no training for them. For many, take "
+    "continued-pretraining or retrieval.",
     paper=Paper("Locating and Editing Factual Associations in GPT", "2202.05262"),
     objective="Minimises the change of a layer's memory for the keys of other texts, under the condition that it holds "
     "the new value for the key of the subject: the value from which the target follows.",
@@ -342,15 +341,15 @@ METHOD = Method(
             "Neighbours that stay",
             ("neighbourhood",),
             "share",
-            "How often the model says of a neighbour what it said before the first edit. Below 0.9 the edits spill over.",
+            "How often the model says of a neighbour what it said before the first edit. Below 0.9 the edits spill "
+            "over.",
             x="edits made",
         ),
         ChartSpec(
             "Perplexity of the neighbours",
             ("perplexity",),
             "perplexity",
-            "How surprising the neighbours' sentences are. It should hardly move; a rise says that the model is wearing "
-            "out.",
+            "How surprising the neighbours' sentences are. It should hardly move; it rises as the model wears out.",
             x="edits made",
         ),
         ChartSpec(
