@@ -9,6 +9,7 @@ import pytest
 
 from polm_core.blocks import TrainConfig
 from polm_core.context import ModelSpec, RunContext, load_spec
+from polm_core.formats import Format
 from polm_core.preflight import preflight
 from polm_core.run import execute
 from polm_core.run_dir import Outcome, RunDir, Wish
@@ -24,7 +25,7 @@ SMALL: dict[str, Any] = {"stats_tokens": 64, "max_edits": 2, "edit_steps": 10}
 @pytest.fixture
 def edit(make_run: MakeRun) -> Any:
     def make(rows: list[dict[str, Any]] | None = None, **more: Any) -> RunDir:
-        return make_run("knowledge-edit", format="edit", rows=rows or tiny.edits(4), **SMALL | more)
+        return make_run("knowledge-edit", format=Format.EDIT, rows=rows or tiny.edits(4), **SMALL | more)
 
     return make
 
@@ -45,7 +46,7 @@ def test_a_change_moves_the_subject_s_value_by_what_was_found(edit: Any, tiny_mo
     row = tiny.edits(1)[0]
     wanted = probe(tokenizer, row["prompt"], row["target"])
     with RunContext(run_dir, load_spec(run_dir.config)) as context:
-        memory = Memory(model, tokenizer, 1, context)
+        memory = Memory(model, tokenizer, 0, context)
         memory.learn_keys(64, 8, seed=1)
         before = read_probes(model, [wanted], 8)[0]
         values: list[Any] = []
@@ -62,7 +63,6 @@ def test_a_change_moves_the_subject_s_value_by_what_was_found(edit: Any, tiny_mo
     added = torch.outer(torch.tensor(change.column), torch.tensor(change.row)) @ keys[subject]
     assert (added - torch.tensor(change.column)).abs().max() < 1e-4
     assert read_probes(model, [wanted], 8)[0].probability > before.probability
-    assert read_probes(model, [wanted], 8)[0].losses[: wanted.start - 1] != []
 
 
 def test_a_run_that_is_stopped_between_edits_goes_on_as_if_it_had_not_been(edit: Any, tmp_path: Path) -> None:

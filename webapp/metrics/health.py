@@ -34,6 +34,7 @@ UNJUDGED = 0.2
 DISK_FREE = 0.1
 FEW_SOLVED = 0.1
 FEW_IMPROVED = 0.05
+NEIGHBOURS_STAY = 0.9
 
 REWARD_PARTS = tuple(f"reward/{name}" for name in REWARD_NAMES)
 WATCHED = (
@@ -56,6 +57,7 @@ WATCHED = (
     "reward/reward_model/not_judged",
     "made/solved",
     "made/improved",
+    "neighbourhood",
 )
 
 
@@ -408,6 +410,17 @@ def _farther_from_teacher(signs: Signs) -> Advice | None:
     )
 
 
+def _edits_spill(signs: Signs) -> Advice | None:
+    unchanged = signs.totals.get("neighbourhood")
+    if unchanged is None or unchanged.last is None or unchanged.last >= NEIGHBOURS_STAY:
+        return None
+    return Advice(
+        "Edits change what was to stay",
+        f"{unchanged.last:.0%} of the neighbours are answered as before the first edit",
+        "Make fewer edits, raise stats_tokens, or lower max_change.",
+    )
+
+
 def _silent(signs: Signs) -> Advice | None:
     run = signs.run
     if run.status not in ACTIVE or run.lease_until is None:
@@ -467,6 +480,7 @@ RULES: dict[str, Rule] = {
     "entropy_collapse": _entropy_collapse,
     "few_solved": _few_solved,
     "refined_in_vain": _refined_in_vain,
+    "edits_spill": _edits_spill,
     "silent": _silent,
     "stalled": _stalled,
     "disk_full": _disk_full,

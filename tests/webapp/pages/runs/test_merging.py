@@ -103,7 +103,7 @@ def test_a_merge_is_launched_shown_and_cloned(pages: Client, choice: dict[str, s
     listed = text(pages.get("/runs"))
     assert run.name in listed
     assert run.name in text(pages.get("/runs?q=not+dataset:x"))
-    for page in ("/", "/queue", "/compare", f"/compare?run={run.pk}", "/methods", "/methods/merge"):
+    for page in ("/", "/runs/words", "/queue", "/compare", f"/compare?run={run.pk}", "/methods", "/methods/merge"):
         assert pages.get(page).status_code == 200, page
 
 
