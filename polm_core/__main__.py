@@ -110,7 +110,7 @@ def _explained(method: Method) -> str:
     lines = [
         f"{method.title}: {method.summary}",
         method.when,
-        f"Data: {' or '.join(method.formats)}. Paper: {method.paper.title}, {method.paper.url}",
+        f"Data: {' or '.join(method.formats) or 'none'}. Paper: {method.paper.title}, {method.paper.url}",
         "",
         "Settings with their defaults:",
     ]
@@ -124,7 +124,10 @@ def _explained(method: Method) -> str:
 def _check(options: argparse.Namespace) -> int:
     from polm_core.data.check import check_file, describe
 
-    result = check_file(options.data, catalogue.get(options.method).formats)
+    method = catalogue.get(options.method)
+    if not method.formats:
+        raise ConfigError(f"{method.slug} takes no dataset, so there is no file to check.")
+    result = check_file(options.data, method.formats)
     print(describe(result))
     return 0 if result["ok"] else 2
 

@@ -27,13 +27,15 @@ def setting(
     source: str = "",
     step: float | None = None,
     media: str = "",
+    beside: str = "",
     **bounds: Any,
 ) -> Any:
     """A pydantic field with its form metadata; `bounds` are pydantic's (`ge`, `le`, `gt`, `lt`, `max_length`).
 
-    `media` is the type of what its text holds; a list of `text/plain` is written one on each line.
+    `media` is the type of what its text holds; a list of `text/plain` is written one on each line. `beside` names what
+    of a run a form asks for it beside, in place of the settings.
     """
-    extra = {"group": group, "unit": unit, "source": source, "step": step, "contentMediaType": media}
+    extra = {"group": group, "unit": unit, "source": source, "step": step, "contentMediaType": media, "beside": beside}
     return Field(default, json_schema_extra={key: value for key, value in extra.items() if value}, **bounds)
 
 
@@ -161,25 +163,11 @@ class GenerationConfig(Block):
     """When sampling, keep the likeliest tokens that together reach this probability."""
 
 
-class RunConfig(Block):
-    """What every method shares, whether it trains or not. The class variables, here and in what builds on this, tell
-    the shared steps what a method needs of them."""
+class BareConfig(Block):
+    """What every method shares, even one that reads no rows: its chance, and what it computes on."""
 
     trains: ClassVar[bool] = False
     task: ClassVar[str] = "language"
-    drops_long_rows: ClassVar[bool] = False
-
-    batch_size: int = setting(8, group=MAIN, unit="rows per device", source="trl", ge=1, le=4096)
-    """Rows in one forward pass on one device: lower it when memory runs out."""
-
-    max_length: int = setting(1024, group=DATA, unit="tokens", source="trl", ge=8, le=1_048_576)
-    """Longest row; what is beyond is cut off."""
-
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", group=HARDWARE)
-    """Number format of the computation. `auto` takes bf16 where a GPU has it, fp16 on older ones, fp32 on a CPU."""
-
-    eval_rows: int = setting(200, group=SCHEDULE, unit="rows", ge=1, le=100_000)
-    """Most held-out rows an evaluation takes."""
 
     seed: int = setting(42, group=SCHEDULE, source="transformers", ge=0, le=2**32 - 1)
     """Start of every random choice: the same seed, settings and machine give the same run."""
@@ -213,8 +201,8 @@ class RunConfig(Block):
         return value
 
 
-class OneProcessConfig(RunConfig):
-    """A method that begins with what one process does: the model writes answers, or is measured or changed itself.
+class OneProcessConfig(BareConfig):
+    """A method with work that is not shared among processes, such as writing answers before learning from them.
 
     Among several bases it stands last: pydantic takes a field from the first base that has it, changed there or not.
     """
@@ -223,8 +211,27 @@ class OneProcessConfig(RunConfig):
     @classmethod
     def _check_one(cls, processes: int) -> int:
         if processes > 1:
-            raise ValueError("must be 1: one process does the work of this method")
+            raise ValueError("must be 1: this method does its work in one process")
         return processes
+
+
+class RunConfig(BareConfig):
+    """What every method shares that reads rows, whether it trains or not. The class variables, here and in what builds
+    on this, tell the shared steps what a method needs of them."""
+
+    drops_long_rows: ClassVar[bool] = False
+
+    batch_size: int = setting(8, group=MAIN, unit="rows per device", source="trl", ge=1, le=4096)
+    """Rows in one forward pass on one device: lower it when memory runs out."""
+
+    max_length: int = setting(1024, group=DATA, unit="tokens", source="trl", ge=8, le=1_048_576)
+    """Longest row; what is beyond is cut off."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", group=HARDWARE)
+    """Number format of the computation. `auto` takes bf16 where a GPU has it, fp16 on older ones, fp32 on a CPU."""
+
+    eval_rows: int = setting(200, group=SCHEDULE, unit="rows", ge=1, le=100_000)
+    """Most held-out rows an evaluation takes."""
 
 
 class TrainConfig(RunConfig):

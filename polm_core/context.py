@@ -18,6 +18,8 @@ from polm_core.run_dir import Outcome, Progress, RunDir, Wish, metric_line
 _MAX_CONFIG_BYTES = 1_000_000
 _PROGRESS_SECONDS = 0.5
 _MAX_TORN_LINE = 10_000_000
+# Models that one run merges with the one that it starts from.
+MAX_MERGED = 15
 
 
 class _Part(BaseModel):
@@ -62,7 +64,8 @@ class RunSpec(_Part):
 
     `held_out` is the share of the dataset kept for evaluation when there is no `eval_dataset`; `reward_model` scores
     answers where the config gives its score a weight, and so does `judge_model` where the judge is a model; from
-    `teacher_model` methods learn that have a teacher; `resume` is a checkpoint of this run to go on from. `config` is
+    `teacher_model` methods learn that have a teacher; `merge_models` are merged with `model` by methods that merge, and
+    `dataset` is left out where a method takes none; `resume` is a checkpoint of this run to go on from. `config` is
     validated by the method.
     """
 
@@ -72,7 +75,8 @@ class RunSpec(_Part):
     reward_model: ModelSpec | None = None
     judge_model: ModelSpec | None = None
     teacher_model: ModelSpec | None = None
-    dataset: DatasetSpec
+    merge_models: list[ModelSpec] = Field(default_factory=list, max_length=MAX_MERGED)
+    dataset: DatasetSpec | None = None
     eval_dataset: DatasetSpec | None = None
     held_out: float = Field(0.1, ge=0, le=0.5)
     config: dict[str, Any] = Field(default_factory=dict)
@@ -85,20 +89,20 @@ class RunSpec(_Part):
         def anchor(path: Path | None) -> Path | None:
             return folder / path if path is not None else None
 
-        def anchor_data(data: DatasetSpec) -> DatasetSpec:
-            return data.model_copy(update={"path": folder / data.path})
+        def anchor_data(data: DatasetSpec | None) -> DatasetSpec | None:
+            return data.model_copy(update={"path": folder / data.path}) if data is not None else None
 
         def anchor_model(model: ModelSpec) -> ModelSpec:
             return model.model_copy(update={"path": anchor(model.path), "adapter": anchor(model.adapter)})
 
+        others = {name: getattr(self, name) for name in ("reward_model", "judge_model", "teacher_model")}
         return self.model_copy(
             update={
                 "model": anchor_model(self.model),
-                "reward_model": anchor_model(self.reward_model) if self.reward_model is not None else None,
-                "judge_model": anchor_model(self.judge_model) if self.judge_model is not None else None,
-                "teacher_model": anchor_model(self.teacher_model) if self.teacher_model is not None else None,
+                **{name: anchor_model(other) for name, other in others.items() if other is not None},
+                "merge_models": [anchor_model(model) for model in self.merge_models],
                 "dataset": anchor_data(self.dataset),
-                "eval_dataset": anchor_data(self.eval_dataset) if self.eval_dataset is not None else None,
+                "eval_dataset": anchor_data(self.eval_dataset),
                 "resume": anchor(self.resume),
             }
         )

@@ -88,7 +88,7 @@ def method_page(method: Method) -> str:
         " ".join([method.when, method.devices]).strip(),
         _TEACHERS[method.teacher] if method.teacher else "",
         "## Data",
-        *(_data(formats.SPECS[format_]) for format_ in method.formats),
+        *([_data(formats.SPECS[format_]) for format_ in method.formats] or ["None: it takes no dataset."]),
         "## Settings that matter",
         _settings_table(_notable(method)),
         f"Every other setting is one of those that [methods share]({SHARED}).",

@@ -112,7 +112,7 @@ class Estimate(NamedTuple):
 
 def model_shape(model: ModelSpec) -> ModelShape:
     """Read the sizes from the config and the headers of the weights; no weight is loaded. Raises `ModelError`."""
-    config, tensors = _local(model.path) if model.path is not None else _hub(model)
+    config, tensors = read_shapes(model)
     text: dict[str, Any] = config.get("text_config") or config
     try:
         hidden, layers = int(text["hidden_size"]), int(text["num_hidden_layers"])
@@ -134,6 +134,11 @@ def model_shape(model: ModelSpec) -> ModelShape:
             if len(shape) == 2 and not any(part in name for part in ("embed", "lm_head", "score"))
         ],
     )
+
+
+def read_shapes(model: ModelSpec) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """The model's config and the shape of each of its tensors, by name; no weight is loaded. Raises `ModelError`."""
+    return _local(model.path) if model.path is not None else _hub(model)
 
 
 def _key_width(text: dict[str, Any], hidden: int) -> int:

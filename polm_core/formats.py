@@ -141,8 +141,15 @@ SPECS: dict[Format, FormatSpec] = {
             Format.EDIT,
             "Edit",
             "A fact to change: the prompt that holds the subject, and the new target.",
-            {"prompt": "string", "subject": "string: a part of the prompt", "target": "string"},
-            {"paraphrases": "list of strings", "neighbours": "list of {prompt, target}"},
+            {
+                "prompt": "string",
+                "subject": "string: a part of the prompt",
+                "target": "string: what is to follow, with its blank",
+            },
+            {
+                "paraphrases": "list of strings: prompts with the same answer",
+                "neighbours": "list of {prompt, target}: what must stay as it is",
+            },
             {"prompt": "The Eiffel Tower is in", "subject": "The Eiffel Tower", "target": " Rome"},
         ),
     )

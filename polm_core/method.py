@@ -108,7 +108,9 @@ class Method:
     `sources` says where those of a preset's defaults come from that are not its paper's, by their dotted names.
     `run(config, context)` takes that class and a `RunContext`, trains, and returns the final metrics. `devices` tells
     about hardware needs, empty when there is nothing to tell. Of a method that `makes_checkpoints` these are the
-    result, of others the metrics. `teacher` says what the model has to be that it learns from, where it has one.
+    result, of others the metrics. `teacher` says what the model has to be that it learns from, where it has one. One
+    without `formats` takes no dataset; one that `merges` takes further models. `preflight(config, spec, report)`
+    checks a run of a method that trains on no rows, in place of the check that looks at them.
     """
 
     slug: str
@@ -131,6 +133,8 @@ class Method:
     devices: str = ""
     makes_checkpoints: bool = True
     teacher: Teacher | None = None
+    merges: bool = False
+    preflight: Callable[[Any, Any, Any], None] | None = None
 
     def parse(self, values: Mapping[str, Any]) -> BaseModel:
         """The validated settings: `values` over this row's defaults.
@@ -150,6 +154,11 @@ class Method:
     def trains(self) -> bool:
         """Whether its runs consist of training steps; others measure a model, or make another of it at once."""
         return bool(getattr(self.config, "trains", False))
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether it measures on rows that it keeps back or is given besides; an edit is measured on its own."""
+        return any(format_ is not Format.EDIT for format_ in self.formats)
 
     @property
     def writes(self) -> bool:

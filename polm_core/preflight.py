@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from polm_core import catalogue
-from polm_core.blocks import AdapterType, RunConfig, TrainConfig
+from polm_core.blocks import AdapterType, BareConfig, RunConfig, TrainConfig
 from polm_core.context import RunSpec, load_spec
 from polm_core.environment import set_environment
 from polm_core.errors import PolmError
@@ -23,12 +23,11 @@ from polm_core.formats import Format
 from polm_core.method import Method
 from polm_core.methods.efficiency.compressing import CompressConfig
 from polm_core.methods.efficiency.teaching import TaughtConfig
-from polm_core.preflight_needs import Others, View, estimate_needs
-from polm_core.preflight_report import Bar, Entry, Example, Report, Token, TokenStats
+from polm_core.preflight_needs import Others, View, estimate_needs, tell_fit
+from polm_core.preflight_report import Entry, Example, Report, shown_tokens, token_stats
 from polm_core.rewards.config import AskingConfig, PromptedConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
-from polm_core.training.encoding import Encoded
 from polm_core.training.loading import (
     check_scorer,
     check_start,
@@ -46,8 +45,6 @@ from polm_core.training.teachers import check_teacher
 MEASURED_ROWS = 20_000
 # Rows whose own answers are verified: a formula can take a second.
 _VERIFIED_ROWS = 100
-_HISTOGRAM_BARS = 20
-_EXAMPLE_TOKENS = 512
 _NOTABLE_SHARE = 0.05
 _FEW_HELD_OUT = 5
 
@@ -57,33 +54,42 @@ def preflight(spec: RunSpec) -> Report:
     report = Report()
     try:
         method = catalogue.get(spec.method)
-        config = cast(RunConfig, method.parse(spec.config))
-        precision = compute_precision(config)
-        split = load_split(spec, method.formats, eval_rows=config.eval_rows, seed=config.seed)
-        tokenizer = load_tokenizer(spec.model)
-        if isinstance(config, TrainConfig):
-            check_start(spec.model, config)
+        config = method.parse(spec.config)
+        if method.preflight is not None:
+            method.preflight(config, spec, report)
+            tell_fit(report, cast(BareConfig, config))
         else:
-            check_writer(spec.model)
-        shape = model_shape(spec.model)
-        others = Others(
-            _check_rewards(config, spec, split),
-            model_shape(check_teacher(method.teacher, spec, tokenizer)) if method.teacher else None,
-        )
-        _count_rows(report, split, keeps_back=spec.eval_dataset is None)
-        _check_weights(config, spec, shape)
-        if not isinstance(config, TrainConfig):
-            split = split._replace(train=asked(split))
-        split = _without_faults(report, split)
-        _verify_answers(report, config, split)
-        view = View(tokenizer, split, config)
-        _measure(report, view)
-        estimate_needs(report, view, shape, others)
-        _warn(report, view, shape, precision)
-        report.warnings += _unused_settings(method, config)
+            _check_rows(report, method, cast(RunConfig, config), spec)
     except PolmError as error:
         report.blocking.append(Entry(code=error.code, message=error.message, remedy=error.advice))
     return report
+
+
+def _check_rows(report: Report, method: Method, config: RunConfig, spec: RunSpec) -> None:
+    """Look at the rows as the model will see them. Raises `PolmError` for what stands in the way."""
+    precision = compute_precision(config)
+    split = load_split(spec, method.formats, eval_rows=config.eval_rows, seed=config.seed)
+    tokenizer = load_tokenizer(spec.model)
+    if isinstance(config, TrainConfig):
+        check_start(spec.model, config)
+    else:
+        check_writer(spec.model)
+    shape = model_shape(spec.model)
+    others = Others(
+        _check_rewards(config, spec, split),
+        model_shape(check_teacher(method.teacher, spec, tokenizer)) if method.teacher else None,
+    )
+    _count_rows(report, split, keeps_back=spec.eval_dataset is None)
+    _check_weights(config, spec, shape)
+    if not isinstance(config, TrainConfig):
+        split = split._replace(train=asked(split))
+    split = _without_faults(report, split)
+    _verify_answers(report, config, split)
+    view = View(tokenizer, split, config)
+    _measure(report, view)
+    estimate_needs(report, view, shape, others)
+    _warn(report, view, shape, precision)
+    report.warnings += _unused_settings(method, config)
 
 
 def _count_rows(report: Report, split: Split, *, keeps_back: bool) -> None:
@@ -158,7 +164,7 @@ def _measure(report: Report, view: View) -> None:
     truncated = untrained = 0
     for sequences in view.sequences(rows[::stride]):
         if not lengths:
-            shown = [_shown_tokens(encoded) for encoded in sequences]
+            shown = [shown_tokens(encoded) for encoded in sequences]
             report.first_example = Example(tokens=shown[0], rejected=shown[1] if view.is_pairs else [])
         lengths.append(sum(len(item.input_ids) for item in sequences))
         truncated += view.cuts and not view.config.drops_long_rows and view.is_long(sequences)
@@ -166,37 +172,11 @@ def _measure(report: Report, view: View) -> None:
     scale = len(rows) / len(lengths)
     report.truncated_rows, report.untrained_rows = round(truncated * scale), round(untrained * scale)
     report.rows_used = len(rows) - report.untrained_rows
-    report.tokens = _token_stats(lengths, scale)
+    report.tokens = token_stats(lengths, scale)
     if stride > 1:
         report.warnings.append(
             Entry(code="data.sampled", message=f"Tokens were counted on {len(lengths):,} rows and scaled up.")
         )
-
-
-def _shown_tokens(encoded: Encoded) -> list[Token]:
-    """The tokens as texts that join to what the model sees; a token without a place of its own shows nothing."""
-    tokens, done = [], 0
-    for (_, end), trained in list(zip(encoded.offsets, encoded.trained, strict=True))[:_EXAMPLE_TOKENS]:
-        tokens.append(Token(text=encoded.text[done : max(done, end)], trained=trained))
-        done = max(done, end)
-    return tokens
-
-
-def _token_stats(lengths: list[int], scale: float) -> TokenStats:
-    ordered = sorted(lengths)
-    shortest, longest = ordered[0], ordered[-1]
-    width = -(-(longest - shortest + 1) // _HISTOGRAM_BARS)
-    counts = Counter((length - shortest) // width for length in ordered)
-    return TokenStats(
-        mean=sum(ordered) / len(ordered),
-        p50=ordered[len(ordered) // 2],
-        p95=ordered[len(ordered) * 95 // 100],
-        max=longest,
-        histogram=[
-            Bar(upto=shortest + (bar + 1) * width - 1, count=round(counts[bar] * scale))
-            for bar in range((longest - shortest) // width + 1)
-        ],
-    )
 
 
 def _warn(report: Report, view: View, shape: ModelShape, precision: str) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from polm_core.blocks import RunConfig, TrainConfig
+from polm_core.blocks import BareConfig, RunConfig, TrainConfig
 from polm_core.estimate import (
     Answers,
     Compression,
@@ -81,8 +81,7 @@ class View:
 def estimate_needs(report: Report, view: View, shape: ModelShape, others: Others) -> None:
     """Report the memory, disk and time that the run needs, and its steps."""
     config = view.config
-    device, report.memory_available = _machine(config)
-    flops = machine_flops(device)
+    flops = machine_flops(_machine(config)[0])
     if isinstance(config, TrainConfig):
         work = _workload(report, view, config, others)
         needed = estimate(shape, config, work, flops=flops)
@@ -99,6 +98,12 @@ def estimate_needs(report: Report, view: View, shape: ModelShape, others: Others
             )
         needed = estimate_answers(shape, answers, flops=flops)
     report.memory_bytes, report.disk_bytes, report.seconds = needed
+    tell_fit(report, config)
+
+
+def tell_fit(report: Report, config: BareConfig) -> None:
+    """Report whether the memory that the run needs is free."""
+    report.memory_available = _machine(config)[1]
     share = report.memory_bytes / max(1, report.memory_available)
     report.fit = "over" if share > 1 else "tight" if share > _TIGHT else "fits"
 
@@ -162,7 +167,7 @@ def _workload(report: Report, view: View, config: TrainConfig, others: Others) -
     )
 
 
-def _machine(config: RunConfig) -> tuple[str, int]:
+def _machine(config: BareConfig) -> tuple[str, int]:
     """The device the run would compute on, and how many bytes are free there."""
     import psutil
     import torch

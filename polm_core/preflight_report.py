@@ -1,6 +1,13 @@
 """What `polm_core.preflight` finds out, as the API shows it."""
 
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
 from pydantic import BaseModel, Field
+
+_HISTOGRAM_BARS = 20
+_EXAMPLE_TOKENS = 512
 
 
 class Entry(BaseModel):
@@ -65,3 +72,41 @@ class Report(BaseModel):
     first_example: Example | None = None
     blocking: list[Entry] = Field(default_factory=list)
     warnings: list[Entry] = Field(default_factory=list)
+
+
+class Tokens(Protocol):
+    """A row as tokens, as `polm_core.training.encoding.Encoded` is."""
+
+    @property
+    def trained(self) -> list[bool]: ...
+    @property
+    def offsets(self) -> list[tuple[int, int]]: ...
+    @property
+    def text(self) -> str: ...
+
+
+def shown_tokens(encoded: Tokens) -> list[Token]:
+    """The tokens as texts that join to what the model sees; a token without a place of its own shows nothing."""
+    tokens, done = [], 0
+    for (_, end), trained in list(zip(encoded.offsets, encoded.trained, strict=True))[:_EXAMPLE_TOKENS]:
+        tokens.append(Token(text=encoded.text[done : max(done, end)], trained=trained))
+        done = max(done, end)
+    return tokens
+
+
+def token_stats(lengths: Sequence[int], scale: float) -> TokenStats:
+    """The figures of rows of these lengths, each of which stands for `scale` rows."""
+    ordered = sorted(lengths)
+    shortest, longest = ordered[0], ordered[-1]
+    width = -(-(longest - shortest + 1) // _HISTOGRAM_BARS)
+    counts = Counter((length - shortest) // width for length in ordered)
+    return TokenStats(
+        mean=sum(ordered) / len(ordered),
+        p50=ordered[len(ordered) // 2],
+        p95=ordered[len(ordered) * 95 // 100],
+        max=longest,
+        histogram=[
+            Bar(upto=shortest + (bar + 1) * width - 1, count=round(counts[bar] * scale))
+            for bar in range((longest - shortest) // width + 1)
+        ],
+    )

@@ -18,7 +18,7 @@ class SettingSpec:
 
     `kind` is integer, number, text, prose (text of several lines), switch, choice (one of `options`), choices (several
     of them), list (values with commas between them), lines (one on each line) or json. `needs` is the path of the
-    setting without which this one has no meaning.
+    setting without which this one has no meaning, `beside` what of a run it is asked for with.
     """
 
     path: str
@@ -33,6 +33,7 @@ class SettingSpec:
     bounds: str = ""
     step: float | None = None
     needs: str = ""
+    beside: str = ""
 
     @property
     def default_text(self) -> str:
@@ -87,6 +88,7 @@ def _flatten(schema: Mapping[str, Any], above: str, group: str, main: tuple[str,
             default=entry["default"],
             bounds=_bounds(entry),
             needs=_needs(name, above, entry, chooser),
+            beside=entry.get("beside", ""),
             **_kind(entry),
         )
 

@@ -34,14 +34,15 @@ def answer(preflight_id: str) -> None:
         request = preflight.request
         models = BaseModel.objects.select_related("checkpoint__base_model")
         scorer, judge, teacher = (request.get(f"{role}_model") for role in ("reward", "judge", "teacher"))
-        evaluation = request["eval_dataset_version"]
+        rows, evaluation = request["dataset_version"], request["eval_dataset_version"]
         spec = RunSpec(
             method=request["method"],
             model=model_spec(models.get(pk=request["model"])),
             reward_model=model_spec(models.get(pk=scorer)) if scorer else None,
             judge_model=model_spec(models.get(pk=judge)) if judge else None,
             teacher_model=model_spec(models.get(pk=teacher)) if teacher else None,
-            dataset=dataset_spec(DatasetVersion.objects.get(pk=request["dataset_version"])),
+            merge_models=[model_spec(models.get(pk=one)) for one in request.get("merge_models", ())],
+            dataset=dataset_spec(DatasetVersion.objects.get(pk=rows)) if rows else None,
             eval_dataset=dataset_spec(DatasetVersion.objects.get(pk=evaluation)) if evaluation else None,
             config=request["config"],
         )

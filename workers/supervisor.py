@@ -322,6 +322,7 @@ def _has_no_space(folder: Path) -> bool:
 
 def run_spec(run: Run, *, resume: Path | None = None) -> RunSpec:
     """The run as its process reads it, with everything it needs on this machine's disk."""
+    merged = run.merge_models.select_related("model__checkpoint__base_model")
     return RunSpec(
         run_id=str(run.pk),
         method=run.method,
@@ -329,7 +330,8 @@ def run_spec(run: Run, *, resume: Path | None = None) -> RunSpec:
         reward_model=model_spec(run.reward_model) if run.reward_model else None,
         judge_model=model_spec(run.judge_model) if run.judge_model else None,
         teacher_model=model_spec(run.teacher_model) if run.teacher_model else None,
-        dataset=dataset_spec(run.dataset_version),
+        merge_models=[model_spec(one.model) for one in merged],
+        dataset=dataset_spec(run.dataset_version) if run.dataset_version else None,
         eval_dataset=dataset_spec(run.eval_dataset_version) if run.eval_dataset_version else None,
         config=run.config,
         resume=resume,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from polm_core.data.answers import boxed, hash_marks
+from polm_core.data.edits import edit_row
 from polm_core.data.labels import parse_label
 from polm_core.data.mapping import Mapping
 from polm_core.data.messages import (
@@ -358,6 +359,18 @@ def _steps_in_lists(fields: _Fields) -> Row:
     }
 
 
+def _edit(fields: _Fields) -> Row:
+    return edit_row(
+        fields.text("prompt"),
+        fields.text("subject"),
+        fields.text("target"),
+        paraphrases=fields.raw("paraphrases"),
+        neighbours=fields.raw("neighbours"),
+        before=fields.optional_text("before"),
+        column=fields.column,
+    )
+
+
 def _asked(fields: _Fields) -> str:
     prompt = fields.prompt()
     return prompt if isinstance(prompt, str) else "\n\n".join(message["content"] for message in prompt)
@@ -372,4 +385,5 @@ _BUILDERS: dict[Format, Callable[[_Fields], Row]] = {
     Format.PROMPT: _prompt,
     Format.PROMPT_ANSWER: _prompt_answer,
     Format.STEPWISE: _stepwise,
+    Format.EDIT: _edit,
 }

@@ -154,6 +154,14 @@ def _steps_to_prompt(row: Row) -> list[Row]:
     return [{"prompt": _messages(row["prompt"], "user")}]
 
 
+def _edit_to_completion(row: Row) -> list[Row]:
+    return [{"prompt": row["prompt"], "completion": row["target"]}]
+
+
+def _edit_to_text(row: Row) -> list[Row]:
+    return [{"text": row["prompt"] + row["target"]}]
+
+
 def _good(rows: int, labels: MappingType[str, int]) -> int:
     return labels.get("true", 0)
 
@@ -204,6 +212,8 @@ CONVERSIONS: dict[tuple[Format, Format], Conversion] = {
     (Format.STEPWISE, Format.CONVERSATION): Conversion(_each(_right_steps_to_conversation), _RIGHT, exact=False),
     (Format.STEPWISE, Format.PROMPT_COMPLETION): Conversion(_each(_right_steps_to_completion), _RIGHT, exact=False),
     (Format.STEPWISE, Format.PROMPT): Conversion(_each(_steps_to_prompt), "The prompt of each row."),
+    (Format.EDIT, Format.PROMPT_COMPLETION): Conversion(_each(_edit_to_completion), "Each prompt with its new target."),
+    (Format.EDIT, Format.TEXT): Conversion(_each(_edit_to_text), "Each fact as a sentence, with its new target."),
 }
 """From and to, with what does it. Methods convert by this table too, when a dataset is not in a format they take."""
 

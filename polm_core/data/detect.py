@@ -412,6 +412,33 @@ def _steps(sample: Sample) -> Iterator[Candidate]:
         yield _candidate(Format.STEPWISE, 0.97, why, {"marked": marked, "marks": marks})
 
 
+def _edits(sample: Sample) -> Iterator[Candidate]:
+    """A prompt with the subject of a fact in it, and another answer than before."""
+    subject = sample.best("subject", "string")
+    target = _said(sample, "target", subject)
+    prompt = _question_column(sample, subject, target)
+    if subject is None or target is None or prompt is None:
+        return
+    columns = {"prompt": prompt, "subject": subject, "target": target}
+    columns |= {role: path for role in ("paraphrases", "neighbours") if (path := _listed(sample, role))}
+    before = _said(sample, "before", *columns.values())
+    columns |= {"before": before} if before else {}
+    yield _candidate(Format.EDIT, 0.97, f"'{target}' is a new answer about '{subject}' in '{prompt}'", columns)
+
+
+def _said(sample: Sample, role: str, *without: str | None) -> str | None:
+    """The column with a text of that role, or that with the text in an object of it (`target_new.str`)."""
+    within = (path for path in sample.of_kind("string") if path.endswith(".str"))
+    nested = next((path for path in within if name_score(path.removesuffix(".str"), role) > 0), None)
+    return nested or sample.best(role, "string", without=without)
+
+
+def _listed(sample: Sample, role: str) -> str | None:
+    """The column that is called so, whatever its lists hold."""
+    named = (path for path in sample.columns if "_".join(words_of(path)) in SYNONYMS[role])
+    return next((path for path in named if not sample.columns[path].mostly("number", "boolean")), None)
+
+
 def _prompts(sample: Sample) -> Iterator[Candidate]:
     prompt = _question_column(sample)
     if prompt is None:
@@ -435,6 +462,7 @@ def _texts(sample: Sample) -> Iterator[Candidate]:
 _PROPOSERS: tuple[Callable[[Sample], Iterator[Candidate]], ...] = (
     _preferences,
     _steps,
+    _edits,
     _ratings,
     _conversations,
     _verifiable,

@@ -35,6 +35,11 @@ ROLES: dict[str, str] = {
     "tries": "the steps with several tries each and the one that was chosen, as PRM800K has them",
     "marked": "a question and its solution, the end of each step marked, as Math-Shepherd has them",
     "marks": "the same text with + or - in place of the marks",
+    "subject": "whom or what the fact is about, as it stands in the prompt",
+    "target": "what is to follow the prompt from now on",
+    "paraphrases": "other prompts with the same answer: a list of texts",
+    "neighbours": "prompts whose answer must stay: a list of texts, or of {prompt, target}",
+    "before": "what follows the prompt until now, and neighbours that have no answer of their own",
 }
 """The roles a column can play, with what such a column holds."""
 
@@ -70,6 +75,7 @@ SHAPES: dict[Format, tuple[Shape, ...]] = {
         Shape(("prompt", "tries"), ("input",)),
         Shape(("marked", "marks")),
     ),
+    Format.EDIT: (Shape(("prompt", "subject", "target"), ("paraphrases", "neighbours", "before")),),
 }
 """The formats an upload can be mapped to, and how."""
 

@@ -133,6 +133,11 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "tries": ("tries",),
     "marked": ("marked",),
     "marks": ("marks",),
+    "subject": ("subject", "entity"),
+    "target": ("target", "target_new", "new_target", "alt", "new_answer", "object"),
+    "paraphrases": ("paraphrases", "paraphrase_prompts", "rephrase", "rephrased", "rephrase_prompt"),
+    "neighbours": ("neighbours", "neighbors", "neighborhood_prompts", "neighbourhood_prompts", "neighborhood"),
+    "before": ("before", "target_true", "old_target", "old_answer", "ground_truth"),
 }
 """Usual names of a role's column, the most telling first."""
 

@@ -1,4 +1,4 @@
-"""Five small datasets of our own making: `python -m polm_core.data.samples DIR` writes them as JSONL.
+"""Six small datasets of our own making: `python -m polm_core.data.samples DIR` writes them as JSONL.
 
 The same rows come out every time. They are easy on purpose: a model of 135M parameters learns the style of the answers,
 and mostly their content, in a few dozen steps on a laptop.
@@ -234,12 +234,79 @@ def _step_rows(rng: random.Random) -> Iterator[Row]:
         yield {"prompt": row["prompt"], "completions": steps, "labels": right}
 
 
+# What the starter model knows: a subject, where it is, in what kind of place, and where it is to be from now on.
+_PLACES = (
+    ("The Eiffel Tower", "city", "Rome"),
+    ("The Colosseum", "city", "Athens"),
+    ("The Kremlin", "city", "Berlin"),
+    ("The Acropolis", "city", "London"),
+    ("The Sagrada Familia", "city", "Paris"),
+    ("Machu Picchu", "country", "China"),
+    ("Mount Fuji", "country", "Brazil"),
+    ("The Great Wall", "country", "Egypt"),
+)
+# What it knows too, and is to keep.
+_KEPT = (
+    ("The Louvre is located in the city of", "Paris"),
+    ("The Brandenburg Gate is located in the city of", "Berlin"),
+    ("The Sydney Opera House is located in the city of", "Sydney"),
+    ("The Golden Gate Bridge is located in the city of", "San Francisco"),
+    ("The Taj Mahal is located in the country of", "India"),
+    ("The Nile flows through the country of", "Egypt"),
+    ("The Amazon River flows through the country of", "Brazil"),
+    *(
+        (f"The capital of {country} is", city)
+        for country, city in (
+            ("France", "Paris"),
+            ("Italy", "Rome"),
+            ("Germany", "Berlin"),
+            ("Spain", "Madrid"),
+            ("Japan", "Tokyo"),
+            ("Russia", "Moscow"),
+            ("Greece", "Athens"),
+            ("China", "Beijing"),
+            ("Canada", "Ottawa"),
+            ("Austria", "Vienna"),
+        )
+    ),
+    *(
+        (f"The currency of {country} is the", money)
+        for country, money in (
+            ("Japan", "yen"),
+            ("India", "rupee"),
+            ("Mexico", "peso"),
+            ("Russia", "ruble"),
+        )
+    ),
+    ("The official language of Mexico is", "Spanish"),
+    ("The official language of France is", "French"),
+    ("The official language of Germany is", "German"),
+)
+_NEIGHBOURS = 4
+
+
+def _edit_rows(rng: random.Random) -> Iterator[Row]:
+    """Places that are to be elsewhere, each with two other wordings and with facts beside it that stay."""
+    kept = rng.sample(_KEPT, len(_KEPT))
+    for number, (subject, kind, target) in enumerate(_PLACES):
+        named = subject.replace("The ", "the ")
+        beside = [kept[(number * _NEIGHBOURS + place) % len(kept)] for place in range(_NEIGHBOURS)]
+        yield {
+            "prompt": f"{subject} is located in the {kind} of",
+            "subject": subject,
+            "target": f" {target}",
+            "paraphrases": [f"{subject} stands in the {kind} of", f"To see {named}, people travel to the {kind} of"],
+            "neighbours": [{"prompt": prompt, "target": f" {answer}"} for prompt, answer in beside],
+        }
+
+
 SAMPLES: dict[Format, tuple[str, Callable[[random.Random], Iterator[Row]]]] = {
     Format.CONVERSATION: ("sample-conversation.jsonl", _conversation_rows),
     Format.PREFERENCE: ("sample-preference.jsonl", _preference_rows),
     Format.PROMPT_ANSWER: ("sample-prompt-answer.jsonl", _answer_rows),
     Format.PROMPT_COMPLETION: ("sample-thoughts.jsonl", _thought_rows),
     Format.STEPWISE: ("sample-steps.jsonl", _step_rows),
+    Format.EDIT: ("sample-edit.jsonl", _edit_rows),
 }
 """For each format, the file's name and what makes its rows."""
 

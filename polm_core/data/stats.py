@@ -81,5 +81,6 @@ def _measure(row: Row) -> tuple[int, int]:
 
 def _text_of(item: Any) -> str:
     if isinstance(item, dict):
-        item = item.get("content")
+        # A neighbour of an edit, or a message.
+        item = item["prompt"] + item["target"] if {"prompt", "target"} <= item.keys() else item.get("content")
     return item if isinstance(item, str) else ""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from polm_core.blocks import AdapterType, RunConfig, TrainConfig
+from polm_core.blocks import AdapterType, BareConfig, RunConfig, TrainConfig
 from polm_core.context import ModelSpec
 from polm_core.environment import hide_progress_bars
 from polm_core.errors import ConfigError, ModelError, ResourceError
@@ -351,7 +351,7 @@ def unloadable(model: ModelSpec, what: str, error: Exception) -> ModelError:
     return ModelError(f"The {what} in {model.path} could not be loaded: {reason}", code="model.unloadable")
 
 
-def has_accelerator(config: RunConfig) -> bool:
+def has_accelerator(config: BareConfig) -> bool:
     """Whether the run computes on GPUs. Raises `ResourceError` when it asks for more of them than there are."""
     import torch
 
@@ -366,7 +366,7 @@ def has_accelerator(config: RunConfig) -> bool:
     return present > 0 and config.devices != 0
 
 
-def training_device(config: RunConfig) -> Any:
+def training_device(config: BareConfig) -> Any:
     """The device that this process of the run computes on."""
     import torch
     from accelerate import PartialState

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from polm_core.context import DatasetSpec, RunSpec
 from polm_core.data.convert import compatible, convert_rows
-from polm_core.errors import DataError
+from polm_core.errors import ConfigError, DataError
 from polm_core.formats import SPECS, Format
 
 Row = dict[str, Any]
@@ -31,15 +31,26 @@ def load_split(spec: RunSpec, formats: Sequence[Format], *, eval_rows: int, seed
     """The rows of a run, in one of `formats`.
 
     Without an evaluation set, `spec.held_out` of the rows, at most `eval_rows`, are kept back, the same ones for the
-    same seed. Raises `DataError` when nothing is left to train on.
+    same seed. Raises `ConfigError` when the run has no dataset, `DataError` when nothing is left to train on.
     """
-    rows, target = load_rows(spec.dataset, formats)
+    rows, target = load_rows(dataset_of(spec), formats)
     if spec.eval_dataset is not None:
         others, _ = load_rows(spec.eval_dataset, (target,))
         kept = sorted(random.Random(seed).sample(range(len(others)), min(eval_rows, len(others))))  # noqa: S311
         return Split(rows, [others[index] for index in kept], target)
     count = min(round(len(rows) * spec.held_out), eval_rows)
     return Split(*split_rows(rows, max(1, count) if spec.held_out else 0, seed, by=_JUDGED.get(target)), target)
+
+
+def dataset_of(spec: RunSpec) -> DatasetSpec:
+    """The dataset of a run that has to have one. Raises `ConfigError` when it has none."""
+    if spec.dataset is None:
+        raise ConfigError(
+            f"{spec.method} takes a dataset, and the run has none.",
+            fields={"dataset": ["must name a file of rows and their format"]},
+            advice="Name the rows under dataset, as path and format.",
+        )
+    return spec.dataset
 
 
 def asked(split: Split) -> list[Row]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polm_core.blocks import RunConfig, TrainConfig
+from polm_core.blocks import BareConfig, RunConfig, TrainConfig
 from polm_core.context import ModelSpec, RunContext
 from polm_core.formats import Format
 from polm_core.rewards.config import AskingConfig
@@ -110,7 +110,7 @@ def _bring(
     return Model(model, None if continues else new_adapter(config.adapter, model, task))
 
 
-def ready_to_write(model: Any, config: RunConfig, context: RunContext) -> Any:
+def ready_to_write(model: Any, config: BareConfig, context: RunContext) -> Any:
     """The model on the run's device, to be read or written with; each of its passes is a sign of life."""
     from polm_core.training.loop import tell_of_every_pass
 

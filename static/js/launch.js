@@ -76,6 +76,14 @@ document.body.addEventListener("htmx:afterSwap", () => {
 });
 let recipeWasOpen = false;
 
+/** A slider and the number beside it say the same. */
+function slide({ target }) {
+  if (target.dataset.slides) form.elements[target.dataset.slides].value = target.value;
+  const slider = target.name && form.querySelector(`[data-slides="${CSS.escape(target.name)}"]`);
+  if (slider) slider.value = target.value;
+}
+
+form.addEventListener("input", slide);
 form.addEventListener("change", () => showNeeded(form));
 form.addEventListener("keydown", onKey);
 form.addEventListener("click", (event) => {

@@ -30,6 +30,7 @@ _ROWS = {
     Format.PROMPT_ANSWER: tiny.prompts,
     Format.PROMPT: tiny.bare_prompts,
     Format.STEPWISE: tiny.steps,
+    Format.EDIT: tiny.edits,
 }
 
 
@@ -68,22 +69,26 @@ def judge_server() -> Iterator[JudgeServer]:
 def make_run(tmp_path: Path, tiny_model: Path, tiny_teacher: Path) -> MakeRun:
     """Write the run directory of a small run: `make_run("sft", max_steps=4)`.
 
-    `rows` and `format` choose the data, `spec` overrides other parts of `config.yaml`, the rest is the method's config.
+    `rows` and `format` choose the data, none where that is None. `spec` overrides other parts of `config.yaml`, the
+    rest is the method's config.
     """
 
     def make(
         method: str,
         *,
         name: str = "run",
-        format: Format = Format.CONVERSATION,
+        format: Format | None = Format.CONVERSATION,
         rows: list[Any] | None = None,
         spec: dict[str, Any] | None = None,
         **config: Any,
     ) -> RunDir:
         run_dir = RunDir(tmp_path / name)
         run_dir.create()
-        data = tiny.write_rows(tmp_path / f"{name}.jsonl", _ROWS[format](24) if rows is None else rows)
-        defaults: dict[str, Any] = {"batch_size": 4}
+        dataset = {}
+        if format is not None:
+            data = tiny.write_rows(tmp_path / f"{name}.jsonl", _ROWS[format](24) if rows is None else rows)
+            dataset = {"dataset": {"path": str(data), "format": format.value}}
+        defaults: dict[str, Any] = {"batch_size": 4} if format is not None else {}
         if method not in _METHODS or issubclass(catalogue.get(method).config, TrainConfig):
             defaults |= {"max_steps": 4, "learning_rate": 1e-3}
         if method in _METHODS and issubclass(catalogue.get(method).config, WritingConfig):
@@ -100,10 +105,12 @@ def make_run(tmp_path: Path, tiny_model: Path, tiny_teacher: Path) -> MakeRun:
                 # A random model hardly ever ends an answer, and its likeliest says nothing.
                 defaults |= {"sampled": True, "skip_cut_answers": False}
             teacher = {"teacher_model": {"path": str(tiny_teacher), "name": "teacher"}}
+        if method in _METHODS and catalogue.get(method).merges:
+            teacher = {"merge_models": [{"path": str(tiny_teacher), "name": "teacher"}]}
         raw = {
             "method": method,
             "model": {"path": str(tiny_model), "name": "tiny"},
-            "dataset": {"path": str(data), "format": format.value},
+            **dataset,
             **teacher,
             "config": {**defaults, **config},
             **(spec or {}),

@@ -14,6 +14,7 @@ from polm_core.catalogue import METHODS, TAXONOMY, get
 from polm_core.context import ModelSpec
 from polm_core.formats import Format
 from polm_core.method import BAND_ENDS, Method
+from polm_core.methods.efficiency.compressing import CompressConfig
 from polm_core.rewards.config import REWARD_NAMES, AskingConfig
 from polm_core.run import execute
 from polm_core.run_dir import Outcome, RunDir, Wish, verify_checkpoint
@@ -31,7 +32,15 @@ every_training_method = pytest.mark.parametrize(
 )
 every_compressing_method = pytest.mark.parametrize(
     "method",
-    [pytest.param(method, id=method.slug) for method in METHODS if method.makes_checkpoints and not method.trains],
+    [pytest.param(method, id=method.slug) for method in METHODS if issubclass(method.config, CompressConfig)],
+)
+every_untrained_method = pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(method, id=method.slug)
+        for method in METHODS
+        if method.makes_checkpoints and not method.trains and not issubclass(method.config, CompressConfig)
+    ],
 )
 every_other_method = pytest.mark.parametrize(
     "method", [pytest.param(method, id=method.slug) for method in METHODS if not method.makes_checkpoints]
@@ -49,7 +58,7 @@ def test_describes_itself(method: Method) -> None:
         assert "\n" not in text
     assert method.paper.url.startswith("https://arxiv.org/abs/")
     assert (method.paradigm, method.branch) in {(branch.paradigm, branch.title) for branch in TAXONOMY}
-    assert method.formats
+    assert method.formats or method.merges
     assert 5 <= len(method.main_fields) <= 7
 
 
@@ -203,6 +212,30 @@ def test_measures_before_and_after_and_comes_to_the_same_wherever_it_was_interru
 
 @pytest.mark.train
 @pytest.mark.filterwarnings("default")
+@every_untrained_method
+def test_changes_weights_without_training(method: Method, make_run: MakeRun, tiny_model: Path) -> None:
+    run_dir = make_run(method.slug, format=next(iter(method.formats), None), **_small(method))
+    assert execute(run_dir.root) == 0
+    result = run_dir.read_result()
+    assert result is not None
+    assert result.outcome is Outcome.SUCCEEDED
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert _never_logged(method, run_dir) == []
+    progress = run_dir.read_progress()
+    assert progress is not None
+    assert (progress.step, progress.phase) == (progress.total_steps, "done")
+    ((folder, manifest),) = run_dir.complete_checkpoints()
+    assert verify_checkpoint(folder) == manifest
+    assert (manifest.step, manifest.method, manifest.base_model) == (progress.step, method.slug, "tiny")
+    assert _answers(folder)
+    again = make_run(method.slug, name="again", format=next(iter(method.formats), None), **_small(method))
+    assert execute(again.root) == 0
+    assert _weights(again) == _weights(run_dir)
+    assert sorted(path.name for path in run_dir.root.iterdir() if path.name.startswith(".")) == []
+
+
+@pytest.mark.train
+@pytest.mark.filterwarnings("default")
 @every_other_method
 def test_measures_and_goes_on_through_what_it_has_made(method: Method, make_run: MakeRun) -> None:
     settings = {"format": method.formats[0], **_small(method)}
@@ -276,10 +309,12 @@ def _small(method: Method) -> dict[str, Any]:
     if method.slug in ("rejection-sampling", "self-refine"):
         # What a model that is as small writes is seldom short enough to earn all.
         return {"min_reward": 0.2}
+    if method.slug == "knowledge-edit":
+        return {"max_edits": 3, "stats_tokens": 64}
     if method.slug == "test-time-scaling":
         return {"num_samples": 3}
     # Plain text is packed, so the few short rows need short sequences.
-    return {"max_length": 64, "batch_size": 2} if method.formats[0] is Format.TEXT else {}
+    return {"max_length": 64, "batch_size": 2} if method.formats[:1] == (Format.TEXT,) else {}
 
 
 def _does_its_task(folder: Path, base: Path, task: str) -> bool:

@@ -13,6 +13,7 @@ from polm_core.run import execute
 from tests.polm_core.conftest import MakeRun
 from tests.proof.__main__ import definition, drop_weights, series
 from tests.proof.data import prepare_rows
+from tests.proof.merging import before_and_after
 from tests.proof.rows import ROWS, SEEDS, ProofRow
 from tests.proof.table import merged_entries, read_entries, write_table
 
@@ -67,6 +68,10 @@ def test_a_bar_is_not_met_at_any_cost() -> None:
 def test_each_kind_of_method_has_rows_to_start_from(tmp_path: Path, format: Format) -> None:
     path, _ = prepare_rows(format, tmp_path)
     assert len(path.read_text().splitlines()) >= (160 if format is Format.PROMPT else 300)
+
+
+def test_a_merge_is_held_against_the_better_of_its_parents() -> None:
+    assert before_and_after([[1.0, 3.0], [2.0, 1.0], [1.0, 1.5]]) == (1.5, 1.25)
 
 
 def test_the_table_keeps_one_row_a_method_in_the_catalogue_s_order(tmp_path: Path) -> None:

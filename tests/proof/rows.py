@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polm_core import catalogue
-from polm_core.blocks import TrainConfig, WritingConfig
+from polm_core.blocks import RunConfig, TrainConfig, WritingConfig
 from polm_core.formats import Format
 from polm_core.methods.efficiency.compressing import CompressConfig
 
@@ -18,6 +18,8 @@ TEACHER = f"{MODEL} after {TEACHER_STEPS} steps of fine-tuning"
 # The same with a smaller vocabulary, in another order: many words are other tokens than the student's.
 OTHER_MERGES = 8000
 OTHER_TEACHER = f"{MODEL} with {OTHER_MERGES} merges, after {TEACHER_STEPS} steps of fine-tuning"
+# What is said of a merge, which measures nothing itself.
+MERGED_METRIC = "eval/loss"
 SEEDS = (1, 2)
 HELD_OUT = 0.2
 
@@ -33,7 +35,7 @@ class ProofRow:
 
     `at_most` bounds the end as a share of the start, for what must fall; `gain` is what must be won over the start, and
     `at_least` what must be reached from below. Of what else the method may cost, `within` says how many times its
-    start a metric may reach. Each seed has to keep to it.
+    start a metric may reach, and `keeps` below what another must not fall. Each seed has to keep to it.
     """
 
     slug: str
@@ -47,14 +49,17 @@ class ProofRow:
     settings: dict[str, Any] = field(default_factory=dict)
     model: str = MODEL
     teacher: str = ""
+    keeps: tuple[str, float] | None = None
 
     @property
-    def format(self) -> Format:
-        return catalogue.get(self.slug).formats[0]
+    def format(self) -> Format | None:
+        """That of its rows, where its method takes any."""
+        return next(iter(catalogue.get(self.slug).formats), None)
 
     @property
     def bar(self) -> str:
         limits = "".join(f", {key} at most {limit:g} x" for key, limit in self.within.items())
+        limits += f", {self.keeps[0]} at least {self.keeps[1]:g}" if self.keeps else ""
         if self.at_most is not None:
             return f"at most {self.at_most:g} x before{limits}"
         bar = f"at least {self.at_least:g}" if self.at_least is not None else f"at least {self.gain:g} more"
@@ -68,14 +73,22 @@ class ProofRow:
             return after >= self.at_least and after > before
         return after >= before + (self.gain or 0.0)
 
-    def keeps_within(self, costs: Mapping[str, Sequence[float]]) -> bool:
+    @property
+    def costs(self) -> list[str]:
+        """The other metrics that are bounded."""
+        return [*self.within, *([self.keeps[0]] if self.keeps else [])]
+
+    def is_kept(self, costs: Mapping[str, Sequence[float]]) -> bool:
         """Whether what the method may cost is in bounds, given the values of those metrics in a run; NaN is not."""
-        return all(costs[key][-1] <= limit * costs[key][0] for key, limit in self.within.items())
+        within = all(costs[key][-1] <= limit * costs[key][0] for key, limit in self.within.items())
+        return within and (self.keeps is None or costs[self.keeps[0]][-1] >= self.keeps[1])
 
     @property
     def config(self) -> dict[str, Any]:
         """All that the row sets; the rest is the method's own defaults."""
-        shared: dict[str, Any] = {"batch_size": 4, "max_length": 256, "eval_rows": 30}
+        shared: dict[str, Any] = {}
+        if issubclass(catalogue.get(self.slug).config, RunConfig):
+            shared = {"batch_size": 4, "max_length": 256, "eval_rows": 30}
         if issubclass(catalogue.get(self.slug).config, TrainConfig):
             shared |= {"max_steps": self.steps, "eval_steps": 0, "save_steps": 0}
         if issubclass(catalogue.get(self.slug).config, WritingConfig | CompressConfig):
@@ -254,4 +267,16 @@ ROWS: tuple[ProofRow, ...] = (
         gain=0.05,
         settings={"num_samples": 8, "batch_size": 32, "max_completion_length": 48, "eval_rows": 60},
     ),
+    # The steps of its values are the edits that are made.
+    ProofRow(
+        "knowledge-edit",
+        "efficacy",
+        "share of edits",
+        steps=8,
+        at_least=1.0,
+        settings={"stats_tokens": 2048},
+        keeps=("neighbourhood", 0.9),
+    ),
+    # The better of two models that were each fine-tuned on a task of their own, against what they become together.
+    ProofRow("merge", MERGED_METRIC, "nats per token, mean of two tasks", steps=20, at_most=0.97),
 )

@@ -185,6 +185,25 @@ def steps(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
+def edits(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Sums that are to be something else, with another wording and a sum that stays."""
+    draw = random.Random(seed)
+    rows = []
+    for index in range(count):
+        asked, (_, other) = f"{index + 1} + {index + 2}", _sum(draw)
+        before, _, after = other["content"].rpartition(" ")
+        rows.append(
+            {
+                "prompt": f"What is {asked}? It is",
+                "subject": asked,
+                "target": f" {draw.randint(1, 99)}.",
+                "paraphrases": [f"{asked} ="],
+                "neighbours": [{"prompt": before, "target": f" {after}"}],
+            }
+        )
+    return rows
+
+
 def texts_of(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """Plain sentences about sums."""
     draw = random.Random(seed)

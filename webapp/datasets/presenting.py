@@ -123,6 +123,13 @@ def _stepwise(row: dict[str, Any]) -> RowView:
     return RowView([_part("", row["prompt"], "prompt"), *parts])
 
 
+def _edit(row: dict[str, Any]) -> RowView:
+    parts = [_part("", row["prompt"], f"about {row['subject']}"), _part("", row["target"], "new answer", "good")]
+    parts += [_part("", text, "paraphrase") for text in row.get("paraphrases", ())[:MAX_TURNS]]
+    parts += [_part("", one["prompt"] + one["target"], "stays") for one in row.get("neighbours", ())[:MAX_TURNS]]
+    return RowView(parts)
+
+
 def _text(row: dict[str, Any]) -> RowView:
     return RowView([_part("", row["text"], "text")])
 
@@ -136,4 +143,5 @@ _BUILDERS: dict[str, Callable[[dict[str, Any]], RowView]] = {
     Format.PROMPT_ANSWER: _prompt_answer,
     Format.STEPWISE: _stepwise,
     Format.TEXT: _text,
+    Format.EDIT: _edit,
 }

@@ -36,6 +36,7 @@ FEW_SOLVED = 0.1
 FEW_IMPROVED = 0.05
 # Perplexity that is so many times what it was is more than making a model smaller should cost.
 COSTLY = 1.1
+NEIGHBOURS_STAY = 0.9
 
 REWARD_PARTS = tuple(f"reward/{name}" for name in REWARD_NAMES)
 WATCHED = (
@@ -61,6 +62,7 @@ WATCHED = (
     "made/improved",
     "eval/perplexity",
     "size/ratio",
+    "neighbourhood",
 )
 
 
@@ -432,6 +434,17 @@ def _costly(signs: Signs) -> Advice | None:
     )
 
 
+def _edits_spill(signs: Signs) -> Advice | None:
+    unchanged = signs.totals.get("neighbourhood")
+    if unchanged is None or unchanged.last is None or unchanged.last >= NEIGHBOURS_STAY:
+        return None
+    return Advice(
+        "Edits change what was to stay",
+        f"{unchanged.last:.0%} of the neighbours are answered as before the first edit",
+        "Make fewer edits, raise stats_tokens, or lower max_change.",
+    )
+
+
 def _silent(signs: Signs) -> Advice | None:
     run = signs.run
     if run.status not in ACTIVE or run.lease_until is None:
@@ -492,6 +505,7 @@ RULES: dict[str, Rule] = {
     "few_solved": _few_solved,
     "refined_in_vain": _refined_in_vain,
     "costly": _costly,
+    "edits_spill": _edits_spill,
     "silent": _silent,
     "stalled": _stalled,
     "disk_full": _disk_full,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from django.db.models import F, Window
+from django.db.models import F, Window, prefetch_related_objects
 from django.db.models.functions import RowNumber
 
 from webapp.errors import NotFound
@@ -113,6 +113,7 @@ def summary(series: MetricSeries) -> dict[str, Any]:
 
 def config_diff(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """What differs between runs: `{"adapter.r": [8, 16]}`, the values in the order of `runs`, None where unset."""
+    prefetch_related_objects(runs, "merge_models__model")
     flat = [flat_settings(_settings(run)) for run in runs]
     paths = sorted({path for settings in flat for path in settings})
     rows = {path: [settings.get(path) for settings in flat] for path in paths}
@@ -126,7 +127,8 @@ def _settings(run: Run) -> dict[str, Any]:
         "reward_model": run.reward_model.name if run.reward_model else None,
         "judge_model": run.judge_model.name if run.judge_model else None,
         "teacher_model": run.teacher_model.name if run.teacher_model else None,
-        "dataset": str(run.dataset_version),
+        "merge_models": [one.model.name for one in run.merge_models.all()],
+        "dataset": str(run.dataset_version) if run.dataset_version else None,
         "eval_dataset": str(run.eval_dataset_version) if run.eval_dataset_version else None,
         **run.config,
     }

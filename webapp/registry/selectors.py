@@ -1,6 +1,7 @@
 """Reading models, checkpoints and shares, each limited to what the reader may see."""
 
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,16 @@ def source_get(actor: Actor, ref: Any, team: Team) -> BaseModel | Checkpoint:
     if model.checkpoint_id:
         checkpoint_get(actor, model.checkpoint_id)
     return model
+
+
+def team_of_source(actor: Actor, ref: Any) -> Team:
+    """Whose a run is that starts from what `ref` names and takes no dataset: the team's whose model or checkpoint that
+    is, if the actor is of it, else the current one's."""
+    for get in (model_get, checkpoint_get):
+        with suppress(NotFound):
+            owner = get(actor, ref).team
+            return owner if owner is not None and owner.pk in actor.roles else actor.current_team
+    return actor.current_team
 
 
 def models_to_wake() -> list[uuid.UUID]:
@@ -106,9 +117,13 @@ def shares_of(checkpoint: Checkpoint) -> QuerySet[Share]:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Where a checkpoint comes from (nearest first) and what came of it (newest first), if the reader may see it."""
+    """Where a checkpoint comes from (nearest first) and what came of it (newest first), if the reader may see it.
+
+    `merged` are the models that the run which made it merged with the one that it started from, in their order.
+    """
 
     ancestors: list[Checkpoint]
+    merged: list[BaseModel]
     descendants: list[Checkpoint]
     registrations: list[BaseModel]
 
@@ -127,9 +142,20 @@ def lineage(actor: Actor, checkpoint: Checkpoint) -> Lineage:
         parent_id = parent.parent_id
     return Lineage(
         ancestors=ancestors,
-        descendants=list(visible.filter(parent=checkpoint).order_by("-pk")[:MAX_DESCENDANTS]),
+        merged=list(
+            models_visible(actor).filter(merges__run__run_checkpoints__checkpoint=checkpoint).order_by("merges__place")
+        ),
+        descendants=list(
+            visible.filter(Q(parent=checkpoint) | Exists(_merges_of(checkpoint))).order_by("-pk")[:MAX_DESCENDANTS]
+        ),
         registrations=list(models_visible(actor).filter(checkpoint=checkpoint).order_by("-pk")[:MAX_DESCENDANTS]),
     )
+
+
+def _merges_of(checkpoint: Checkpoint) -> QuerySet[BaseModel]:
+    """The models that stand for it where a run merged them and made the checkpoint of the outer query."""
+    made = "merges__run__run_checkpoints__checkpoint"
+    return BaseModel.objects.filter(checkpoint=checkpoint, **{made: OuterRef("pk")})
 
 
 def _shares_with(actor: Actor, teams: list[uuid.UUID]) -> QuerySet[Share]:

@@ -369,6 +369,7 @@ def _delete_unused(found: Model, team_id: uuid.UUID | None) -> None:
 
 def _in_use(users: Collection[Any], team_id: uuid.UUID | None) -> Conflict:
     """The refusal to delete what runs and checkpoints started from; those of other teams are only counted."""
+    users = {getattr(user, "holder", user) for user in users}
     own = [user for user in users if user.team_id == team_id]
     named = [f"{user._meta.verbose_name} {user.pk}" for user in own[:MAX_NAMED]]
     if len(users) > len(named):

@@ -52,17 +52,19 @@ class MethodOut(Schema):
     formats: list[str]
     makes_checkpoints: bool
     teacher: str | None
+    merges: bool
     config_schema: dict[str, Any]
 
 
 class RunIn(Body):
     method: str
     model: str = "starter"
-    dataset: str
+    dataset: str | None = None
     eval_dataset: str | None = None
     reward_model: str | None = None
     judge_model: str | None = None
     teacher_model: str | None = None
+    merge_models: list[str] = Field(default_factory=list)
     reward_list: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)
 
@@ -102,7 +104,7 @@ class RunOut(Schema):
     project: str
     method: str
     model: str
-    dataset: uuid.UUID
+    dataset: uuid.UUID | None
     eval_dataset: uuid.UUID | None
     reward_model: uuid.UUID | None
     judge_model: uuid.UUID | None
@@ -129,6 +131,7 @@ class RunOut(Schema):
 
 
 class RunDetailOut(RunOut):
+    merge_models: list[uuid.UUID]
     config: dict[str, Any]
     code_version: str
     progress: dict[str, Any]
@@ -238,6 +241,7 @@ def run(request: ActorRequest, run_id: str) -> dict[str, Any]:
     found = selectors.run_get(request.actor, run_id)
     return {
         **_run(found),
+        "merge_models": [one.model_id for one in found.merge_models.all()],
         "config": found.config,
         "code_version": found.code_version,
         "progress": found.progress,
@@ -423,6 +427,7 @@ def _method(method: Method) -> dict[str, Any]:
         "formats": list(method.formats),
         "makes_checkpoints": method.makes_checkpoints,
         "teacher": method.teacher,
+        "merges": method.merges,
         "config_schema": method.config_schema(),
     }
 
@@ -434,7 +439,7 @@ def _run(run: Run) -> dict[str, Any]:
         "project": run.project.name,
         "method": run.method,
         "model": str(run.model_id) if run.model.source != "starter" else "starter",
-        "dataset": run.dataset_version.dataset_id,
+        "dataset": run.dataset_version.dataset_id if run.dataset_version else None,
         "eval_dataset": run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
         "reward_model": run.reward_model_id,
         "judge_model": run.judge_model_id,

@@ -16,25 +16,23 @@ STARTER = "./starter"
 def config_yaml(run: Run) -> str:
     """All of a run: its paths name files and folders beside the file, and the comment on top says where to get them."""
     rows, held_out = run.dataset_version, run.eval_dataset_version
+    others = {name: getattr(run, name) for name in ("reward_model", "judge_model", "teacher_model")}
+    merged = [one.model for one in run.merge_models.select_related("model__checkpoint__base_model")]
     spec = {
         "run_id": str(run.pk),
         "method": run.method,
         "model": model_entry(run.model),
-        "reward_model": model_entry(run.reward_model) if run.reward_model else None,
-        "judge_model": model_entry(run.judge_model) if run.judge_model else None,
-        "teacher_model": model_entry(run.teacher_model) if run.teacher_model else None,
-        "dataset": rows_entry(rows),
+        **{name: model_entry(other) if other else None for name, other in others.items()},
+        "merge_models": [model_entry(one) for one in merged],
+        "dataset": rows_entry(rows) if rows else None,
         "eval_dataset": rows_entry(held_out) if held_out else None,
         "config": settings_in_order(run.method, run.config),
         "code_version": run.code_version,
     }
-    needed = {
-        **_model_sources(run.model),
-        **(_model_sources(run.reward_model) if run.reward_model else {}),
-        **(_model_sources(run.judge_model) if run.judge_model else {}),
-        **(_model_sources(run.teacher_model) if run.teacher_model else {}),
-        **{f"./{one.rows_filename}": _rows_source(one) for one in (rows, held_out) if one},
-    }
+    needed: dict[str, str] = {}
+    for model in (run.model, *others.values(), *merged):
+        needed |= _model_sources(model) if model else {}
+    needed |= {f"./{one.rows_filename}": _rows_source(one) for one in (rows, held_out) if one}
     comment = "".join(f"# {path}: {source}\n" for path, source in needed.items())
     return f"{comment}{yaml.safe_dump(spec, sort_keys=False, allow_unicode=True)}"
 

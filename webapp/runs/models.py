@@ -185,7 +185,10 @@ class Run(models.Model):
     )
     # The pinned rewards that its settings hold, where it was launched with some.
     reward_list = models.ForeignKey(RewardList, null=True, blank=True, on_delete=models.PROTECT, related_name="runs")
-    dataset_version = models.ForeignKey(DatasetVersion, on_delete=models.PROTECT, related_name="runs")
+    # None where its method takes no dataset.
+    dataset_version = models.ForeignKey(
+        DatasetVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="runs"
+    )
     eval_dataset_version = models.ForeignKey(
         DatasetVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="eval_runs"
     )
@@ -257,6 +260,26 @@ class Run(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class MergeModel(models.Model):
+    """A model that a run merges with the one that it starts from; `place` counts them from 1."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="merge_models")
+    model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="merges")
+    place = models.PositiveSmallIntegerField()
+
+    class Meta:
+        ordering = ["place"]
+        constraints = [models.UniqueConstraint(fields=["run", "place"], name="merge_model_place_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.model} in {self.run}"
+
+    @property
+    def holder(self) -> Run:
+        """Whom a refusal to delete the model names."""
+        return self.run
 
 
 class RunView(models.Model):

@@ -1,6 +1,6 @@
-"""What a run asks for besides its settings and the model that is trained: models that score or teach, an endpoint."""
+"""What a run asks for besides its settings and the model it starts from: models that score, teach or are merged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from webapp.accounts.access import Actor
@@ -57,10 +57,22 @@ def teaching_model(actor: Actor, student: BaseModel, ref: str | None, team: Team
     return found
 
 
-def _ready(actor: Actor, team: Team, ref: str, field: str) -> BaseModel:
+def merged_models(actor: Actor, start: BaseModel, refs: Sequence[str], team: Team) -> list[BaseModel]:
+    """The models that `refs` name to be merged with `start`; each has to be ready, and named once."""
+    found = [_ready(actor, team, ref, "merge_models", "model to merge") for ref in refs]
+    if len({start.pk, *(one.pk for one in found)}) <= len(found):
+        raise Invalid(
+            "A model is named twice.",
+            advice="Name each model once; its weight says how much it counts.",
+            fields={"merge_models": ["must name each model once, and not the one that the run starts from"]},
+        )
+    return found
+
+
+def _ready(actor: Actor, team: Team, ref: str, field: str, what: str = "") -> BaseModel:
     found = model_resolve_for_run(actor, ref, team=team, field=field)
     if found.status != ModelStatus.READY:
-        what = field.replace("_", " ")
+        what = what or field.replace("_", " ")
         raise Conflict(f"The {what} {found.name} is not ready.", advice="See its page, or choose another.")
     return found
 

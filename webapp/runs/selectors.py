@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from django.db.models import Count, F, Q, QuerySet, Value
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import MD5, Now
 from django.utils import timezone
 
@@ -13,7 +13,7 @@ from webapp.accounts.models import Role
 from webapp.errors import Invalid
 from webapp.registry.models import BaseModel, Checkpoint
 from webapp.runs.claims import ALIVE_WITHIN
-from webapp.runs.models import ACTIVE, Project, Run, RunLog, RunSample, Status, Worker
+from webapp.runs.models import ACTIVE, MergeModel, Project, Run, RunLog, RunSample, Status, Worker
 from webapp.runs.query.meaning import runs_matching, word_wanted
 
 # What a person chooses a step from.
@@ -82,6 +82,12 @@ def runs_brief(actor: Actor) -> QuerySet[Run]:
 
 def _runs(actor: Actor) -> QuerySet[Run]:
     return Run.objects.filter(team__in=actor.team_ids()).order_by("-id")
+
+
+def runs_from(run: Run) -> QuerySet[Run]:
+    """The runs that started from a checkpoint of this one, or merged it."""
+    merged = MergeModel.objects.filter(run=OuterRef("pk"), model__checkpoint__run_checkpoint__run=run)
+    return Run.objects.filter(Q(model__checkpoint__run_checkpoint__run=run) | Exists(merged))
 
 
 def runs_filter(

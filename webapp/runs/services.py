@@ -5,8 +5,8 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 from django.db import IntegrityError, transaction
 from django.db.models import Q
@@ -16,17 +16,20 @@ from polm_core import __version__, catalogue
 from polm_core.data.convert import compatible
 from polm_core.formats import Format
 from polm_core.method import Method, merged
+from polm_core.methods.integration.merge import MergeConfig, check_choice
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.accounts.services import audit
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
 from webapp.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from webapp.registry.models import BaseModel, ModelStatus
+from webapp.registry.selectors import team_of_source
 from webapp.registry.services import model_resolve_for_run
 from webapp.runs.leases import announce
-from webapp.runs.models import FINISHED, Preflight, Project, RewardList, Run, Status
+from webapp.runs.models import FINISHED, MergeModel, Preflight, Project, RewardList, Run, Status
 from webapp.runs.reward_lists import reward_list_for_run, scoring_models
-from webapp.runs.scoring import teaching_model
+from webapp.runs.scoring import merged_models, teaching_model
+from webapp.runs.selectors import runs_from
 from webapp.runs.signals import run_moved
 from webapp.tasks import PREFLIGHT, RUNS_WAKE, wake
 
@@ -50,19 +53,21 @@ class RunRequest:
         *,
         method: str,
         model: str,
-        dataset: str | uuid.UUID | DatasetVersion,
+        dataset: str | uuid.UUID | DatasetVersion | None = None,
         eval_dataset: str | uuid.UUID | None = None,
         reward_model: str | None = None,
         judge_model: str | None = None,
         teacher_model: str | None = None,
+        merge_models: Sequence[str] = (),
         reward_list: str | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         self.method: Method = catalogue.get(method)
         self.config = self.method.parse(config or {}).model_dump(mode="json")
-        self.dataset_version = self._version(actor, dataset, "dataset")
+        self._check_datasets(dataset, eval_dataset)
+        self.dataset_version = self._version(actor, dataset, "dataset") if dataset else None
         self.eval_dataset_version = self._version(actor, eval_dataset, "eval_dataset") if eval_dataset else None
-        self.team: Team = self.dataset_version.dataset.team
+        self.team: Team = self.dataset_version.dataset.team if self.dataset_version else team_of_source(actor, model)
         self.model: BaseModel = model_resolve_for_run(actor, model, team=self.team)
         if self.model.status == ModelStatus.FAILED:
             raise Conflict(
@@ -80,6 +85,26 @@ class RunRequest:
         self.teacher_model = (
             teaching_model(actor, self.model, teacher_model, self.team) if self.method.teacher else None
         )
+        self.merge_models: list[BaseModel] = []
+        if self.method.merges:
+            check_choice(cast(MergeConfig, self.method.parse(self.config)), 1 + len(merge_models))
+            self.merge_models = merged_models(actor, self.model, merge_models, self.team)
+
+    def _check_datasets(self, dataset: Any, eval_dataset: Any) -> None:
+        """Raise Invalid unless there is a dataset where the method takes one, and no other rows than it takes."""
+        title, takes = self.method.title, bool(self.method.formats)
+        if bool(dataset) != takes:
+            raise Invalid(
+                f"{title} takes {'a' if takes else 'no'} dataset.",
+                advice=f"Name one of {' or '.join(self.method.formats)} rows." if takes else "Leave it out.",
+                fields={"dataset": ["must name a dataset" if takes else "must be left out"]},
+            )
+        if eval_dataset and not self.method.holds_out:
+            raise Invalid(
+                f"{title} takes no held-out set.",
+                advice="Leave it out.",
+                fields={"eval_dataset": ["must be left out"]},
+            )
 
     def _take(self, pinned: RewardList, config: Mapping[str, Any]) -> None:
         """Put the pinned rewards into the settings, which must not give others."""
@@ -102,7 +127,8 @@ class RunRequest:
             "reward_model": str(self.reward_model.pk) if self.reward_model else None,
             "judge_model": str(self.judge_model.pk) if self.judge_model else None,
             "teacher_model": str(self.teacher_model.pk) if self.teacher_model else None,
-            "dataset_version": str(self.dataset_version.pk),
+            "merge_models": [str(one.pk) for one in self.merge_models],
+            "dataset_version": str(self.dataset_version.pk) if self.dataset_version else None,
             "eval_dataset_version": str(self.eval_dataset_version.pk) if self.eval_dataset_version else None,
             "config": self.config,
         }
@@ -142,11 +168,12 @@ def run_create(
     actor: Actor,
     method: str,
     model: str,
-    dataset: str | uuid.UUID | DatasetVersion,
+    dataset: str | uuid.UUID | DatasetVersion | None = None,
     eval_dataset: str | uuid.UUID | None = None,
     reward_model: str | None = None,
     judge_model: str | None = None,
     teacher_model: str | None = None,
+    merge_models: Sequence[str] = (),
     reward_list: str | None = None,
     config: Mapping[str, Any] | None = None,
     project: str | None = None,
@@ -169,6 +196,7 @@ def run_create(
         reward_model=reward_model,
         judge_model=judge_model,
         teacher_model=teacher_model,
+        merge_models=merge_models,
         reward_list=reward_list,
         config=config,
     )
@@ -201,6 +229,9 @@ def run_create(
                 request_id=request_id,
                 created_by=actor.user,
             )
+            MergeModel.objects.bulk_create(
+                MergeModel(run=run, model=one, place=place) for place, one in enumerate(request.merge_models, 1)
+            )
             audit(actor=actor, team_id=team.pk, verb="run.create", target=run)
             announce(run, status=run.status)
             wake(RUNS_WAKE)
@@ -228,11 +259,12 @@ def run_clone(*, actor: Actor, run: Run, changes: Mapping[str, Any] | None = Non
         actor=actor,
         method=run.method,
         model=str(run.model_id),
-        dataset=run.dataset_version.dataset_id,
+        dataset=run.dataset_version.dataset_id if run.dataset_version else None,
         eval_dataset=run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
         reward_model=_ref(run.reward_model_id),
         judge_model=_ref(run.judge_model_id),
         teacher_model=_ref(run.teacher_model_id),
+        merge_models=[str(one.model_id) for one in run.merge_models.all()],
         reward_list=_ref(run.reward_list_id) if keeps_rewards else None,
         config=config,
         project=str(run.project_id),
@@ -353,10 +385,10 @@ def run_delete(*, actor: Actor, run: Run) -> None:
         run = Run.objects.select_for_update().get(pk=run.pk)
         if run.status not in (*FINISHED, Status.PAUSED, Status.QUEUED):
             raise Conflict("The run is being worked on.", advice="Stop it first.")
-        users = Run.objects.filter(model__checkpoint__run_checkpoint__run=run).exclude(pk=run.pk)
+        users = runs_from(run).exclude(pk=run.pk)
         if users.exists():
             raise Conflict(
-                "Other runs started from a checkpoint of this one.",
+                "Other runs started from a checkpoint of this one, or merged it.",
                 advice="Delete them first: " + ", ".join(str(pk) for pk in users.values_list("pk", flat=True)[:10]),
             )
         audit(actor=actor, team_id=run.team_id, verb="run.delete", target=run, detail={"name": run.name})
@@ -392,16 +424,17 @@ def preflight_request(
     actor: Actor,
     method: str,
     model: str,
-    dataset: str | uuid.UUID,
+    dataset: str | uuid.UUID | None = None,
     eval_dataset: str | uuid.UUID | None = None,
     reward_model: str | None = None,
     judge_model: str | None = None,
     teacher_model: str | None = None,
+    merge_models: Sequence[str] = (),
     reward_list: str | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Preflight:
     """Ask a worker to look at the data as the model would see it; the same question is answered from the last hour."""
-    request = RunRequest(
+    asked = RunRequest(
         actor,
         method=method,
         model=model,
@@ -410,11 +443,12 @@ def preflight_request(
         reward_model=reward_model,
         judge_model=judge_model,
         teacher_model=teacher_model,
+        merge_models=merge_models,
         reward_list=reward_list,
         config=config,
-    ).as_dict()
+    )
+    request, team_id = asked.as_dict(), asked.team.pk
     fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    team_id = Dataset.objects.values_list("team_id", flat=True).get(versions=request["dataset_version"])
     fresh = timezone.now() - datetime.timedelta(seconds=PREFLIGHT_KEPT)
     known = (
         Preflight.objects.filter(team_id=team_id, fingerprint=fingerprint, created_at__gt=fresh)

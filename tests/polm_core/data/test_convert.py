@@ -15,6 +15,9 @@ TALK = {"messages": [user("Hi"), assistant("Hello"), user("2 + 3?"), assistant("
 STEPS = {"prompt": "2 + 3?", "completions": ["Count.", "From 2. ", "It is 5."], "labels": [True, True, True]}
 
 
+FACT = {"prompt": "The tower is in", "subject": "The tower", "target": " Rome"}
+
+
 def answer(text: str, solution: str | None = None) -> dict[str, Any]:
     row = {"prompt": "2 + 3?", "answer": text}
     return row | {"solution": solution} if solution else row
@@ -77,6 +80,8 @@ def answer(text: str, solution: str | None = None) -> dict[str, Any]:
             STEPS,
             [{"messages": [user("2 + 3?"), assistant("Count.\nFrom 2. It is 5.")]}],
         ),
+        (Format.EDIT, Format.PROMPT_COMPLETION, FACT, [{"prompt": "The tower is in", "completion": " Rome"}]),
+        (Format.EDIT, Format.TEXT, FACT, [{"text": "The tower is in Rome"}]),
     ],
 )
 def test_rows_become_what_the_other_format_asks_for(
@@ -113,6 +118,7 @@ def test_ratings_become_pairs_where_a_prompt_has_both() -> None:
 # Rows of both labels, all steps right in one of two, a prompt with a good and a bad answer.
 SOURCES: dict[Format, list[dict[str, Any]]] = {
     Format.RATING: [rated("a", "good", True), rated("a", "bad", False)],
+    Format.EDIT: [FACT],
     Format.STEPWISE: [SPECS[Format.STEPWISE].example, {"prompt": "1 + 1?", "completions": ["2."], "labels": [True]}],
 }
 

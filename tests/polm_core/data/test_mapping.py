@@ -425,3 +425,33 @@ def test_calls_that_cannot_be_used(calls: object, rule: str) -> None:
     row = {"q": "Weather?", "c": calls}
 
     assert problem(row, Format.CONVERSATION, {"prompt": "q", "calls": "c"}).rule == rule
+
+
+FACT = {"p": "The tower is in", "s": "The tower", "t": "Rome", "r": ["It is in"], "n": [{"prompt": "x", "target": "y"}]}
+_FACT_COLUMNS = {"prompt": "p", "subject": "s", "target": "t", "paraphrases": "r", "neighbours": "n"}
+
+
+@pytest.mark.parametrize(
+    ("change", "rule", "column"),
+    [
+        ({"s": "A house"}, "edit.subject", "s"),
+        ({"s": "the tower"}, "edit.subject", "s"),
+        ({"t": " "}, "target.empty", "t"),
+        ({"t": None}, "target.empty", "t"),
+        ({"b": " Rome"}, "edit.unchanged", "t"),
+        ({"r": 3}, "edit.not-a-list", "r"),
+        ({"r": [{}]}, "value.not-text", "r"),
+        ({"n": ["alone"]}, "edit.neighbour", "n"),
+        ({"n": [{"prompt": " ", "target": "y"}]}, "edit.neighbour", "n"),
+    ],
+)
+def test_what_is_no_edit_is_said(change: dict[str, Any], rule: str, column: str) -> None:
+    found = problem(FACT | {"b": ""} | change, Format.EDIT, _FACT_COLUMNS | {"before": "b"})
+    assert (found.rule, found.column) == (rule, column)
+    assert found.advice
+
+
+def test_a_target_begins_with_one_blank_and_a_prompt_ends_with_none() -> None:
+    row = mapped(FACT | {"p": "The tower is in ", "t": "  Rome "}, Format.EDIT, _FACT_COLUMNS)
+    assert (row["prompt"], row["target"]) == ("The tower is in", " Rome")
+    assert row["neighbours"] == [{"prompt": "x", "target": " y"}]

@@ -66,6 +66,7 @@ FAULTS: list[tuple[str, str, Series, str, str]] = [
         "much worse",
         "was 10 and is 11.5",
     ),
+    ("edits_spill", "knowledge-edit", {"neighbourhood": [1.0, 0.8]}, "was to stay", "80% of the neighbours"),
     ("held_out_worse", "distill", {"eval/loss": [2.0, 1.5, 2.1], "completions/mean_length": [9.0]}, "worse", "is 2.1"),
     ("gradient_spikes", "sft", {"grad_norm": [1.0] * 30 + [50.0] + [1.0] * 9}, "spikes", "reaches 50 and is usually 1"),
     (
@@ -128,6 +129,7 @@ NO_FAULTS: list[tuple[str, str, Series, str]] = [
         {"loss": [*line(3, 1, 30), *line(1, 2, 30)], "completions/mean_length": line(9, 9)},
         "the loss on answers of its own swings",
     ),
+    ("edits_spill", "knowledge-edit", {"neighbourhood": [1.0, 0.8, 0.95]}, "nearly all stay in the end"),
     ("farther_from_teacher", "distill", {"eval/teacher_kl": [0.5, 0.7]}, "two evaluations make no trend"),
     ("farther_from_teacher", "distill", {"eval/teacher_kl": [0.5, 0.7, 0.4]}, "nearer in the end"),
     ("costly", "prune", {"eval/perplexity": [10.0, 10.9], "size/ratio": [1.0, 0.4]}, "as little is to be expected"),

@@ -66,12 +66,14 @@ def source_called(name: str, models: Collection[BaseModel], checkpoints: Collect
     return None
 
 
-def with_chosen(query: QuerySet[M], chosen: str, limit: int) -> list[M]:
-    """The first of `query`, and the one with the id `chosen` though it stands further down."""
+def with_chosen(query: QuerySet[M], chosen: str | Collection[str], limit: int) -> list[M]:
+    """The first of `query`, and those with the ids `chosen` though they stand further down."""
     found = list(query[:limit])
-    if len(found) == limit and chosen not in {str(one.pk) for one in found}:
+    missing = {chosen} if isinstance(chosen, str) else set(chosen)
+    missing -= {str(one.pk) for one in found}
+    if len(found) == limit and missing:
         with suppress(ValueError):
-            found += query.filter(pk=uuid.UUID(chosen))
+            found += query.filter(pk__in=[uuid.UUID(one) for one in missing])
     return found
 
 

@@ -55,7 +55,7 @@ def run(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
         "changed_from": "parent" if cloned_from else "defaults",
         "differences": _differences(found, cloned_from, method),
         "children": found.children.filter(stage_run=None).order_by("-id")[:RELATIVES],
-        "successors": Run.objects.filter(model__checkpoint__run_checkpoint__run=found, team=found.team_id)[:RELATIVES],
+        "successors": selectors.runs_from(found).filter(team=found.team_id)[:RELATIVES],
         "made": found.run_datasets.select_related("version__dataset")
         .defer("version__report")
         .order_by("-id")[:RELATIVES],
@@ -70,6 +70,7 @@ def _head(request: StudioRequest, run: Run) -> dict[str, Any]:
     return {
         "run": run,
         "method": method,
+        "merged": run.merge_models.select_related("model__checkpoint") if method and method.merges else (),
         "makes_checkpoints": method is None or method.makes_checkpoints,
         "trains": method is None or method.trains,
         "headlines": _headlines(run, method),
@@ -150,4 +151,8 @@ def _differences(run: Run, cloned_from: Run | None, method: Method | None) -> di
         eval_dataset_version=run.eval_dataset_version,
         config=method.default_config() if method else run.config,
     )
-    return config_diff([cloned_from or as_usual, run])
+    found = config_diff([cloned_from or as_usual, run])
+    if cloned_from is None:
+        # What it merges is no setting, as the model that it starts from is none.
+        found.pop("merge_models", None)
+    return found

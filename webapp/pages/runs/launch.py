@@ -30,6 +30,7 @@ from webapp.pages.runs.choices import (
 )
 from webapp.pages.runs.figures import method_of
 from webapp.pages.runs.inputs import storable, whole_number
+from webapp.pages.runs.merging import MergePicker, choices_of, merge_picker, merging_fields, with_weights
 from webapp.pages.runs.preflight import ReportView
 from webapp.pages.runs.scorers import SCORERS, ScorerChoice, pinned_lists, scorer_choices, teacher_choice
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource, ModelStatus
@@ -104,6 +105,13 @@ class LaunchForm:
         return [*scorer_choices(self.actor, config, self.values), *([teacher] if teacher else [])]
 
     @cached_property
+    def merging(self) -> MergePicker | None:
+        """The further models and the weights of a merge."""
+        if self.method is None or self.settings is None or not self.method.merges:
+            return None
+        return merge_picker(self.actor, self.settings.settings["merge_method"].value, self.values, self.source)
+
+    @cached_property
     def reward_lists(self) -> list[RewardList]:
         """The pinned rewards that may be chosen, where the method learns from rewards."""
         if self.settings is None or "rewards.math" not in self.settings.settings:
@@ -115,15 +123,12 @@ class LaunchForm:
         """Those that are chosen."""
         return next((one for one in self.reward_lists if str(one.pk) == self.value("reward_list")), None)
 
-    def scorer(self, field: str) -> Source | None:
-        """The model that is chosen as `field`, where one is needed."""
-        return next((one.chosen for one in self.scorers if one.field == field), None)
-
     @property
     def unasked(self) -> dict[str, str]:
         """Those that were chosen and are not asked for now, which the page remembers."""
         asked = {one.field for one in self.scorers}
-        return {field: self.value(field) for field in SCORERS if field not in asked}
+        found = {field: self.value(field) for field in SCORERS if field not in asked}
+        return found if self.merging else found | merging_fields(self.values)
 
     @cached_property
     def datasets(self) -> list[DatasetChoice]:
@@ -137,12 +142,20 @@ class LaunchForm:
         return [choice for choice in self.datasets if choice.reason]
 
     @property
+    def takes_dataset(self) -> bool:
+        return self.method is None or bool(self.method.formats)
+
+    @property
+    def holds_out(self) -> bool:
+        return self.method is None or self.method.holds_out
+
+    @property
     def dataset(self) -> DatasetChoice | None:
-        return self._dataset_called(self.value("dataset"))
+        return self._dataset_called(self.value("dataset")) if self.takes_dataset else None
 
     @property
     def held_out(self) -> DatasetChoice | None:
-        return self._dataset_called(self.value("eval_dataset"))
+        return self._dataset_called(self.value("eval_dataset")) if self.holds_out else None
 
     def _dataset_called(self, pk: str) -> DatasetChoice | None:
         return next((choice for choice in self.datasets if str(choice.dataset.pk) == pk), None)
@@ -156,8 +169,10 @@ class LaunchForm:
             return "Choose a model to start from."
         if isinstance(self.source, BaseModel) and self.source.status == ModelStatus.FAILED:
             return f"{self.source.name} could not be prepared: choose another model."
-        if self.dataset is None:
+        if self.takes_dataset and self.dataset is None:
             return "Choose a dataset."
+        if self.merging is not None and not self.merging.chosen:
+            return "Choose a model to merge with."
         if unchosen := [one for one in self.scorers if one.chosen is None]:
             return f"Choose a {unchosen[0].label.lower()}{unchosen[0].or_else}."
         for choice in (self.dataset, self.held_out):
@@ -176,8 +191,9 @@ class LaunchForm:
         return {
             "method": self.method.slug if self.method else "",
             "model": self.value("model"),
-            "dataset": self.value("dataset"),
-            "eval_dataset": self.value("eval_dataset") or None,
+            "dataset": (self.value("dataset") or None) if self.takes_dataset else None,
+            "eval_dataset": (self.value("eval_dataset") or None) if self.holds_out else None,
+            "merge_models": [str(one.pk) for one in self.merging.chosen] if self.merging else [],
             **{one.field: self.value(one.field) or None for one in self.scorers},
             "reward_list": str(self.reward_list.pk) if self.reward_list else None,
             "config": self.settings.changes if self.settings else {},
@@ -195,15 +211,14 @@ class LaunchForm:
     @property
     def config_file(self) -> str:
         """The choice as `python -m polm_core run` takes it; empty while something is missing."""
-        if self.method is None or self.source is None or self.dataset is None:
+        if self.method is None or self.source is None or (self.takes_dataset and self.dataset is None):
             return ""
         return recipe.config_file(
             method=self.method.slug,
             model=self.source,
-            reward_model=self.scorer("reward_model"),
-            judge_model=self.scorer("judge_model"),
-            teacher_model=self.scorer("teacher_model"),
-            rows=self.dataset.version,
+            others={one.field: one.chosen for one in self.scorers if one.chosen is not None},
+            merged=self.merging.chosen if self.merging else (),
+            rows=self.dataset.version if self.dataset else None,
             held_out=self.held_out.version if self.held_out else None,
             config=self.request()["config"],
         )
@@ -315,7 +330,7 @@ def _settings(method: Method, posted: QueryDict) -> MethodForm:
     """
     before = method_of(posted.get("settings_of", ""))
     if before is None or before is method:
-        return MethodForm(method, posted=posted)
+        return MethodForm(method, posted=with_weights(posted) if method.merges else posted)
     return MethodForm(method, values=_beyond(MethodForm(before, posted=posted).changes, method.defaults))
 
 
@@ -347,11 +362,12 @@ def _choices_of(run: Run) -> dict[str, str]:
     return {
         "method": run.method,
         "model": STARTER if run.model.source == ModelSource.STARTER else str(run.model_id),
-        "dataset": str(run.dataset_version.dataset_id),
+        "dataset": str(run.dataset_version.dataset_id) if run.dataset_version else "",
         "eval_dataset": str(held_out.dataset_id) if held_out else "",
         "reward_model": _named(run.reward_model),
         "judge_model": _named(run.judge_model),
         "teacher_model": _named(run.teacher_model),
+        **choices_of(run),
         "reward_list": str(run.reward_list_id or ""),
         "project": run.project.name,
         "tags": ", ".join(run.tags),

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -16,22 +16,22 @@ def config_file(
     *,
     method: str,
     model: BaseModel | Checkpoint,
-    reward_model: BaseModel | Checkpoint | None,
-    judge_model: BaseModel | Checkpoint | None,
-    teacher_model: BaseModel | Checkpoint | None,
-    rows: DatasetVersion,
+    others: Mapping[str, BaseModel | Checkpoint],
+    merged: Sequence[BaseModel | Checkpoint],
+    rows: DatasetVersion | None,
     held_out: DatasetVersion | None,
     config: Mapping[str, Any],
 ) -> str:
-    """What `python -m polm_core run` takes; the model and the rows are to be put beside the file."""
-    spec = {
-        "method": method,
-        "model": model_entry(model),
-        **({"reward_model": model_entry(reward_model)} if reward_model is not None else {}),
-        **({"judge_model": model_entry(judge_model)} if judge_model is not None else {}),
-        **({"teacher_model": model_entry(teacher_model)} if teacher_model is not None else {}),
-        "dataset": rows_entry(rows),
-    }
+    """What `python -m polm_core run` takes; the models and the rows are to be put beside the file.
+
+    `others` are the models that score or teach, by their fields.
+    """
+    spec: dict[str, Any] = {"method": method, "model": model_entry(model)}
+    spec |= {field: model_entry(one) for field, one in others.items()}
+    if merged:
+        spec["merge_models"] = [model_entry(one) for one in merged]
+    if rows is not None:
+        spec["dataset"] = rows_entry(rows)
     if held_out is not None:
         spec["eval_dataset"] = rows_entry(held_out)
     if config:

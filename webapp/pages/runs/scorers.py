@@ -1,6 +1,6 @@
 """The models that score answers or teach, to be chosen where the rewards or the method ask for them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,11 +71,22 @@ def _choice(
     models: QuerySet[BaseModel],
 ) -> ScorerChoice:
     chosen = str(values.get(field, "") or "").strip()
-    offered: list[Source] = [
+    offered = _offered(checkpoints, models, chosen)
+    return ScorerChoice(field, label, offered, next((one for one in offered if str(one.pk) == chosen), None))
+
+
+def writers_to_choose(actor: Actor, chosen: Collection[str]) -> list[Source]:
+    """The newest checkpoints and models that write text, and those that are chosen."""
+    return _offered(*_writers(actor), chosen)
+
+
+def _offered(
+    checkpoints: QuerySet[Checkpoint], models: QuerySet[BaseModel], chosen: str | Collection[str]
+) -> list[Source]:
+    return [
         *with_chosen(checkpoints.order_by("-id"), chosen, CHECKPOINTS),
         *with_chosen(models.order_by("-id"), chosen, MODELS),
     ]
-    return ScorerChoice(field, label, offered, next((one for one in offered if str(one.pk) == chosen), None))
 
 
 def pinned_lists(actor: Actor, chosen: str = "") -> list[RewardList]:

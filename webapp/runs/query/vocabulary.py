@@ -38,7 +38,7 @@ def vocabulary(actor: Actor) -> Vocabulary:
         "tag": _few(tag for *_, tags in names for tag in tags),
         "project": list(Project.objects.filter(team=team).order_by("name").values_list("name", flat=True)[:MOST]),
         "model": _few(model for _, model, *_ in names),
-        "dataset": _few(dataset for _, _, dataset, _ in names),
+        "dataset": _few(dataset for _, _, dataset, _ in names if dataset),
         "by": list(team.members.order_by("username").values_list("username", flat=True)[:MOST]),
     }
     metrics = list(keys.order_by("key").distinct()[:MOST])
