@@ -48,9 +48,9 @@ def test_a_bar_is_not_met_by_standing_still(row: Any) -> None:
 def test_a_bar_is_not_met_at_any_cost() -> None:
     row = ProofRow("quantize", "size/ratio", "share", at_most=0.6, within={"eval/perplexity": 1.1})
     assert row.bar == "at most 0.6 x before, eval/perplexity at most 1.1 x"
-    assert row.keeps_within({"eval/perplexity": [10.0, 10.9]})
-    assert not row.keeps_within({"eval/perplexity": [10.0, 11.1]})
-    assert not row.keeps_within({"eval/perplexity": [10.0, math.nan]})
+    assert row.is_kept({"eval/perplexity": [10.0, 10.9]})
+    assert not row.is_kept({"eval/perplexity": [10.0, 11.1]})
+    assert not row.is_kept({"eval/perplexity": [10.0, math.nan]})
 
 
 @pytest.mark.parametrize(

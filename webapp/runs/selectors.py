@@ -155,6 +155,7 @@ def variants_of(actor: Actor, model: BaseModel) -> list[Checkpoint]:
     return list(
         Checkpoint.objects.filter(team_id__in=actor.team_ids(), base_model=model, metrics__has_key="eval/loss")
         .exclude(run_checkpoint=None)
+        .exclude(**{f"{run}__dataset_version": None})
         .select_related(f"{run}__dataset_version__dataset", f"{run}__eval_dataset_version__dataset")
         .defer(f"{run}__dataset_version__report", f"{run}__eval_dataset_version__report")
         .order_by("-run_checkpoint__run_id", "-step")

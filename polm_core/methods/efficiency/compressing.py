@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from polm_core.blocks import DATA, GENERATION, HARDWARE, GenerationConfig, OneProcessConfig, setting
+from polm_core.blocks import DATA, GENERATION, HARDWARE, GenerationConfig, OneProcessConfig, RunConfig, setting
 from polm_core.context import ModelSpec, RunContext
 from polm_core.errors import ModelError
 from polm_core.estimate import ModelShape, model_shape
@@ -22,7 +22,7 @@ BEFORE, AFTER = 0, 1
 STORED_BYTES = 2
 
 
-class CompressConfig(OneProcessConfig):
+class CompressConfig(RunConfig, OneProcessConfig):
     """Settings of every method that makes a model smaller."""
 
     loss_on: LossOn = setting("answers", group=DATA)
