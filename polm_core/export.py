@@ -15,9 +15,10 @@ from pydantic import BaseModel, Field
 
 from polm_core.context import ModelSpec
 from polm_core.environment import set_environment
-from polm_core.errors import ModelError, PolmError, is_disk_full
+from polm_core.errors import ModelError, PolmError, ResourceError, is_disk_full
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import check_merges
+from polm_core.training.faults import OUT_OF_MEMORY, as_polm_error
 from polm_core.training.gguf_files import no_space, write_gguf
 from polm_core.training.loading import check_writer
 
@@ -36,7 +37,7 @@ class ExportFormat(StrEnum):
         return self is not ExportFormat.MERGED
 
     @property
-    def title(self) -> str:
+    def label(self) -> str:
         """What people are shown."""
         return f"GGUF {self.kind}" if self.is_gguf else "Merged safetensors"
 
@@ -153,16 +154,28 @@ def write_merged(model: ModelSpec, folder: Path, tell: Tell, *, share: float) ->
 
 def answer_of(work: Callable[[], None]) -> dict[str, Any] | None:
     """What went wrong with some work of a child process that is to be told; None when nothing did."""
-    from polm_core.training.faults import as_polm_error
-
     try:
         work()
     except Exception as error:
-        expected = no_space() if is_disk_full(error) else as_polm_error(error)
+        expected = _expected(error)
         if expected is None:
             raise
         return expected.as_dict()
     return None
+
+
+def _expected(error: Exception) -> PolmError | None:
+    """As for a run, with advice that suits an export."""
+    if is_disk_full(error):
+        return no_space()
+    expected = as_polm_error(error)
+    if expected is not None and expected.code == OUT_OF_MEMORY:
+        return ResourceError(
+            "The memory is full: the model does not fit.",
+            code=OUT_OF_MEMORY,
+            advice="Export on a worker that has more: a model is loaded in fp32, with 4 bytes a weight.",
+        )
+    return expected
 
 
 def progress_file(folder: Path) -> Tell:

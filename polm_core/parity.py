@@ -21,9 +21,11 @@ from pydantic import BaseModel, Field
 
 from polm_core.blocks import AdapterConfig, TrainConfig
 from polm_core.context import DatasetSpec, ModelSpec
+from polm_core.data.completions import ANSWERED
 from polm_core.environment import set_environment
 from polm_core.errors import ConfigError
 from polm_core.export import ExportFormat, Tell, answer_of, progress_file
+from polm_core.formats import Format
 from polm_core.run_dir import write_atomic
 from polm_core.training.encoding import Messages, plain_text, prompt_of, render_chat
 
@@ -151,6 +153,10 @@ class Form:
         return str(self.tokenizer.chat_template or "").strip()
 
     @property
+    def eos(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+    @property
     def end_texts(self) -> list[str]:
         return [str(text) for text in self.tokenizer.convert_ids_to_tokens(self.ends)]
 
@@ -170,7 +176,7 @@ def compare(job: ParityJob, tell: Tell) -> ParityReport:
 
 def _of_dataset(dataset: DatasetSpec | None) -> Iterator[str | Messages]:
     """The prompts of a dataset's first rows that are short enough."""
-    if dataset is None:
+    if dataset is None or dataset.format not in (*ANSWERED, Format.PROMPT):
         return
     with dataset.path.open(encoding="utf-8") as lines:
         asked = (prompt_of(json.loads(line), dataset.format)[0] for line in islice(lines, 100))
@@ -185,7 +191,7 @@ def _trained(job: ParityJob, asked: Sequence[str | Messages]) -> Form:
 
     tokenizer = load_tokenizer(job.model)
     adapter = AdapterConfig(type=adapter_type(job.model.adapter)) if job.model.adapter is not None else AdapterConfig()
-    model = load_model(job.model, TrainConfig(adapter=adapter)).eval()
+    model = load_model(job.model, TrainConfig(adapter=adapter, precision="fp32")).eval()
     ends = end_tokens(model, tokenizer)
     return Form(tokenizer, ends, _ask(model, tokenizer, ends, asked, job.new_tokens))
 
@@ -275,7 +281,9 @@ def _differences(report: FormReport, trained: Form, export: Form) -> list[str]:
         found.append("A prompt is rendered as another text.")
     if any(one.tokens for one in report.prompts):
         found.append("A prompt becomes other tokens.")
-    if export.ends != trained.ends:
+    # A GGUF file names an end or two; engines know the others of a family by their text.
+    lost = set(trained.ends) - set(export.ends) if not report.format.is_gguf else {trained.eos} - set(export.ends)
+    if lost or set(export.ends) - set(trained.ends):
         mine, theirs = (", ".join(form.end_texts) or "nothing" for form in (trained, export))
         found.append(f"Answers end at {theirs}, and ended at {mine} in training.")
     if report.kl is not None and report.kl > report.tolerance:

@@ -50,7 +50,7 @@ def work(_work_id: str = "") -> None:
 
 
 def _carry_out(found: Export | ParityCheck) -> None:
-    folder: Path = settings.VAR_DIR / "exports" / f"{found.pk}-{found.attempts}"
+    folder: Path = settings.VAR_DIR / "exports" / str(found.pk)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if isinstance(found, Export):
@@ -71,8 +71,9 @@ def _export(export: Export, folder: Path) -> None:
     check_exports(spec)
     check_room(checkpoint, format_)
     job = ExportJob(model=spec, format=format_, name=checkpoint.folder_name)
-    _run("polm_core.export", job, export, folder)
     made = folder / "files"
+    shutil.rmtree(made, ignore_errors=True)
+    _run("polm_core.export", job, export, folder)
     files = [
         {"path": path.relative_to(made).as_posix(), "size": path.stat().st_size, "sha256": sha256_of(path)}
         for path in sorted(made.rglob("*"))
@@ -80,12 +81,14 @@ def _export(export: Export, folder: Path) -> None:
     ]
     try:
         _store(export, made, files)
-        kept = work_finish(work=export, files=files)
-    except BaseException:
+        work_finish(work=export, files=files)
+    except PolmError:
         artifacts.delete(export.key)
         raise
-    if not kept and not Export.objects.filter(pk=export.pk).exists():
-        artifacts.delete(export.key)
+    finally:
+        # One that was deleted meanwhile leaves nothing; one that another worker took over is that worker's.
+        if not Export.objects.filter(pk=export.pk).exists():
+            artifacts.delete(export.key)
 
 
 def _store(export: Export, made: Path, files: list[dict[str, Any]]) -> None:
@@ -150,6 +153,8 @@ def _whole(checkpoint: Checkpoint) -> ModelSpec:
 def _run(module: str, job: BaseModel, found: Export | ParityCheck, folder: Path) -> dict[str, Any]:
     """Have a child do the job, and return its answer. Raises what it tells, and ModelError when it tells nothing."""
     path, log = folder / "job.json", folder / "log.txt"
+    for left in ("answer.json", "progress.json"):  # by a worker that was lost at it
+        (folder / left).unlink(missing_ok=True)
     write_atomic(path, job.model_dump_json())
     code = run_job(
         [sys.executable, "-m", module, str(path)],

@@ -34,7 +34,7 @@ def write_gguf(folder: Path, target: Path, kind: str, tell: Callable[[float], No
     _convert(folder, half, "f16")
     tell(0.5)
     try:
-        _quantise(half, target, kind, lambda fraction: tell(0.5 + fraction / 2))
+        quantise(half, target, kind, lambda fraction: tell(0.5 + fraction / 2))
     finally:
         half.unlink(missing_ok=True)
 
@@ -68,10 +68,10 @@ def _convert(folder: Path, target: Path, kind: str) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "NO_LOCAL_GGUF": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
         check=False,
     )
-    print(ended.stdout, file=sys.stderr)  # noqa: T201 (the log of the process)
+    sys.stderr.write(ended.stdout)
     if ended.returncode or not target.is_file():
         target.unlink(missing_ok=True)
         raise _refused(folder, ended.returncode, ended.stdout)
@@ -111,7 +111,7 @@ def no_space() -> ResourceError:
     )
 
 
-def _quantise(source: Path, target: Path, kind: str, tell: Callable[[float], None]) -> None:
+def quantise(source: Path, target: Path, kind: str, tell: Callable[[float], None]) -> None:
     """Rewrite a 16-bit file with matrices in 4 bits; the embedding, which suffers most from it, keeps 8."""
     import numpy as np
     from gguf import (
@@ -175,7 +175,8 @@ def read_tokenizer(path: Path, cut_like: Any) -> tuple[Any, list[int]]:
         field = fields.get(f"tokenizer.{name}")
         return field.contents() if field is not None else None
 
-    ends = [int(end) for end in (read("ggml.eos_token_id"), read("ggml.eot_token_id")) if end is not None]
+    named_ends = (read("ggml.eos_token_id"), read("ggml.eot_token_id"))
+    ends = sorted({int(end) for end in named_ends if end is not None})
     if read("ggml.model") != "gpt2":
         tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
         return tokenizer, ends

@@ -1,61 +1,26 @@
-"""A base model with a LoRA adapter, small enough to export in a test, and its checkpoint in the artifact store.
+"""Checkpoints of a folder's files, and exports that are done, in the artifact store."""
 
-The tokenizer is the starter's: GGUF knows tokenizers by how they cut text, and has no name for a made-up one.
-"""
-
+import hashlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from polm_core.run_dir import Manifest, RunDir
 from tests.support.checkpoints import store
 from webapp import artifacts
 from webapp.accounts.models import Team
+from webapp.claimed import WorkStatus
 from webapp.ids import new_id
-from webapp.registry.models import BaseModel, Checkpoint
+from webapp.registry.models import BaseModel, Checkpoint, Export, ParityCheck
 from webapp.registry.services import checkpoint_create
 
 
-def build_pair(folder: Path) -> Path:
-    """Write `base` and `adapter` into `folder` and return it; the adapter changes every layer."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from polm_core.starter import gguf_path, starter_tokenizer
-
-    tokenizer = starter_tokenizer(gguf_path())
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=True,
-    )
-    model = LlamaForCausalLM(config)
-    model.save_pretrained(folder / "base")
-    tokenizer.save_pretrained(folder / "base")
-    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
-    for name, parameter in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    adapted.save_pretrained(folder / "adapter")
-    tokenizer.save_pretrained(folder / "adapter")
-    return folder
-
-
-def build_elsewhere(call: str) -> None:
-    """Evaluate a call of this package in another process, so that this one needs no torch."""
-    names = "from pathlib import Path; from tests.support.exports import *; from tests.support.tiny import *"
-    subprocess.run([sys.executable, "-c", f"{names}; {call}"], check=True, stderr=subprocess.PIPE)
+def build_pair_elsewhere(folder: Path) -> None:
+    """`tiny.build_pair` in another process, so that this one needs no torch."""
+    call = f"from pathlib import Path; from tests.support.tiny import build_pair; build_pair(Path({str(folder)!r}))"
+    subprocess.run([sys.executable, "-c", call], check=True)
 
 
 def checkpoint_of(team: Team, folder: Path, kind: str, base_model: BaseModel, *, method: str = "sft") -> Checkpoint:
@@ -81,3 +46,30 @@ def checkpoint_of(team: Team, folder: Path, kind: str, base_model: BaseModel, *,
         sha256=artifacts.digest(f"{key}/manifest.json"),
         base_model=base_model,
     )
+
+
+def make_export(
+    checkpoint: Checkpoint,
+    format_: str = "gguf-f16",
+    *,
+    content: bytes = b"GGUF" * 300_000,
+    prompts: Sequence[str] = (),
+) -> Export:
+    """An export that is done, with its one file in the artifact store; with `prompts`, it was checked on them."""
+    export = finish(Export.objects.create(checkpoint=checkpoint, format=format_), content)
+    if prompts:
+        ParityCheck.objects.create(checkpoint=checkpoint, prompts=list(prompts), status=WorkStatus.DONE)
+    return export
+
+
+def finish(export: Export, content: bytes) -> Export:
+    """Has an export end as a worker would, with one file of that content."""
+    folder_name, format_ = export.checkpoint.folder_name, export.format
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{folder_name}.{'gguf' if 'gguf' in format_ else 'safetensors'}"
+        path.write_bytes(content)
+        export.files = [{"path": path.name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}]
+        artifacts.put(path, f"{export.key}/{path.name}")
+    export.status = WorkStatus.DONE
+    export.save()
+    return export

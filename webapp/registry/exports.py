@@ -62,6 +62,7 @@ def export_create(*, actor: Actor, checkpoint: Checkpoint, format: str) -> Expor
         _check_outstanding(checkpoint)
         check_room(checkpoint, wanted)
         if known is not None:
+            transaction.on_commit(partial(artifacts.delete, known.key), robust=True)
             known.delete()
         made = Export.objects.create(checkpoint=checkpoint, format=wanted, created_by=actor.user)
         detail = {"format": wanted.value}
@@ -109,7 +110,6 @@ def check_room(checkpoint: Checkpoint, format_: ExportFormat) -> None:
     is_adapter = checkpoint.kind == CheckpointKind.ADAPTER
     # Of a model whose size is not known, its own files tell something; checkpoints are in fp32.
     needed = bytes_needed(format_, parameters or checkpoint.download_bytes // 4, has_adapter=is_adapter)
-    settings.VAR_DIR.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(settings.VAR_DIR).free
     if needed > free:
         raise ResourceError(
@@ -229,7 +229,7 @@ def _format(checkpoint: Checkpoint, format_: str) -> ExportFormat:
 
 
 def _locked(checkpoint: Checkpoint) -> Checkpoint:
-    """The row as it is, for this transaction; Raises NotFound for one that was deleted meanwhile."""
+    """The row as it is, for this transaction. Raises NotFound for one that was deleted meanwhile."""
     found = Checkpoint.objects.select_for_update(of=("self",)).select_related("base_model").filter(pk=checkpoint.pk)
     locked = found.first()
     if locked is None:

@@ -204,7 +204,7 @@ class ExportQuerySet(WorkQuerySet["Export"]):
 class Export(CheckpointWork):
     """A checkpoint in a form that other programs take. Once it is done, `files` lists {path, size, sha256}."""
 
-    format = models.CharField(max_length=10, choices=[(one.value, one.title) for one in ExportFormat])
+    format = models.CharField(max_length=10, choices=[(one.value, one.label) for one in ExportFormat])
     files = models.JSONField(default=list, blank=True)
 
     objects = ExportQuerySet.as_manager()
