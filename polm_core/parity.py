@@ -42,6 +42,7 @@ _LONGEST = 2000
 _AROUND = 60
 
 # The divergence from the trained model, at an answer's first token, that the rounding of a format explains, in nats.
+# On SmolLM2-135M q8_0 is at most 0.006 away and q4_0 0.58; a model whose weights were 4 bits before loses less.
 TOLERANCE = {
     ExportFormat.MERGED: 1e-6,
     ExportFormat.F16: 1e-4,
