@@ -9,9 +9,11 @@ COPY webapp/requirements.txt webapp/requirements.txt
 RUN pip install -r webapp/requirements.txt
 
 FROM base AS base-worker
-COPY workers/requirements.txt workers/requirements-no-deps.txt workers/
+COPY workers/requirements.txt workers/requirements-no-deps.txt workers/requirements-gguf.txt workers/
 RUN pip install -r workers/requirements.txt \
-    && pip install --no-deps -r workers/requirements-no-deps.txt
+    && pip install --no-deps -r workers/requirements-no-deps.txt \
+    && pip install --no-deps --target "$(python -c 'import sys; print(sys.prefix)')/gguf-converter" \
+        -r workers/requirements-gguf.txt
 
 FROM base AS web
 COPY . .

@@ -11,7 +11,7 @@ SOURCES := polm_core webapp workers tests manage.py
 
 # An installation is named after what it was made from, so that one that is up to date costs nothing.
 hash = $(firstword $(shell cat $(1) | cksum))
-RUN_REQUIREMENTS := requirements.txt webapp/requirements.txt $(addprefix workers/,requirements.txt requirements-no-deps.txt)
+RUN_REQUIREMENTS := requirements.txt webapp/requirements.txt $(addprefix workers/,requirements.txt requirements-no-deps.txt requirements-gguf.txt)
 TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) tests/requirements.txt
 INSTALLED := $(VENV)/.installed-$(call hash,$(RUN_REQUIREMENTS))
 INSTALLED_FOR_TESTS := $(VENV)/.installed-for-tests-$(call hash,$(TEST_REQUIREMENTS))
@@ -91,6 +91,7 @@ $(INSTALLED): $(BIN)/python
 	@echo 'Installing; the first time this takes some minutes.'
 	$(PIP_INSTALL) -r requirements.txt
 	$(PIP_INSTALL) --no-deps -r workers/requirements-no-deps.txt
+	$(PIP_INSTALL) --no-deps --upgrade --target $(VENV)/gguf-converter -r workers/requirements-gguf.txt
 	@rm -f $(VENV)/.installed-[0-9]*
 	@touch $@
 

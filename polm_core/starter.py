@@ -81,7 +81,7 @@ def _convert(source: Path, draft: Path, tell: Tell) -> None:
 
     hide_progress_bars()
     tell("converting the tokenizer", 0.25)
-    _tokenizer(source).save_pretrained(draft)
+    starter_tokenizer(source).save_pretrained(draft)
     tell("widening the weights", 0.35)
     quantised = AutoModelForCausalLM.from_pretrained(
         source.parent, gguf_file=source.name, dtype=torch.bfloat16, local_files_only=True
@@ -97,7 +97,7 @@ def _convert(source: Path, draft: Path, tell: Tell) -> None:
     model.save_pretrained(draft)
 
 
-def _tokenizer(source: Path) -> Any:
+def starter_tokenizer(source: Path) -> Any:
     """The tokenizer as it was before GGUF, which keeps its vocabulary and merges but not how text is cut before them.
 
     SmolLM2 cuts every digit by itself; transformers' own reading of the file does not, and mistakes the end token.

@@ -147,6 +147,7 @@ def mount() -> NinjaAPI:
     from webapp.playground.api import router as playground
     from webapp.recipes.api import router as recipes
     from webapp.registry.api import router as registry
+    from webapp.registry.exports_api import router as exports
     from webapp.runs.answers_api import router as answers
     from webapp.runs.api import router as runs
     from webapp.runs.project_api import router as projects
@@ -156,6 +157,7 @@ def mount() -> NinjaAPI:
     for router in (
         datasets,
         registry,
+        exports,
         runs,
         answers,
         projects,

@@ -21,6 +21,7 @@ PREFLIGHT = "runs.preflight"
 GENERATE = "playground.generate"
 PROJECT_RETAIN = "projects.retain"
 REWARDS_TRY = "rewards.try"
+EXPORT = "checkpoints.export"
 
 QUEUE_OF = {
     RUNS_WAKE: "runs",
@@ -30,6 +31,7 @@ QUEUE_OF = {
     GENERATE: "light",
     PROJECT_RETAIN: "light",
     REWARDS_TRY: "light",
+    EXPORT: "light",
 }
 
 sender = Celery("studio", broker=settings.BROKER_URL, set_as_current=False)

@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 from webapp import tasks
 from webapp.datasets.leases import versions_to_wake
 from webapp.playground.selectors import generations_wait
+from webapp.registry.exports import exports_wait
 from webapp.registry.selectors import models_to_wake
 from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.leases import lease_over, leases_correct
@@ -36,4 +37,6 @@ def reap() -> None:
         tasks.send(tasks.GENERATE)
     if trials_wait():
         tasks.send(tasks.REWARDS_TRY)
+    if exports_wait():
+        tasks.send(tasks.EXPORT)
     Worker.objects.filter(heartbeat_at__lt=now - GONE_AFTER, runs=None).delete()

@@ -2,6 +2,8 @@
 
 from polm_core.errors import PolmError, ResourceError, disk_full, is_disk_full
 
+OUT_OF_MEMORY = "resource.memory"
+
 _MEMORY_TEXTS = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory")
 
 
@@ -14,7 +16,7 @@ def as_polm_error(error: BaseException) -> PolmError | None:
     if _is_memory(error):
         return ResourceError(
             "The memory is full: the model, its gradients and a batch do not fit.",
-            code="resource.memory",
+            code=OUT_OF_MEMORY,
             advice="Lower batch_size (raise gradient_accumulation_steps to make up for it) or max_length, turn on "
             "gradient_checkpointing, or train an adapter such as lora.",
         )

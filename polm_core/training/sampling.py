@@ -114,7 +114,7 @@ def generate(
     written = output[:, batch["input_ids"].shape[1] :]
     answers: list[str] = tokenizer.batch_decode(written, skip_special_tokens=True)
     if pace is not None:
-        pace.tokens += _count_written(written, _end_tokens(model, tokenizer))
+        pace.tokens += _count_written(written, end_tokens(model, tokenizer))
         pace.seconds += time.perf_counter() - began
     return answers
 
@@ -151,13 +151,13 @@ def generation_options(model: Any, tokenizer: Any, config: GenerationConfig) -> 
         max_new_tokens=config.max_new_tokens,
         do_sample=config.do_sample,
         pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=_end_tokens(model, tokenizer),
+        eos_token_id=end_tokens(model, tokenizer),
         use_cache=True,
         **sampling,
     )
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     """Every token that ends an answer: the tokenizer's, and those the model's own generation config adds."""
     own = getattr(model.generation_config, "eos_token_id", None)
     others = own if isinstance(own, list) else [own]

@@ -118,6 +118,29 @@ def build_step_judge(folder: Path, *, labels: int = 2) -> Path:
     return folder
 
 
+def build_pair(folder: Path) -> Path:
+    """Write the model as `base` and a LoRA adapter that changes every layer of it as `adapter`; return `folder`.
+
+    The tokenizer is the starter's: GGUF knows tokenizers by how they cut text, and has no name for a made-up one.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from polm_core.starter import gguf_path, starter_tokenizer
+
+    tokenizer = starter_tokenizer(gguf_path())
+    base = build_model(folder / "base", tokenizer=tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    adapted = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    adapted.save_pretrained(folder / "adapter")
+    tokenizer.save_pretrained(folder / "adapter")
+    return folder
+
+
 def conversations(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """Sums as a user's question and the assistant's answer; every second one goes on for another turn."""
     draw = random.Random(seed)

@@ -9,6 +9,7 @@ from django.utils import timezone
 from tests.support import factories
 from tests.support.api import ApiClient
 from tests.support.checkpoints import make_base_model, make_checkpoint
+from tests.support.exports import make_export
 from tests.support.pipelines import make_pipeline
 from tests.support.runs import make_run
 from webapp.accounts import services
@@ -19,7 +20,7 @@ from webapp.metrics.services import MetricLine, MetricWriter
 from webapp.playground.models import Generation
 from webapp.recipes.models import Pipeline, PipelineStage, StageRun
 from webapp.recipes.services import pipeline_stop
-from webapp.registry.models import BaseModel, Checkpoint, ModelSource, Share
+from webapp.registry.models import BaseModel, Checkpoint, Export, ModelSource, ParityCheck, Share
 from webapp.runs.models import Project, RewardList, Run, RunCheckpoint, RunLog, RunSample, RunView, Worker
 from webapp.runs.reward_lists import reward_list_create
 from webapp.runs.run_views import ViewState, view_create
@@ -44,6 +45,7 @@ class World:
     second_run: Run
     checkpoint: Checkpoint
     share: Share
+    export: Export
     generation: Generation
     trial: RewardTrial
     reward_list: RewardList
@@ -71,6 +73,8 @@ class World:
             BaseModel: of_team | Q(checkpoint__team=self.team),
             Checkpoint: of_team,
             Share: Q(checkpoint__team=self.team),
+            Export: Q(checkpoint__team=self.team),
+            ParityCheck: Q(checkpoint__team=self.team),
             Run: of_team | Q(dataset_version__dataset__team=self.team) | Q(model__team=self.team),
             RunCheckpoint: Q(run__team=self.team),
             RunView: of_team & Q(shared=True),
@@ -97,6 +101,7 @@ class World:
             self.run,
             self.checkpoint,
             self.share,
+            self.export,
             self.pipeline,
             self.run_view,
         )
@@ -131,6 +136,7 @@ def make_world() -> World:
         second_run=second_run,
         checkpoint=checkpoint,
         share=factories.make_share(checkpoint),
+        export=make_export(checkpoint, prompts=[MARK]),
         generation=factories.make_generation(team, checkpoint),
         trial=trial_create(actor=member, run=run.pk, rewards=["length"]),
         reward_list=reward_list_create(actor=member, project=project, name=f"{MARK} rewards", rewards=["length"]),

@@ -1,4 +1,4 @@
-"""A checkpoint as a zip that is made while it is sent: nothing is buffered, and every file is verified on the way."""
+"""Checkpoints and exports as they are sent: a zip is made on the way, nothing is buffered, every file is verified."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,9 +9,11 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from zipstream import ZipStream
 
+from polm_core.export import ExportFormat
 from webapp import artifacts
-from webapp.errors import NotFound
-from webapp.registry.models import Checkpoint, Share
+from webapp.claimed import WorkStatus
+from webapp.errors import Conflict, NotFound
+from webapp.registry.models import Checkpoint, Export, Share
 from webapp.registry.shares import share_count_download
 from webapp.streaming import file_response
 
@@ -22,7 +24,7 @@ class DamagedFile(Exception):
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip that has not been written yet: its file name, its exact size in bytes, and its content."""
+    """A file that has not been written yet: its name, its exact size in bytes, and its content."""
 
     name: str
     size: int
@@ -31,21 +33,44 @@ class Archive:
 
 def archive(checkpoint: Checkpoint) -> Archive:
     """The checkpoint's model or adapter files in one folder, stored uncompressed. Raises NotFound when one is gone."""
-    folder, stream = checkpoint.folder_name, ZipStream(sized=True)
-    for file in checkpoint.download_files:
-        key = f"{checkpoint.key}/{file['path']}"
-        if not artifacts.exists(key):
-            raise NotFound("The checkpoint's files are no longer in the artifact store.")
-        stream.add(_verified(key, file), f"{folder}/{file['path']}", size=file["size"])
+    return _zipped(checkpoint.key, checkpoint.download_files, checkpoint.folder_name)
+
+
+def _zipped(key: str, files: list[dict[str, Any]], folder: str) -> Archive:
+    stream = ZipStream(sized=True)
+    for file in files:
+        stream.add(_stored(key, file), f"{folder}/{file['path']}", size=file["size"])
     return Archive(f"{folder}.zip", len(stream), iter(stream))
+
+
+def _stored(key: str, file: dict[str, Any]) -> Iterator[bytes]:
+    """The content of a file that is there. Raises NotFound."""
+    if not artifacts.exists(f"{key}/{file['path']}"):
+        raise NotFound("The files are no longer in the artifact store.")
+    return _verified(f"{key}/{file['path']}", file)
 
 
 def download_response(request: HttpRequest, checkpoint: Checkpoint, share: Share | None) -> HttpResponseBase:
     """The answer to GET and HEAD for the checkpoint's zip; a GET counts as a download of the share it came through."""
-    zipped = archive(checkpoint)
+    return _send(request, archive(checkpoint), "application/zip", share)
+
+
+def export_response(request: HttpRequest, export: Export, share: Share | None) -> HttpResponseBase:
+    """The same for an export: one file as it is, several as a zip. Raises Conflict for one that is not done."""
+    if export.status != WorkStatus.DONE:
+        raise Conflict("The export is not done.", advice="See the checkpoint's page for how far it is.")
+    if ExportFormat(export.format).is_gguf:
+        (file,) = export.files
+        whole = Archive(file["path"], file["size"], _stored(export.key, file))
+        return _send(request, whole, "application/octet-stream", share)
+    zipped = _zipped(export.key, export.files, f"{export.checkpoint.folder_name}-{export.format}")
+    return _send(request, zipped, "application/zip", share)
+
+
+def _send(request: HttpRequest, whole: Archive, content_type: str, share: Share | None) -> HttpResponseBase:
     if share is not None and request.method != "HEAD":
         share_count_download(share)
-    return file_response(request, zipped.content, name=zipped.name, size=zipped.size, content_type="application/zip")
+    return file_response(request, whole.content, name=whole.name, size=whole.size, content_type=content_type)
 
 
 def _verified(key: str, file: dict[str, Any]) -> Iterator[bytes]:

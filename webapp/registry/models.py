@@ -1,5 +1,6 @@
 """Models, checkpoints and who they are shared with."""
 
+import uuid
 from typing import Any
 
 from django.db import models
@@ -8,7 +9,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.text import slugify
 
+from polm_core.export import ExportFormat
 from webapp.accounts.models import Team, User
+from webapp.claimed import ClaimedWork, WorkQuerySet
 from webapp.ids import new_id
 
 # By what matters most first.
@@ -179,3 +182,73 @@ class Share(models.Model):
 
     def __str__(self) -> str:
         return f"{self.checkpoint} to {self.kind}"
+
+
+class CheckpointWork(ClaimedWork):
+    """What a worker makes of one checkpoint; it goes with it. `progress` is a `polm_core.export.WorkProgress`."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    checkpoint = models.ForeignKey(Checkpoint, on_delete=models.CASCADE, related_name="%(class)ss")
+    progress = models.JSONField(default=dict, blank=True)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        abstract = True
+
+
+class ExportQuerySet(WorkQuerySet["Export"]):
+    """For the type checker, which does not find a generic manager."""
+
+
+class Export(CheckpointWork):
+    """A checkpoint in a form that other programs take. Once it is done, `files` lists {path, size, sha256}."""
+
+    format = models.CharField(max_length=10, choices=[(one.value, one.label) for one in ExportFormat])
+    files = models.JSONField(default=list, blank=True)
+
+    objects = ExportQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["checkpoint", "format"], name="export_made_once")]
+        indexes = [models.Index(fields=["id"], condition=Q(status__in=["waiting", "running"]), name="export_open")]
+
+    def __str__(self) -> str:
+        return f"{self.checkpoint} as {self.get_format_display()}"
+
+    @property
+    def key(self) -> str:
+        """The folder of the artifact store that holds it."""
+        return f"{exports_key(self.checkpoint_id)}/{self.pk}"
+
+    @property
+    def bytes(self) -> int:
+        """What its files add up to."""
+        return sum(file["size"] for file in self.files)
+
+
+def exports_key(checkpoint_id: uuid.UUID) -> str:
+    """The folder of the artifact store that holds a checkpoint's exports."""
+    return f"exports/{checkpoint_id}"
+
+
+class ParityCheckQuerySet(WorkQuerySet["ParityCheck"]):
+    """For the type checker, which does not find a generic manager."""
+
+
+class ParityCheck(CheckpointWork):
+    """The last comparison of a checkpoint with its exports, on `prompts`. `report` is a `ParityReport`."""
+
+    prompts = models.JSONField()
+    report = models.JSONField(null=True, blank=True)
+
+    objects = ParityCheckQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["checkpoint"], name="parity_check_the_last")]
+        indexes = [
+            models.Index(fields=["id"], condition=Q(status__in=["waiting", "running"]), name="parity_check_open")
+        ]
+
+    def __str__(self) -> str:
+        return f"the exports of {self.checkpoint}"

@@ -23,7 +23,7 @@ from webapp.accounts.services import audit
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.live.notify import publish
 from webapp.registry import selectors
-from webapp.registry.models import BaseModel, Checkpoint, CheckpointKind, ModelSource, ModelStatus
+from webapp.registry.models import BaseModel, Checkpoint, CheckpointKind, ModelSource, ModelStatus, exports_key
 from webapp.registry.rules import MAX_NAME, check_manifest, clean_hub_id, clean_name, clean_revision, path_within_roots
 from webapp.tasks import MODELS_PREPARE, wake
 
@@ -250,7 +250,7 @@ def checkpoint_register(*, actor: Actor, checkpoint: Checkpoint, team: Team, nam
 
 
 def checkpoint_delete(*, actor: Actor, checkpoint: Checkpoint) -> None:
-    """Delete a checkpoint, its files, its shares, and the models registered from it that nothing uses.
+    """Delete a checkpoint, its files, its exports, its shares, and the models registered from it that nothing uses.
 
     Raises Conflict when a run or another checkpoint started from it.
     """
@@ -274,7 +274,8 @@ def checkpoint_delete_all(checkpoints: Iterable[Checkpoint]) -> None:
     for checkpoint in checkpoints:
         publish(f"team:{checkpoint.team_id}", "checkpoint", {"checkpoint": str(checkpoint.pk), "deleted": True})
         _delete_unused(checkpoint, checkpoint.team_id)
-        transaction.on_commit(partial(artifacts.delete, checkpoint.key), robust=True)
+        for key in (checkpoint.key, exports_key(checkpoint.pk)):
+            transaction.on_commit(partial(artifacts.delete, key), robust=True)
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------

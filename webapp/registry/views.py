@@ -1,6 +1,7 @@
 """Models, checkpoints, and what a share link opens."""
 
 import uuid
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,15 +10,28 @@ from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from webapp.accounts.access import public, requires, signed_in
+from polm_core.errors import ResourceError
+from webapp.accounts.access import Actor, public, requires, signed_in
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
+from webapp.errors import Conflict, Invalid, status_of
 from webapp.pagination import page
 from webapp.registry import selectors, services
-from webapp.registry.downloads import download_response
+from webapp.registry.downloads import download_response, export_response
+from webapp.registry.exports import (
+    export_create,
+    export_get,
+    exports_of,
+    formats_of,
+    parity_create,
+    parity_of,
+)
+from webapp.registry.exports import export_delete as remove_export
+from webapp.registry.exports import parity_delete as remove_parity
 from webapp.registry.forms import ModelAddForm, ModelNameForm, RegisterForm, ShareForm
 from webapp.registry.links import share_url
 from webapp.registry.models import BaseModel, Checkpoint, ModelStatus
@@ -171,6 +185,74 @@ def share_revoke(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     return redirect("checkpoint", ended.checkpoint_id)
 
 
+# --- exports ----------------------------------------------------------------------------------------------------------
+@signed_in
+@require_http_methods(["GET", "HEAD", "POST"])
+def exports(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """What exports there are and how far, as a fragment; a POST asks for one of a `format`."""
+    actor = request.actor
+    if request.method != "POST":
+        return render(request, "registry/_exports.html", _exports(actor, selectors.checkpoint_get(actor, pk)))
+    found = selectors.checkpoint_get(actor, pk, Role.MEMBER)
+    format_ = request.POST.get("format", "")
+    return _exporting(request, found, partial(export_create, actor=actor, checkpoint=found, format=format_))
+
+
+@signed_in
+@require_safe
+def export_download(request: StudioRequest, pk: uuid.UUID) -> HttpResponseBase:
+    found = export_get(request.actor, pk)
+    return export_response(request, found, selectors.share_that_opens(request.actor, found.checkpoint))
+
+
+@requires(Role.MEMBER)
+@require_POST
+def export_delete(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """Delete an export, or cancel it."""
+    found = export_get(request.actor, pk, Role.MEMBER)
+    return _exporting(request, found.checkpoint, partial(remove_export, actor=request.actor, export=found))
+
+
+@requires(Role.MEMBER)
+@require_POST
+def parity(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """Have the exports checked; `prompts` holds one a line."""
+    found = selectors.checkpoint_get(request.actor, pk, Role.MEMBER)
+    prompts = request.POST.get("prompts", "")
+    ask = partial(parity_create, actor=request.actor, checkpoint=found, prompts=prompts.splitlines())
+    return _exporting(request, found, ask, prompts=prompts)
+
+
+@requires(Role.MEMBER)
+@require_POST
+def parity_delete(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """Remove the check, or cancel it."""
+    found = selectors.checkpoint_get(request.actor, pk, Role.MEMBER)
+    return _exporting(request, found, partial(remove_parity, actor=request.actor, checkpoint=found))
+
+
+def _exporting(request: StudioRequest, found: Checkpoint, deed: Callable[[], Any], **given: Any) -> HttpResponse:
+    """Back to the exports once the deed is done; what it is refused for stands above them."""
+    try:
+        deed()
+    except (Invalid, Conflict, ResourceError) as error:
+        found = selectors.checkpoint_get(request.actor, found.pk)
+        return _checkpoint_page(request, found, status=status_of(error), export_problem=error, **given)
+    return redirect(f"{reverse('checkpoint', args=[found.pk])}#exports")
+
+
+def _exports(actor: Actor, found: Checkpoint) -> dict[str, Any]:
+    made = {export.format: export for export in exports_of(found)}
+    check = parity_of(actor, found)
+    return {
+        "checkpoint": found,
+        "may_change": actor.holds(Role.MEMBER, found.team_id),
+        "formats": [(format_, made.get(format_)) for format_ in formats_of(found)],
+        "check": check,
+        "exports_open": any(export.is_open for export in made.values()) or (check is not None and check.is_open),
+    }
+
+
 def _checkpoint_page(request: StudioRequest, found: Checkpoint, *, status: int = 200, **given: Any) -> HttpResponse:
     actor = request.actor
     may_change = actor.holds(Role.MEMBER, found.team_id)
@@ -183,6 +265,7 @@ def _checkpoint_page(request: StudioRequest, found: Checkpoint, *, status: int =
         "shares": selectors.shares_of(found)[:PAGE] if may_change else [],
         "share_form": ShareForm(),
         "register_form": RegisterForm(),
+        **_exports(actor, found),
         **given,
     }
     return render(request, "registry/checkpoint.html", context, status=status)

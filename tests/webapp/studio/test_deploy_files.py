@@ -48,6 +48,8 @@ def test_the_worker_image_installs_what_make_installs(stages: dict) -> None:
     assert "workers/requirements.txt" in installs
     assert "--no-deps -r workers/requirements-no-deps.txt" in installs
     assert "--no-deps -r workers/requirements-no-deps.txt" in (REPOSITORY / "Makefile").read_text()
+    for made in (installs, (REPOSITORY / "Makefile").read_text()):
+        assert re.search(r"--target \S*.*gguf-converter\S*[\s\\]+-r workers/requirements-gguf.txt", made)
 
 
 @pytest.mark.parametrize("target", ["web", "worker"])
@@ -133,6 +135,7 @@ def test_a_changed_requirement_means_another_installation(tmp_path: Path) -> Non
         "webapp/requirements.txt",
         "workers/requirements.txt",
         "workers/requirements-no-deps.txt",
+        "workers/requirements-gguf.txt",
     )
     for name in (*run, "tests/requirements.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
