@@ -71,7 +71,7 @@ def symbols(formula: str) -> list[tuple[str, str]]:
 
 def method_page(method: Method) -> str:
     """The page of one method."""
-    spec = PARADIGMS[method.paradigm]
+    spec = method.family
     parts = [
         MARK,
         f"# {method.title}",

@@ -42,6 +42,9 @@ PARADIGMS: dict[Paradigm, ParadigmSpec] = {
 }
 
 
+# What stands in a paradigm's place for what only measures.
+EVALUATION = ParadigmSpec("Evaluation", "Measure a model, with an interval around each figure. Nothing is trained.")
+
 BAND_ENDS = ("low", "high")
 
 
@@ -96,7 +99,7 @@ class ChartSpec:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the catalogue.
+    """One row of the catalogue, or of the evaluations, which have no paradigm.
 
     `summary` says in a line what the method does, `when` when to choose it. `objective` says what it optimises, in
     words, and `formula` in the notation of `polm_core.docs`, its constants called as the settings are; `watch` names
@@ -110,7 +113,7 @@ class Method:
 
     slug: str
     title: str
-    paradigm: Paradigm
+    paradigm: Paradigm | None
     branch: str
     summary: str
     when: str
@@ -142,6 +145,16 @@ class Method:
     def default_config(self) -> dict[str, Any]:
         """Every setting with its default in this row, as plain JSON values."""
         return self.parse({}).model_dump(mode="json")
+
+    @property
+    def family(self) -> ParadigmSpec:
+        """The paradigm that it belongs to, in words."""
+        return PARADIGMS[self.paradigm] if self.paradigm else EVALUATION
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether it measures a model, and trains none."""
+        return self.paradigm is None
 
     @property
     def writes(self) -> bool:

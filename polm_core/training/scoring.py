@@ -1,4 +1,4 @@
-"""Rewards of texts and of their steps, in one batch."""
+"""Rewards of texts and of their steps, and losses of tokens, in one batch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,6 +28,26 @@ def _logits(model: Any, tokenizer: Any, sequences: Sequence[Sequence[int]]) -> A
     ids, mask = padded(sequences, tokenizer.pad_token_id, model.device)
     with torch.no_grad():
         return model(input_ids=ids, attention_mask=mask).logits.float()
+
+
+def mean_losses(model: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> list[float | None]:
+    """The mean loss of the trained tokens of each row, which are predicted from what stands before them."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    longest = max((len(ids) for ids, _ in rows), default=0)
+    if longest < 2:
+        return [None] * len(rows)
+    ids, there = padded([ids for ids, _ in rows], 0, model.device)
+    marks = torch.tensor([[*on, *[False] * (longest - len(on))] for _, on in rows], device=model.device)[:, 1:]
+    with torch.no_grad():
+        # Virtual tokens stand in front of the text, and have logits too.
+        logits = model(input_ids=ids, attention_mask=there, use_cache=False).logits[:, -longest:-1]
+        losses = torch.zeros(marks.shape, device=model.device)
+        losses[marks] = cross_entropy(logits[marks].float(), ids[:, 1:][marks], reduction="none")
+    counts = marks.sum(1)
+    means = (losses.sum(1) / counts.clamp(min=1)).tolist()
+    return [mean if count else None for mean, count in zip(means, counts.tolist(), strict=True)]
 
 
 def padded(sequences: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from webapp.pages import compare, home, methods, projects, search, workbench
+from webapp.pages import compare, home, leaderboard, methods, projects, search, workbench
 
 urlpatterns = [
     path("", home.home, name="home"),
@@ -10,6 +10,8 @@ urlpatterns = [
     path("runs/", include("webapp.pages.runs.urls")),
     path("runs/", include("webapp.pages.recipes.urls")),
     path("compare/", compare.compare, name="compare"),
+    path("leaderboard/", leaderboard.leaderboard, name="leaderboard"),
+    path("leaderboard/csv", leaderboard.leaderboard_file, name="leaderboard-file"),
     path("methods/", methods.methods, name="methods"),
     path("methods/<slug:slug>", methods.method, name="method"),
     path("search", search.search, name="search"),

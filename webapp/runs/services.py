@@ -61,6 +61,12 @@ class RunRequest:
         self.method: Method = catalogue.get(method)
         self.config = self.method.parse(config or {}).model_dump(mode="json")
         self.dataset_version = self._version(actor, dataset, "dataset")
+        if eval_dataset and self.method.is_evaluation:
+            raise Invalid(
+                f"{self.method.title} trains nothing, so it has no held-out set beside its dataset.",
+                advice="Give the rows to measure on as the dataset, with rows set to all.",
+                fields={"eval_dataset": ["must not be given for an evaluation"]},
+            )
         self.eval_dataset_version = self._version(actor, eval_dataset, "eval_dataset") if eval_dataset else None
         self.team: Team = self.dataset_version.dataset.team
         self.model: BaseModel = model_resolve_for_run(actor, model, team=self.team)
@@ -133,7 +139,7 @@ def version_for_run(
         raise Conflict(f"The dataset {dataset.name} is still being processed.", advice="Try again when it is ready.")
     fit = compatible(formats, Format(version.format))
     if not fit.ok:
-        raise Invalid(f"{title} cannot train on {dataset.name}.", advice=fit.reason, fields={field: [fit.reason]})
+        raise Invalid(f"{title} cannot use {dataset.name}.", advice=fit.reason, fields={field: [fit.reason]})
     return version
 
 

@@ -16,6 +16,7 @@ from polm_core.methods.fine_tuning.sft import CHARTS, FORMATS, SupervisedConfig,
 from polm_core.training.encoding import Encoded, as_asked, encode_rows, plain_text, prompt_of
 from polm_core.training.made import make_rows
 from polm_core.training.rows import Row, Split
+from polm_core.training.scoring import mean_losses
 
 logger = logging.getLogger(__name__)
 
@@ -74,36 +75,15 @@ def run(config: SelectDataConfig, context: RunContext) -> dict[str, float]:
 def score_rows(model: Any, rows: Sequence[Encoded], config: SelectDataConfig) -> list[float | None]:
     """The score of each row; None where there is no answer to score within the longest length."""
     cut = [(row.input_ids[: config.max_length], row.trained[: config.max_length]) for row in rows]
-    after_prompt = _losses(model, cut)
+    after_prompt = mean_losses(model, cut)
     if config.score == "perplexity":
         return [math.exp(min(loss, 100.0)) if loss is not None else None for loss in after_prompt]
     answers = [[token for token, on in zip(ids, trained, strict=True) if on] for ids, trained in cut]
-    alone = _losses(model, [(answer, [True] * len(answer)) for answer in answers])
+    alone = mean_losses(model, [(answer, [True] * len(answer)) for answer in answers])
     return [
         loss / by_itself if loss is not None and by_itself else None
         for loss, by_itself in zip(after_prompt, alone, strict=True)
     ]
-
-
-def _losses(model: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> list[float | None]:
-    """The mean loss of the trained tokens of each row, which are predicted from what stands before them."""
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    from polm_core.training.scoring import padded
-
-    longest = max((len(ids) for ids, _ in rows), default=0)
-    if longest < 2:
-        return [None] * len(rows)
-    ids, there = padded([ids for ids, _ in rows], 0, model.device)
-    marks = torch.tensor([[*on, *[False] * (longest - len(on))] for _, on in rows], device=model.device)[:, 1:]
-    with torch.no_grad():
-        logits = model(input_ids=ids, attention_mask=there, use_cache=False).logits[:, :-1]
-        losses = torch.zeros(marks.shape, device=model.device)
-        losses[marks] = cross_entropy(logits[marks].float(), ids[:, 1:][marks], reduction="none")
-    counts = marks.sum(1)
-    means = (losses.sum(1) / counts.clamp(min=1)).tolist()
-    return [mean if count else None for mean, count in zip(means, counts.tolist(), strict=True)]
 
 
 def kept_places(scores: Sequence[float | None], config: SelectDataConfig) -> list[int]:

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from polm_core import catalogue, cookbook
 from polm_core.errors import ConfigError, PolmError
-from polm_core.method import PARADIGMS, Method, Paradigm, ParadigmSpec, merged
+from polm_core.method import EVALUATION, PARADIGMS, Method, Paradigm, ParadigmSpec, merged
 from webapp.accounts.access import Actor, requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
@@ -45,9 +45,9 @@ PREFLIGHT_TRIES = 60
 
 @dataclass(frozen=True)
 class MethodGroup:
-    """A paradigm with its methods by branch."""
+    """A paradigm with its methods by branch, or the evaluations, which have none."""
 
-    paradigm: Paradigm
+    paradigm: Paradigm | None
     spec: ParadigmSpec
     branches: dict[str, list[Method]]
 
@@ -76,10 +76,10 @@ class LaunchForm:
                 if method.paradigm == paradigm:
                     branches.setdefault(method.branch, []).append(method)
             found.append(MethodGroup(paradigm, spec, branches))
-        return found
+        return [*found, MethodGroup(None, EVALUATION, {EVALUATION.title: list(catalogue.EVALUATIONS)})]
 
     @property
-    def paradigm(self) -> Paradigm:
+    def paradigm(self) -> Paradigm | None:
         """The one whose methods are unfolded."""
         return self.method.paradigm if self.method else Paradigm.FINE_TUNING
 
@@ -142,7 +142,8 @@ class LaunchForm:
 
     @property
     def held_out(self) -> DatasetChoice | None:
-        return self._dataset_called(self.value("eval_dataset"))
+        """The set to measure on; an evaluation has none beside its dataset."""
+        return None if self.method and self.method.is_evaluation else self._dataset_called(self.value("eval_dataset"))
 
     def _dataset_called(self, pk: str) -> DatasetChoice | None:
         return next((choice for choice in self.datasets if str(choice.dataset.pk) == pk), None)
@@ -177,7 +178,7 @@ class LaunchForm:
             "method": self.method.slug if self.method else "",
             "model": self.value("model"),
             "dataset": self.value("dataset"),
-            "eval_dataset": self.value("eval_dataset") or None,
+            "eval_dataset": str(self.held_out.dataset.pk) if self.held_out else None,
             **{one.field: self.value(one.field) or None for one in self.scorers},
             "reward_list": str(self.reward_list.pk) if self.reward_list else None,
             "config": self.settings.changes if self.settings else {},
