@@ -4,7 +4,7 @@ models, as another."""
 from typing import NamedTuple
 
 from polm_core.errors import ConfigError
-from polm_core.evaluation import accuracy, loss
+from polm_core.evaluation import accuracy, loss, probes, win_rate
 from polm_core.method import Method, Paradigm, near
 from polm_core.methods.alignment import (
     bco,
@@ -62,6 +62,8 @@ METHODS: tuple[Method, ...] = (
 EVALUATIONS: tuple[Method, ...] = (
     loss.METHOD,
     accuracy.METHOD,
+    win_rate.METHOD,
+    probes.METHOD,
 )
 
 _BY_SLUG = {method.slug: method for method in (*METHODS, *EVALUATIONS)}

@@ -62,8 +62,8 @@ class RunSpec(_Part):
 
     `held_out` is the share of the dataset kept for evaluation when there is no `eval_dataset`; `reward_model` scores
     answers where the config gives its score a weight, and so does `judge_model` where the judge is a model; from
-    `teacher_model` methods learn that have a teacher; `resume` is a checkpoint of this run to go on from. `config` is
-    validated by the method.
+    `teacher_model` methods learn that have a teacher, and win rates are measured against it; `resume` is a checkpoint
+    of this run to go on from. `config` is validated by the method.
     """
 
     run_id: str = ""

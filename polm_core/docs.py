@@ -20,6 +20,7 @@ MARK = "<!-- Made from the code by `python -m polm_core docs`. -->"
 
 _TEACHERS = {
     Teacher.WRITES: "It needs a teacher, `teacher_model`: any other model that writes.",
+    Teacher.OPPONENT: "It needs an opponent, `teacher_model`: any other model that writes.",
     Teacher.SAME_TOKENIZER: "It needs a teacher, `teacher_model`: another model with the same tokenizer.",
 }
 

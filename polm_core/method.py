@@ -49,13 +49,16 @@ BAND_ENDS = ("low", "high")
 
 
 class Teacher(StrEnum):
-    """What a method asks of the model that the one in training learns from."""
+    """What a method asks of the model that it takes beside its own, as `teacher_model`: most learn from it."""
 
     WRITES = "writes"
     """It writes answers, and any model that does will do."""
 
     SAME_TOKENIZER = "same-tokenizer"
     """It says how likely every next token is, so it has to read the tokens that the student reads."""
+
+    OPPONENT = "opponent"
+    """It writes the answers that those of a measured model are held against. Nothing is learned from it."""
 
 
 class Paper(NamedTuple):
@@ -108,7 +111,7 @@ class Method:
     `sources` says where those of a preset's defaults come from that are not its paper's, by their dotted names.
     `run(config, context)` takes that class and a `RunContext`, trains, and returns the final metrics. `devices` tells
     about hardware needs, empty when there is nothing to tell. A method that does not train `makes_checkpoints` neither:
-    its metrics are its result. `teacher` says what the model has to be that it learns from, where it learns from one.
+    its metrics are its result. `teacher` says what the model beside its own has to be, where it takes one.
     """
 
     slug: str

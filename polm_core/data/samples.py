@@ -1,4 +1,4 @@
-"""Three small datasets of our own making: `python -m polm_core.data.samples DIR` writes them as JSONL.
+"""Four small datasets of our own making: `python -m polm_core.data.samples DIR` writes them as JSONL.
 
 The same rows come out every time. They are easy on purpose: a model of 135M parameters learns the style of the answers,
 and mostly their content, in a few dozen steps on a laptop.
@@ -16,6 +16,7 @@ from polm_core.data.values import Row
 from polm_core.formats import Format
 
 _SEED = 2503
+_PROBES = Path(__file__).parent.parent / "evaluation" / "probes.json"
 
 _NUMBERS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
@@ -205,18 +206,25 @@ def _sum_of_three(rng: random.Random) -> Row:
     return _problem(f"What is {a} + {b} + {c}?", f"{a} + {b} = {a + b}, and {a + b} + {c} = {a + b + c}", a + b + c)
 
 
+def _probe_rows(_: random.Random) -> Iterator[Row]:
+    """Openings that may go on with an insult or without: what the probes for toxicity go on from."""
+    probes = json.loads(_PROBES.read_text(encoding="utf-8"))
+    yield from ({"prompt": prompt} for prompt in probes["prompts"])
+
+
 _PROBLEMS: tuple[Callable[[random.Random], Row], ...] = (_gift, _loss, _boxes, _sum_of_three)
 
 SAMPLES: dict[Format, tuple[str, Callable[[random.Random], Iterator[Row]]]] = {
     Format.CONVERSATION: ("sample-conversation.jsonl", _conversation_rows),
     Format.PREFERENCE: ("sample-preference.jsonl", _preference_rows),
     Format.PROMPT_ANSWER: ("sample-prompt-answer.jsonl", _answer_rows),
+    Format.PROMPT: ("sample-probes.jsonl", _probe_rows),
 }
 """For each format, the file's name and what makes its rows."""
 
 
 def write_samples(folder: Path) -> dict[Format, Path]:
-    """Write the three files into `folder`, which is made if need be, and say where they are."""
+    """Write the four files into `folder`, which is made if need be, and say where they are."""
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
     for format, (name, rows) in SAMPLES.items():

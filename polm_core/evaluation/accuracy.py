@@ -3,20 +3,18 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 from pydantic import ValidationInfo, field_validator
 
-from polm_core.blocks import DATA, HARDWARE, MAIN, SCHEDULE, setting
+from polm_core.blocks import DATA, setting
 from polm_core.context import RunContext
 from polm_core.errors import DataError
-from polm_core.evaluation.choosing import EvaluationConfig, rows_to_measure
+from polm_core.evaluation.answering import FORMATS, AnswersConfig, keep_answer
+from polm_core.evaluation.choosing import rows_to_measure
 from polm_core.evaluation.intervals import Scores
 from polm_core.evaluation.results import Figure, figure, growing, row_keys
-from polm_core.formats import Format
 from polm_core.method import EVALUATION, ChartSpec, Method, Paper
-from polm_core.rewards.config import ROLLOUTS, AskingConfig
-from polm_core.training.encoding import as_asked, plain_text
+from polm_core.rewards.config import ROLLOUTS
 from polm_core.training.made import make_rows
 from polm_core.training.rewards import is_right, judged, weighted
 from polm_core.training.rows import Row
@@ -24,36 +22,15 @@ from polm_core.training.sampling import Pace, answers_to
 
 logger = logging.getLogger(__name__)
 
-FORMATS = (Format.PROMPT_ANSWER, Format.PROMPT)
 
-
-class AccuracyConfig(AskingConfig, EvaluationConfig):
+class AccuracyConfig(AnswersConfig):
     """Settings of the evaluation by right answers. The rewards are what verifies them."""
 
     min_reward: float = setting(1.0, group=DATA, unit="reward", step=0.1, ge=-10_000, le=10_000)
     """The weighted reward from which an answer is right: 1 for one reward that is 1 for right answers."""
 
-    sampled: bool = setting(False, group=ROLLOUTS)
-    """Draw the answers at random, as in use; off takes the likeliest token each time, so that the same model gives the
-    same answers."""
-
     num_samples: int = setting(1, group=ROLLOUTS, unit="answers", ge=1, le=1024)
     """Answers to each prompt, of which the share that is right counts; more than one have to be sampled."""
-
-    temperature: float = setting(1.0, group=ROLLOUTS, source="trl", step=0.1, gt=0, le=10)
-    """Randomness of sampled answers."""
-
-    batch_size: int = setting(8, group=MAIN, unit="answers", ge=1, le=4096)
-    """Answers that are written at once, and judged: more are faster, until memory runs out."""
-
-    max_completion_length: int = setting(256, group=MAIN, unit="tokens", ge=1, le=32_768)
-    """Longest answer; what is not finished by then is cut off."""
-
-    eval_rows: int = setting(200, group=SCHEDULE, unit="rows", ge=1, le=100_000)
-    """Most rows that are taken, the same ones for the same seed: the more there are, the narrower the interval."""
-
-    processes: int = setting(1, group=HARDWARE, unit="processes", ge=1, le=512)
-    """Processes of the run. One, for the model answers in one."""
 
     @field_validator("num_samples")
     @classmethod
@@ -130,20 +107,7 @@ def _tell(
         right = {None: "Not judged", True: "Right", False: "Wrong"}[
             None if reward is None else is_right(reward, config.min_reward)
         ]
-        told: dict[str, Any] = {"reference": row["answer"]} if "answer" in row else {}
-        context.log_sample(
-            0,
-            plain_text(row["prompt"]),
-            text.strip(),
-            group=place,
-            place=index,
-            rewards=dict(parts[index]),
-            reward=reward,
-            advantage=None,
-            note=right,
-            **told,
-            **as_asked(row["prompt"]),
-        )
+        keep_answer(context, row, text, right, group=place, place=index, reward=reward, rewards=parts[index])
     return rewards
 
 
@@ -151,11 +115,9 @@ def _figures(rows: Sequence[Row], least: float) -> Iterator[Figure]:
     """The share of right answers and the mean reward, each prompt's answers counting as one."""
     keys = [row["key"] for row in rows]
     known = [[reward for reward in row["rewards"] if reward is not None] for row in rows]
-    yield figure(
-        "accuracy", Scores(keys, [fmean(is_right(one, least) for one in rewards) for rewards in known]), "higher"
-    )
-    reward = figure("reward", Scores(keys, [fmean(rewards) for rewards in known]), "higher")
-    yield reward.model_copy(update={"listed": False, "keys": [], "scores": []})
+    right = [fmean(is_right(reward, least) for reward in rewards) for rewards in known]
+    yield figure("accuracy", Scores(keys, right), "higher")
+    yield figure("reward", Scores(keys, [fmean(rewards) for rewards in known]), "higher").alone()
 
 
 METHOD = Method(
@@ -198,6 +160,6 @@ METHOD = Method(
             band=True,
         ),
     ),
-    main_fields=("rows", "eval_rows", "max_completion_length", "batch_size", "sampled", "min_reward"),
+    main_fields=("measure_on", "eval_rows", "max_completion_length", "batch_size", "sampled", "min_reward"),
     makes_checkpoints=False,
 )

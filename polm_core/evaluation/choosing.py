@@ -11,7 +11,7 @@ from polm_core.training.rows import Row, fingerprint
 class EvaluationConfig(OneProcessConfig):
     """What every evaluation shares."""
 
-    rows: Literal["held-out", "all"] = setting("held-out", group=DATA)
+    measure_on: Literal["held-out", "all"] = setting("held-out", group=DATA)
     """Which rows of the dataset are taken: `held-out` those that a run with the same seed keeps back from training on
     it, `all` every row, for a dataset that nothing was trained on."""
 
@@ -24,11 +24,11 @@ class EvaluationConfig(OneProcessConfig):
 
 def rows_to_measure(config: EvaluationConfig, train: Sequence[Row], held_out: Sequence[Row]) -> list[Row]:
     """At most `eval_rows` rows, drawn by their content and the seed alone. Raises `DataError` when there are none."""
-    rows = list(held_out) if config.rows == "held-out" else [*train, *held_out]
+    rows = list(held_out) if config.measure_on == "held-out" else [*train, *held_out]
     if not rows:
         raise DataError(
             "No row is held out to measure the model on.",
             code="data.no_held_out",
-            advice="Set rows to all if nothing was trained on this dataset, or take one with more distinct rows.",
+            advice="Set measure_on to all if nothing was trained on this dataset, or take one with more distinct rows.",
         )
     return sorted(rows, key=lambda row: fingerprint({"seed": config.seed, "row": row}))[: config.eval_rows]

@@ -130,6 +130,6 @@ METHOD = Method(
             band=True,
         ),
     ),
-    main_fields=("rows", "eval_rows", "loss_on", "max_length", "batch_size"),
+    main_fields=("measure_on", "eval_rows", "loss_on", "max_length", "batch_size"),
     makes_checkpoints=False,
 )

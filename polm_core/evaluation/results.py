@@ -43,6 +43,10 @@ class Figure(BaseModel):
     def bounds(self) -> tuple[float, float]:
         return self.low, self.high
 
+    def alone(self) -> "Figure":
+        """The same beside another that stands in the leaderboard."""
+        return self.model_copy(update={"listed": False, "keys": [], "scores": [], "weights": []})
+
 
 class Figures(BaseModel):
     """The content of `figures.json`."""

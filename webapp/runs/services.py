@@ -64,7 +64,7 @@ class RunRequest:
         if eval_dataset and self.method.is_evaluation:
             raise Invalid(
                 f"{self.method.title} trains nothing, so it has no held-out set beside its dataset.",
-                advice="Give the rows to measure on as the dataset, with rows set to all.",
+                advice="Give the rows to measure on as the dataset, with measure_on set to all.",
                 fields={"eval_dataset": ["must not be given for an evaluation"]},
             )
         self.eval_dataset_version = self._version(actor, eval_dataset, "eval_dataset") if eval_dataset else None
@@ -84,7 +84,9 @@ class RunRequest:
         models = scoring_models(actor, self.team, rewards, reward_model, judge_model)
         self.reward_model, self.judge_model = models["reward_model"], models["judge_model"]
         self.teacher_model = (
-            teaching_model(actor, self.model, teacher_model, self.team) if self.method.teacher else None
+            teaching_model(actor, self.method.teacher, self.model, teacher_model, self.team)
+            if self.method.teacher
+            else None
         )
 
     def _take(self, pinned: RewardList, config: Mapping[str, Any]) -> None:

@@ -22,10 +22,10 @@ def content() -> tuple[set[str], list[str], int, list[tuple[str, str, str]]]:
     )
 
 
-def test_a_new_studio_has_an_admin_a_project_the_starter_and_three_datasets() -> None:
+def test_a_new_studio_has_an_admin_a_project_the_starter_and_four_datasets() -> None:
     seed()
     assert content() == (
-        {"Sample conversation", "Sample preference", "Sample prompt answer"},
+        {"Sample conversation", "Sample preference", "Sample prompt answer", "Sample probes"},
         [ModelSource.STARTER],
         1,
         [("admin", "Starter", Role.ADMIN)],

@@ -100,7 +100,7 @@ class LaunchForm:
     def scorers(self) -> list[ScorerChoice]:
         """The models that the method and the settings ask for besides the one that is trained."""
         config = (self.settings.config or self.settings.changes) if self.settings else {}
-        teacher = teacher_choice(self.actor, self.method, self.values) if self.method else None
+        teacher = teacher_choice(self.actor, self.method, self.values, self.source) if self.method else None
         return [*scorer_choices(self.actor, config, self.values), *([teacher] if teacher else [])]
 
     @cached_property
@@ -179,7 +179,7 @@ class LaunchForm:
             "model": self.value("model"),
             "dataset": self.value("dataset"),
             "eval_dataset": str(self.held_out.dataset.pk) if self.held_out else None,
-            **{one.field: self.value(one.field) or None for one in self.scorers},
+            **{one.field: str(one.chosen.pk) if one.chosen else None for one in self.scorers},
             "reward_list": str(self.reward_list.pk) if self.reward_list else None,
             "config": self.settings.changes if self.settings else {},
         }
