@@ -4,7 +4,7 @@ models, as another."""
 from typing import NamedTuple
 
 from polm_core.errors import ConfigError
-from polm_core.evaluation import accuracy, loss, probes, win_rate
+from polm_core.evaluation import accuracy, harness, loss, probes, win_rate
 from polm_core.method import Method, Paradigm, near
 from polm_core.methods.alignment import (
     bco,
@@ -64,6 +64,7 @@ EVALUATIONS: tuple[Method, ...] = (
     accuracy.METHOD,
     win_rate.METHOD,
     probes.METHOD,
+    harness.METHOD,
 )
 
 _BY_SLUG = {method.slug: method for method in (*METHODS, *EVALUATIONS)}

@@ -77,7 +77,7 @@ def test_loss_is_the_model_s_own_over_the_answers_tokens(make_run: MakeRun, tiny
 
 
 def test_every_answer_is_kept_with_whether_it_is_right(make_run: MakeRun) -> None:
-    rewards = {"length": 1, "length_min": 1, "length_max": 1}
+    rewards = {"math": 0, "length": 1, "length_min": 1, "length_max": 1}
     run_dir = make_run("eval-accuracy", format=Format.PROMPT, **ALL, min_reward=0.5, rewards=rewards)
     found = figures(run_dir)
     kept = samples(run_dir)
@@ -194,3 +194,30 @@ def test_samples_need_chance() -> None:
 
     with pytest.raises(ConfigError, match="unless sampled is on"):
         catalogue.get("eval-accuracy").parse({"num_samples": 2})
+
+
+def test_the_harness_counts_as_it_is_told_to(make_run: MakeRun) -> None:
+    run_dir = make_run("eval-harness", format=Format.PREFERENCE, benchmark="choices", measure_on="all", batch_size=12)
+    found = figures(run_dir)
+    kept = samples(run_dir)
+    assert found["accuracy"].rows == len(kept) == 24
+    assert found["accuracy"].value == sum(sample["note"] == "Right" for sample in kept) / 24
+    nats = [[float(part.split()[2]) for part in sample["completion"].split(", ")] for sample in kept]
+    assert found["accuracy"].scores == [float(first > second) for first, second in nats]
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        ({"benchmark": "choices"}, "config", "built of preference rows"),
+        ({"benchmark": "hellaswag"}, "harness.hub", "on the hub, which this machine does not reach"),
+        ({"benchmark": "my_task"}, "config", "must be one of"),
+    ],
+)
+def test_a_task_that_cannot_be_carried_out_says_why(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], code: str, said: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    error = failure(make_run("eval-harness", format=Format.PROMPT_ANSWER, **settings))
+    assert error["code"].startswith(code)
+    assert said in error["message"]
