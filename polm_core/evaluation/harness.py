@@ -97,7 +97,7 @@ def check_fits(config: HarnessConfig, format_: Format) -> None:
     if _NEEDS[config.benchmark] is not format_:
         problem = f"must be {next(task for task, needed in _NEEDS.items() if needed is format_)} for {format_} rows"
         raise ConfigError(
-            f"The task {config.benchmark} is built of {_NEEDS[config.benchmark]} rows, and the dataset's are {format_}.",
+            f"The task {config.benchmark} is built of {_NEEDS[config.benchmark]} rows; the dataset's are {format_}.",
             fields={"config.benchmark": [problem]},
             advice="Choose the other task, or another dataset.",
         )

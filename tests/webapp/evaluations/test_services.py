@@ -8,10 +8,11 @@ from tests.support.results import figure_of, make_results
 from tests.support.runs import make_run
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Team
-from webapp.errors import Conflict
+from webapp.errors import Conflict, Invalid
 from webapp.evaluations.models import EvaluationResult
 from webapp.evaluations.scores import unpacked
 from webapp.evaluations.services import results_record
+from webapp.registry.models import BaseModel
 from webapp.registry.services import checkpoint_delete
 from webapp.runs.leases import Claim, LeaseLost
 from webapp.runs.models import Run, Status
@@ -60,6 +61,28 @@ def test_a_checkpoint_that_is_being_measured_is_not_deleted(team: Team, actor: A
     with pytest.raises(Conflict) as refused:
         checkpoint_delete(actor=actor, checkpoint=checkpoint)
     assert refused.value.fields["used_by"] == [str(run.pk)]
+
+
+def test_a_checkpoint_is_held_against_what_it_was_trained_from(team: Team, actor: Actor) -> None:
+    base = make_base_model(team)
+    first = make_checkpoint(team, base_model=base)
+    second = make_checkpoint(team, "second @ 20", base_model=base, parent=first)
+    rows = make_run(team).dataset_version
+    rows.format = "prompt"
+    rows.save()
+    request = {"method": "eval-winrate", "dataset": rows.dataset_id, "judge_model": str(base.pk)}
+
+    def opponent_of(model: str, **more: str) -> BaseModel | None:
+        return run_create(actor=actor, model=model, **request, **more).teacher_model
+
+    assert opponent_of(str(first.pk)) == base
+    found = opponent_of(str(second.pk))
+    assert found is not None
+    assert found.checkpoint == first
+    assert opponent_of(str(second.pk), teacher_model=str(base.pk)) == base
+    with pytest.raises(Invalid, match="trained from no model here") as refused:
+        opponent_of(str(base.pk))
+    assert "teacher_model" in refused.value.fields
 
 
 @pytest.mark.parametrize(

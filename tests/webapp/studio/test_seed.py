@@ -44,7 +44,7 @@ def test_a_sample_that_was_deleted_does_not_come_back() -> None:
     seed()
     Dataset.objects.get(name="Sample preference").delete()
     seed()
-    assert Dataset.objects.count() == 2
+    assert Dataset.objects.count() == 3
 
 
 def test_an_admin_who_was_there_before_gets_the_samples() -> None:
