@@ -93,7 +93,7 @@ FIGURES = '{"figures": [{"metric": "accuracy", "value": 0.5, "low": 0.1, "high":
 def test_what_an_evaluation_leaves_is_recorded_when_it_has_come_to_its_end(
     supervisor: Supervisor, run: Run, figures: str, outcome: Outcome, status: Status, recorded: list[str]
 ) -> None:
-    mark(supervisor.run_dir, supervisor.claim.epoch)
+    mark(supervisor.run_dir, supervisor.claim.epoch - 1)
     supervisor.run_dir.figures.write_text(figures)
     supervisor.run_dir.write_result(Result(outcome=outcome))
     Run.objects.filter(pk=run.pk).update(child={"pid": 1, "boot_id": supervisor.worker.boot_id})
