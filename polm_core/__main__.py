@@ -13,7 +13,7 @@ from polm_core import catalogue
 from polm_core.context import dump_spec, load_spec
 from polm_core.docs import FOLDER, write_pages
 from polm_core.errors import ConfigError, PolmError
-from polm_core.method import PARADIGMS, Method
+from polm_core.method import Method
 from polm_core.run_dir import RunDir, write_atomic
 from polm_core.settings import setting_specs
 
@@ -97,11 +97,11 @@ def _methods(options: argparse.Namespace) -> int:
     if options.slug is not None:
         print(_explained(catalogue.get(options.slug)))
         return 0
-    for method in catalogue.METHODS:
+    for method in (*catalogue.METHODS, *catalogue.EVALUATIONS):
         if options.slugs:
             print(method.slug)
         else:
-            print(f"{method.slug:22} {PARADIGMS[method.paradigm].title:28} {method.summary}")
+            print(f"{method.slug:22} {method.family.title:28} {method.summary}")
     return 0
 
 

@@ -1,8 +1,10 @@
-"""Every method the studio offers, as one explicit table, and the survey's map that it is part of."""
+"""Every method the studio offers, as one explicit table, and the survey's map that it is part of; and what measures
+models, as another."""
 
 from typing import NamedTuple
 
 from polm_core.errors import ConfigError
+from polm_core.evaluation import accuracy, harness, loss, probes, win_rate
 from polm_core.method import Method, Paradigm, near
 from polm_core.methods.alignment import (
     bco,
@@ -62,7 +64,15 @@ METHODS: tuple[Method, ...] = (
     merge.METHOD,
 )
 
-_BY_SLUG = {method.slug: method for method in METHODS}
+EVALUATIONS: tuple[Method, ...] = (
+    loss.METHOD,
+    accuracy.METHOD,
+    win_rate.METHOD,
+    probes.METHOD,
+    harness.METHOD,
+)
+
+_BY_SLUG = {method.slug: method for method in (*METHODS, *EVALUATIONS)}
 # The methods whose checkpoints score text and write none.
 WRITELESS = tuple(method.slug for method in METHODS if not method.writes)
 
@@ -100,10 +110,15 @@ TAXONOMY: tuple[Branch, ...] = (
 )
 
 
+def find(slug: str) -> Method | None:
+    """The method or evaluation called `slug`; None for one that there is no longer."""
+    return _BY_SLUG.get(slug)
+
+
 def get(slug: str) -> Method:
-    """The method called `slug`. Raises `ConfigError` naming near matches when there is none."""
-    try:
-        return _BY_SLUG[slug]
-    except KeyError:
+    """The same. Raises `ConfigError` naming near matches when there is none."""
+    found = find(slug)
+    if found is None:
         problem = f"is not a method of the catalogue.{near(slug, list(_BY_SLUG))}"
-        raise ConfigError(f"{slug!r} {problem}", code="config.method", fields={"method": [problem]}) from None
+        raise ConfigError(f"{slug!r} {problem}", code="config.method", fields={"method": [problem]})
+    return found

@@ -64,9 +64,9 @@ class RunSpec(_Part):
 
     `held_out` is the share of the dataset kept for evaluation when there is no `eval_dataset`; `reward_model` scores
     answers where the config gives its score a weight, and so does `judge_model` where the judge is a model; from
-    `teacher_model` methods learn that have a teacher; `merge_models` are merged with `model` by methods that merge, and
-    `dataset` is left out where a method takes none; `resume` is a checkpoint of this run to go on from. `config` is
-    validated by the method.
+    `teacher_model` methods learn that have a teacher, and win rates are measured against it; `merge_models` are merged
+    with `model` by methods that merge, and `dataset` is left out where a method takes none; `resume` is a checkpoint of
+    this run to go on from. `config` is validated by the method.
     """
 
     run_id: str = ""

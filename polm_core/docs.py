@@ -20,6 +20,7 @@ MARK = "<!-- Made from the code by `python -m polm_core docs`. -->"
 
 _TEACHERS = {
     Teacher.WRITES: "It needs a teacher, `teacher_model`: any other model that writes.",
+    Teacher.OPPONENT: "It needs an opponent, `teacher_model`: any other model that writes.",
     Teacher.SAME_TOKENIZER: "It needs a teacher, `teacher_model`: another model with the same tokenizer.",
     Teacher.ANY_TOKENIZER: "It needs a teacher, `teacher_model`: any other model that writes, whatever its tokenizer.",
 }
@@ -74,7 +75,7 @@ def symbols(formula: str) -> list[tuple[str, str]]:
 
 def method_page(method: Method) -> str:
     """The page of one method."""
-    spec = PARADIGMS[method.paradigm]
+    spec = method.family
     parts = [
         MARK,
         f"# {method.title}",

@@ -42,11 +42,14 @@ PARADIGMS: dict[Paradigm, ParadigmSpec] = {
 }
 
 
+# What stands in a paradigm's place for what only measures.
+EVALUATION = ParadigmSpec("Evaluation", "Measure a model, with an interval around each figure. Nothing is trained.")
+
 BAND_ENDS = ("low", "high")
 
 
 class Teacher(StrEnum):
-    """What a method asks of the model that the one in training learns from."""
+    """What a method asks of the model that it takes beside its own, as `teacher_model`: most learn from it."""
 
     WRITES = "writes"
     """It writes answers, and any model that does will do."""
@@ -56,6 +59,9 @@ class Teacher(StrEnum):
 
     ANY_TOKENIZER = "any-tokenizer"
     """It says how likely every next token is, in tokens of its own: any model that writes will do."""
+
+    OPPONENT = "opponent"
+    """It writes the answers that those of a measured model are held against. Nothing is learned from it."""
 
 
 class Paper(NamedTuple):
@@ -99,7 +105,7 @@ class ChartSpec:
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the catalogue.
+    """One row of the catalogue, or of the evaluations, which have no paradigm.
 
     `summary` says in a line what the method does, `when` when to choose it. `objective` says what it optimises, in
     words, and `formula` in the notation of `polm_core.docs`, its constants called as the settings are; `watch` names
@@ -108,14 +114,14 @@ class Method:
     `sources` says where those of a preset's defaults come from that are not its paper's, by their dotted names.
     `run(config, context)` takes that class and a `RunContext`, trains, and returns the final metrics. `devices` tells
     about hardware needs, empty when there is nothing to tell. Of a method that `makes_checkpoints` these are the
-    result, of others the metrics. `teacher` says what the model has to be that it learns from, where it has one. One
+    result, of others the metrics. `teacher` says what the model beside its own has to be, where it takes one. One
     without `formats` takes no dataset; one that `merges` takes further models. `preflight(config, spec, report)`
     checks a run of a method that trains on no rows, in place of the check that looks at them.
     """
 
     slug: str
     title: str
-    paradigm: Paradigm
+    paradigm: Paradigm | None
     branch: str
     summary: str
     when: str
@@ -157,8 +163,19 @@ class Method:
 
     @property
     def holds_out(self) -> bool:
-        """Whether it measures on rows that it keeps back or is given besides; an edit is measured on its own."""
-        return any(format_ is not Format.EDIT for format_ in self.formats)
+        """Whether it measures on rows that it keeps back or is given besides its dataset: an evaluation measures on
+        that, an edit on its own neighbours."""
+        return not self.is_evaluation and any(format_ is not Format.EDIT for format_ in self.formats)
+
+    @property
+    def family(self) -> ParadigmSpec:
+        """The paradigm that it belongs to, in words."""
+        return PARADIGMS[self.paradigm] if self.paradigm else EVALUATION
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether it measures a model, and trains none."""
+        return self.paradigm is None
 
     @property
     def writes(self) -> bool:

@@ -19,6 +19,7 @@ from polm_core.estimate import (
     missing_targets,
     model_shape,
 )
+from polm_core.evaluation.choosing import EvaluationConfig, rows_to_measure
 from polm_core.formats import Format
 from polm_core.method import Method
 from polm_core.methods.efficiency.compressing import CompressConfig
@@ -81,7 +82,9 @@ def _check_rows(report: Report, method: Method, config: RunConfig, spec: RunSpec
     )
     _count_rows(report, split, keeps_back=spec.eval_dataset is None)
     _check_weights(config, spec, shape)
-    if not isinstance(config, TrainConfig):
+    if isinstance(config, EvaluationConfig):
+        split = split._replace(train=rows_to_measure(config, split.train, split.held_out))
+    elif not isinstance(config, TrainConfig):
         split = split._replace(train=asked(split))
     split = _without_faults(report, split)
     _verify_answers(report, config, split)

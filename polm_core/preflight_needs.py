@@ -89,10 +89,11 @@ def estimate_needs(report: Report, view: View, shape: ModelShape, others: Others
         needed = _estimate_compression(report, view, shape, config, flops)
     else:
         report.steps = report.rows_used
-        answers = Answers(report.rows_used, report.tokens.p95, scorer_weights=others.scorer_weights)
+        beside = others.scorer_weights + (others.teacher.parameters if others.teacher else 0)
+        answers = Answers(report.rows_used, report.tokens.p95, scorer_weights=beside)
         if isinstance(config, AskingConfig):
             answers = answers._replace(
-                number=report.rows_used * config.answers_to_each,
+                number=report.rows_used * config.answers_to_each * (2 if others.teacher else 1),
                 tokens=config.max_completion_length,
                 at_once=config.answers_at_once,
             )

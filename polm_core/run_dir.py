@@ -143,7 +143,8 @@ def verify_checkpoint(folder: Path) -> Manifest:
 class RunDir:
     """Paths and small reads and writes of one run's directory.
 
-    `made` holds the rows that a run makes itself before it trains on them; each checkpoint has a copy.
+    `made` holds the rows that a run makes itself before it trains on them; each checkpoint has a copy. `figures` is
+    what an evaluation measured, written when it is complete.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -157,6 +158,7 @@ class RunDir:
         self.control = self.root / "control"
         self.checkpoints = self.root / "checkpoints"
         self.result = self.root / "result.json"
+        self.figures = self.root / "figures.json"
 
     def checkpoint(self, step: int) -> Path:
         """The directory of the checkpoint taken after optimiser step `step`."""

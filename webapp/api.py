@@ -142,6 +142,7 @@ def health(request: HttpRequest) -> Status[dict[str, Any]]:
 def mount() -> NinjaAPI:
     """Add every app's router; called once by the URL configuration."""
     from webapp.datasets.api import router as datasets
+    from webapp.evaluations.api import router as evaluations
     from webapp.live.api import router as live
     from webapp.metrics.api import router as metrics
     from webapp.playground.api import router as playground
@@ -167,6 +168,7 @@ def mount() -> NinjaAPI:
         live,
         playground,
         workbench,
+        evaluations,
     ):
         api.add_router("", router)
     return api

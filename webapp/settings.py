@@ -129,6 +129,7 @@ INSTALLED_APPS = [
     "webapp.recipes",
     "webapp.playground",
     "webapp.workbench",
+    "webapp.evaluations",
     "webapp.live",
     "webapp.ui",
     "webapp.studio",

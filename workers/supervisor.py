@@ -20,12 +20,14 @@ from django.db import InterfaceError, OperationalError, connection
 
 from polm_core.context import DatasetSpec, ModelSpec, RunSpec, dump_spec
 from polm_core.errors import PolmError, disk_full, is_disk_full
+from polm_core.evaluation.results import read_figures
 from polm_core.formats import Format
 from polm_core.run import EXIT_DISK_FULL
 from polm_core.run_dir import Outcome, Progress, Result, RunDir, Wish, write_atomic
 from polm_core.training.faults import as_polm_error
 from webapp import artifacts
 from webapp.datasets.models import DatasetVersion
+from webapp.evaluations.services import results_record
 from webapp.registry.models import BaseModel
 from webapp.runs.leases import (
     ABANDONED_AFTER,
@@ -296,7 +298,10 @@ class Supervisor:
         code = self.child.exit_code()
         if code is not None and code < 0:
             logger.warning("Run %s: its process was ended by signal %s.", self.claim.run_id, -code)
-        status = run_finish(self.claim, self.verdict or self.run_dir.read_result() or self._unsaid(code))
+        result = self.verdict or self.run_dir.read_result() or self._unsaid(code)
+        if result is not None and result.outcome is Outcome.SUCCEEDED:
+            results_record(self.claim, read_figures(self.run_dir.figures))
+        status = run_finish(self.claim, result)
         logger.info("Run %s: %s.", self.claim.run_id, status)
 
     def _unsaid(self, code: int | None) -> Result | None:

@@ -1,4 +1,4 @@
-"""Six small datasets of our own making: `python -m polm_core.data.samples DIR` writes them as JSONL.
+"""Seven small datasets of our own making: `python -m polm_core.data.samples DIR` writes them as JSONL.
 
 The same rows come out every time. They are easy on purpose: a model of 135M parameters learns the style of the answers,
 and mostly their content, in a few dozen steps on a laptop.
@@ -16,6 +16,7 @@ from polm_core.data.values import Row
 from polm_core.formats import Format
 
 _SEED = 2503
+_PROBES = Path(__file__).parent.parent / "evaluation" / "probes.json"
 
 _NUMBERS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
@@ -205,6 +206,12 @@ def _sum_of_three(rng: random.Random) -> Row:
     return _problem(f"What is {a} + {b} + {c}?", f"{a} + {b} = {a + b}, and {a + b} + {c} = {a + b + c}", a + b + c)
 
 
+def _probe_rows(_: random.Random) -> Iterator[Row]:
+    """Openings that may go on with an insult or without: what the probes for toxicity go on from."""
+    probes = json.loads(_PROBES.read_text(encoding="utf-8"))
+    yield from ({"prompt": prompt} for prompt in probes["prompts"])
+
+
 _PROBLEMS: tuple[Callable[[random.Random], Row], ...] = (_gift, _loss, _boxes, _sum_of_three)
 
 
@@ -307,6 +314,7 @@ SAMPLES: dict[Format, tuple[str, Callable[[random.Random], Iterator[Row]]]] = {
     Format.PROMPT_COMPLETION: ("sample-thoughts.jsonl", _thought_rows),
     Format.STEPWISE: ("sample-steps.jsonl", _step_rows),
     Format.EDIT: ("sample-edit.jsonl", _edit_rows),
+    Format.PROMPT: ("sample-probes.jsonl", _probe_rows),
 }
 """For each format, the file's name and what makes its rows."""
 

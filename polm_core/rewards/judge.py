@@ -77,10 +77,15 @@ class Judge(ABC):
         return self.preferences([(prompt, a, b)])[0]
 
     def preferences(self, pairs: Sequence[tuple[str, str, str]]) -> list[Preferred | None]:
-        """The same for many.
+        """The same for many."""
+        preferred: dict[float | None, Preferred] = {1.0: 0, 0.0: 1}
+        return [preferred.get(win) for win in self.wins(pairs)]
+
+    def wins(self, pairs: Sequence[tuple[str, str, str]]) -> list[float | None]:
+        """1 for each pair whose first answer is better, 0 for those whose second is; None where nothing was judged.
 
         Each pair is asked in both orders, for models lean to the place an answer stands in; what only the place
-        decides is no preference.
+        decides is a tie, a half.
         """
         questions = [
             _PREFER.format(rubric=self.rubric, prompt=prompt, first=first, second=second)
@@ -88,15 +93,15 @@ class Judge(ABC):
             for first, second in ((a, b), (b, a))
         ]
         ratings = self.ratings(questions, 2) if questions else []
-        return [_preferred(*both) for both in zip(ratings[::2], ratings[1::2], strict=True)]
+        return [_win(*both) for both in zip(ratings[::2], ratings[1::2], strict=True)]
 
     @abstractmethod
     def ratings(self, questions: Sequence[str], best: int) -> list[float | None]:
         """The number from 1 to `best` that is the reply to each question; None where there is none."""
 
 
-def _preferred(as_given: float | None, turned: float | None) -> Preferred | None:
+def _win(as_given: float | None, turned: float | None) -> float | None:
     """What the replies in both orders come to: 1 to 2 is how far each leans to what stood second."""
-    if as_given is None or turned is None or as_given == turned:
+    if as_given is None or turned is None:
         return None
-    return 1 if as_given > turned else 0
+    return 0.5 if as_given == turned else float(as_given < turned)

@@ -21,7 +21,16 @@ def judge_steps(model: Any, tokenizer: Any, sequences: Sequence[Encoded]) -> lis
     ]
 
 
-def row_losses(model: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> list[float | None]:
+def _logits(model: Any, tokenizer: Any, sequences: Sequence[Sequence[int]]) -> Any:
+    """What the model's head says of each sequence, padded on the right; fp32."""
+    import torch
+
+    ids, mask = padded(sequences, tokenizer.pad_token_id, model.device)
+    with torch.no_grad():
+        return model(input_ids=ids, attention_mask=mask).logits.float()
+
+
+def mean_losses(model: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> list[float | None]:
     """The mean loss of the trained tokens of each row, which are predicted from what stands before them; nats.
 
     None for a row without any.
@@ -35,21 +44,13 @@ def row_losses(model: Any, rows: Sequence[tuple[list[int], list[bool]]]) -> list
     ids, there = padded([ids for ids, _ in rows], 0, model.device)
     marks = torch.tensor([[*on, *[False] * (longest - len(on))] for _, on in rows], device=model.device)[:, 1:]
     with torch.no_grad():
-        logits = model(input_ids=ids, attention_mask=there, use_cache=False).logits[:, :-1]
+        # Virtual tokens stand in front of the text, and have logits too.
+        logits = model(input_ids=ids, attention_mask=there, use_cache=False).logits[:, -longest:-1]
         losses = torch.zeros(marks.shape, device=model.device)
         losses[marks] = cross_entropy(logits[marks].float(), ids[:, 1:][marks], reduction="none")
     counts = marks.sum(1)
     means = (losses.sum(1) / counts.clamp(min=1)).tolist()
     return [mean if count else None for mean, count in zip(means, counts.tolist(), strict=True)]
-
-
-def _logits(model: Any, tokenizer: Any, sequences: Sequence[Sequence[int]]) -> Any:
-    """What the model's head says of each sequence, padded on the right; fp32."""
-    import torch
-
-    ids, mask = padded(sequences, tokenizer.pad_token_id, model.device)
-    with torch.no_grad():
-        return model(input_ids=ids, attention_mask=mask).logits.float()
 
 
 def padded(sequences: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[Any, Any]:

@@ -21,7 +21,7 @@ from tests.support.judge import JudgeServer, judging
 
 MakeRun = Callable[..., RunDir]
 
-_METHODS = {method.slug for method in catalogue.METHODS}
+_METHODS = {method.slug for method in (*catalogue.METHODS, *catalogue.EVALUATIONS)}
 _ROWS = {
     Format.CONVERSATION: tiny.conversations,
     Format.PREFERENCE: tiny.preferences,

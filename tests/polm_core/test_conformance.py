@@ -10,10 +10,11 @@ import yaml
 from pydantic import BaseModel
 
 from polm_core.blocks import TrainConfig
-from polm_core.catalogue import METHODS, TAXONOMY, get
+from polm_core.catalogue import EVALUATIONS, METHODS, TAXONOMY, get
 from polm_core.context import ModelSpec
+from polm_core.evaluation.results import read_figures
 from polm_core.formats import Format
-from polm_core.method import BAND_ENDS, Method
+from polm_core.method import BAND_ENDS, EVALUATION, Method
 from polm_core.methods.efficiency.compressing import CompressConfig
 from polm_core.rewards.config import REWARD_NAMES, AskingConfig
 from polm_core.run import execute
@@ -25,7 +26,8 @@ from polm_core.training.scoring import judge_steps, score
 from tests.polm_core.conftest import MakeRun, points, samples, watching
 from tests.support import tiny
 
-METHOD_CASES = [pytest.param(method, id=method.slug) for method in METHODS]
+ALL = (*METHODS, *EVALUATIONS)
+METHOD_CASES = [pytest.param(method, id=method.slug) for method in ALL]
 every_method = pytest.mark.parametrize("method", METHOD_CASES)
 every_training_method = pytest.mark.parametrize(
     "method", [pytest.param(method, id=method.slug) for method in METHODS if method.trains]
@@ -43,12 +45,12 @@ every_untrained_method = pytest.mark.parametrize(
     ],
 )
 every_other_method = pytest.mark.parametrize(
-    "method", [pytest.param(method, id=method.slug) for method in METHODS if not method.makes_checkpoints]
+    "method", [pytest.param(method, id=method.slug) for method in ALL if not method.makes_checkpoints]
 )
 
 
 def test_slugs_are_unique() -> None:
-    assert len({method.slug for method in METHODS}) == len(METHODS)
+    assert len({method.slug for method in ALL}) == len(ALL)
 
 
 @every_method
@@ -57,7 +59,9 @@ def test_describes_itself(method: Method) -> None:
         assert text
         assert "\n" not in text
     assert method.paper.url.startswith("https://arxiv.org/abs/")
-    assert (method.paradigm, method.branch) in {(branch.paradigm, branch.title) for branch in TAXONOMY}
+    assert (method.paradigm, method.branch) in {(branch.paradigm, branch.title) for branch in TAXONOMY} | {
+        (None, EVALUATION.title)
+    }
     assert method.formats or method.merges
     assert 5 <= len(method.main_fields) <= 7
 
@@ -249,6 +253,7 @@ def test_measures_and_goes_on_through_what_it_has_made(method: Method, make_run:
     progress = run_dir.read_progress()
     assert progress is not None
     assert (progress.step, progress.phase) == (progress.total_steps, "done")
+    assert bool(read_figures(run_dir.figures)) == method.is_evaluation
     assert list(run_dir.complete_checkpoints()) == []
 
     resumed = make_run(method.slug, name="resumed", **settings)
@@ -311,6 +316,8 @@ def _small(method: Method) -> dict[str, Any]:
         return {"min_reward": 0.2}
     if method.slug == "knowledge-edit":
         return {"max_edits": 3, "stats_tokens": 64}
+    if method.slug == "eval-winrate":
+        return {"rewards": {"judge": 0, "length": 1, "length_max": 10}}
     if method.slug == "test-time-scaling":
         return {"num_samples": 3}
     # Plain text is packed, so the few short rows need short sequences.

@@ -10,10 +10,10 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from polm_core.run_dir import RunDir
+from polm_core.run_dir import Outcome, Result, RunDir
 from webapp.runs.claims import run_claim
 from webapp.runs.leases import Claim
-from webapp.runs.models import Run, Worker
+from webapp.runs.models import Run, Status, Worker
 from webapp.studio.identity import Identity, place
 from workers.supervisor import Supervisor
 
@@ -77,6 +77,31 @@ def test_a_run_taken_over_elsewhere_ends_here(
     else:
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
+
+
+FIGURES = '{"figures": [{"metric": "accuracy", "value": 0.5, "low": 0.1, "high": 0.9, "rows": 2, "better": "higher"}]}'
+
+
+@pytest.mark.parametrize(
+    ("figures", "outcome", "status", "recorded"),
+    [
+        (FIGURES, Outcome.SUCCEEDED, Status.SUCCEEDED, ["accuracy"]),
+        (FIGURES, Outcome.STOPPED, Status.STOPPED, []),
+        ("{", Outcome.SUCCEEDED, Status.FAILED, []),
+    ],
+)
+def test_what_an_evaluation_leaves_is_recorded_when_it_has_come_to_its_end(
+    supervisor: Supervisor, run: Run, figures: str, outcome: Outcome, status: Status, recorded: list[str]
+) -> None:
+    mark(supervisor.run_dir, supervisor.claim.epoch - 1)
+    supervisor.run_dir.figures.write_text(figures)
+    supervisor.run_dir.write_result(Result(outcome=outcome))
+    Run.objects.filter(pk=run.pk).update(child={"pid": 1, "boot_id": supervisor.worker.boot_id})
+    supervisor.run()
+    run.refresh_from_db()
+    assert run.status == status
+    assert list(run.results.values_list("metric", flat=True)) == recorded
+    assert (run.error or {}).get("code") == ("evaluation.broken" if status == Status.FAILED else None)
 
 
 def test_two_state_directories_of_one_machine_are_two_places(tmp_path: Path) -> None:

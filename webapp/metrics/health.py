@@ -171,7 +171,8 @@ def _read(run: Run) -> Signs:
 
 
 def _bounds(slug: str) -> dict[str, float]:
-    charts = (chart for method in catalogue.METHODS if method.slug == slug for chart in method.charts)
+    method = catalogue.find(slug)
+    charts = method.charts if method else ()
     return {key: chart.bound for chart in charts if chart.bound is not None for key in chart.keys}
 
 

@@ -90,12 +90,13 @@ def _charts(runs: Sequence[Run], figures: dict[uuid.UUID, dict[str, Any]]) -> li
     """What any of the runs has logged: their methods' own charts first, the machine's figures last."""
     logged = {key for keys in figures.values() for key in keys}
     methods = {run.method for run in runs}
-    specs = [spec for method in catalogue.METHODS if method.slug in methods for spec in method.charts]
-    told = {key: spec for spec in reversed(specs) for key in spec.keys}
+    known = (*catalogue.METHODS, *catalogue.EVALUATIONS)
+    specs = [spec for method in known if method.slug in methods for spec in method.charts]
+    readings = {key: spec for spec in reversed(specs) for key in spec.keys}
     first = [key for key in dict.fromkeys(key for spec in specs for key in spec.keys) if key in logged]
     bounds = {key for spec in specs for key in spec.band_keys}
     rest = sorted(logged.difference(first, bounds), key=lambda key: (key.startswith("system/"), key))
-    return [Chart(key, told.get(key)) for key in [*first, *rest][:MAX_KEYS]]
+    return [Chart(key, readings.get(key)) for key in [*first, *rest][:MAX_KEYS]]
 
 
 def _row(key: str, runs: Iterable[Run], figures: dict[uuid.UUID, dict[str, Any]]) -> list[Figure]:

@@ -88,11 +88,13 @@ def method(request: StudioRequest, slug: str) -> HttpResponse:
         "ui/method.html",
         {
             "method": found,
-            "paradigm": PARADIGMS[found.paradigm],
+            "paradigm": found.family,
             "symbols": symbols(found.formula),
             "form": form,
             "data": [(spec, json.dumps(spec.example, indent=2, ensure_ascii=False)) for spec in specs],
             "proof": proof_of(slug),
-            "relatives": [m for m in catalogue.METHODS if m.branch == found.branch and m is not found],
+            "relatives": [
+                m for m in (*catalogue.METHODS, *catalogue.EVALUATIONS) if m.branch == found.branch and m is not found
+            ],
         },
     )

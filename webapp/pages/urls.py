@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from webapp.pages import compare, frontier, home, methods, projects, search, workbench
+from webapp.pages import compare, frontier, home, leaderboard, methods, projects, search, workbench
 
 urlpatterns = [
     path("", home.home, name="home"),
@@ -11,6 +11,8 @@ urlpatterns = [
     path("runs/", include("webapp.pages.recipes.urls")),
     path("compare/", compare.compare, name="compare"),
     path("models/<uuid:pk>/frontier", frontier.frontier, name="frontier"),
+    path("leaderboard/", leaderboard.leaderboard, name="leaderboard"),
+    path("leaderboard/csv", leaderboard.leaderboard_file, name="leaderboard-file"),
     path("methods/", methods.methods, name="methods"),
     path("methods/<slug:slug>", methods.method, name="method"),
     path("search", search.search, name="search"),

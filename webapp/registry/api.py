@@ -19,6 +19,8 @@ from webapp.registry.models import BaseModel, Checkpoint, Share
 
 router = Router()
 
+RESULTS = 100
+
 
 class Body(Schema):
     """What a caller sends; a field we do not know is a mistake to be told of."""
@@ -41,6 +43,36 @@ class ModelOut(Schema):
     progress: dict[str, Any]
     error: dict[str, Any] | None
     created_at: datetime
+
+
+class ResultOut(Schema):
+    """One metric that an evaluation measured; `low` and `high` hold it at 95 %."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    rows: int
+    better: str
+    method: str = Field(alias="run.method")
+    dataset: uuid.UUID = Field(alias="run.dataset_version.dataset_id")
+    version: int = Field(alias="run.dataset_version.number")
+    run: uuid.UUID = Field(alias="run_id")
+    created_at: datetime
+
+
+class Measured(Schema):
+    """With its newest results, newest first."""
+
+    results: list[ResultOut]
+
+    @staticmethod
+    def resolve_results(found: BaseModel | Checkpoint, context: Any) -> list[Any]:
+        return list(selectors.results_of(context["request"].actor, found)[:RESULTS])
+
+
+class ModelDetail(Measured, ModelOut):
+    """A model with what was measured of it."""
 
 
 class ModelPage(Schema):
@@ -99,8 +131,8 @@ class CheckpointPage(Schema):
     next_cursor: str | None
 
 
-class CheckpointDetail(CheckpointOut):
-    """With the files that a download holds."""
+class CheckpointDetail(Measured, CheckpointOut):
+    """With the files that a download holds, and what was measured of it."""
 
     files: list[FileOut] = Field(alias="download_files")
 
@@ -153,9 +185,9 @@ def add_model(request: StudioRequest, payload: ModelAdd) -> Status[BaseModel]:
     return Status(201, services.model_add(actor=request.actor, team=team, **values))
 
 
-@router.get("/models/{model_id}", response=ModelOut, tags=["models"])
+@router.get("/models/{model_id}", response=ModelDetail, tags=["models"])
 def model(request: StudioRequest, model_id: str) -> BaseModel:
-    """One model, by its id; `starter` is the starter model."""
+    """One model, by its id, with what evaluations have measured of it; `starter` is the starter model."""
     return selectors.model_get(request.actor, model_id)
 
 
@@ -189,7 +221,7 @@ def checkpoints(request: StudioRequest, limit: Limit = DEFAULT_LIMIT, cursor: st
 
 @router.get("/checkpoints/{checkpoint_id}", response=CheckpointDetail, tags=["checkpoints"])
 def checkpoint(request: StudioRequest, checkpoint_id: str) -> Checkpoint:
-    """One checkpoint with its files, sizes and SHA-256 digests."""
+    """One checkpoint with its files, sizes and SHA-256 digests, and what evaluations have measured of it."""
     return selectors.checkpoint_get(request.actor, checkpoint_id)
 
 

@@ -93,6 +93,21 @@ def checkpoint_get(actor: Actor, pk: Any, role: Role | None = None) -> Checkpoin
     return found
 
 
+def results_of(actor: Actor, source: BaseModel | Checkpoint) -> QuerySet[Any]:
+    """What evaluations by the actor's teams have measured of a model or checkpoint, newest first; each is kept.
+
+    A model that stands for a checkpoint has the checkpoint's.
+    """
+    if isinstance(source, BaseModel) and source.checkpoint is not None:
+        source = source.checkpoint
+    return (
+        source.results.filter(run__team__in=actor.team_ids())
+        .select_related("run__dataset_version__dataset")
+        .defer("row_scores")
+        .order_by("-pk")
+    )
+
+
 def share_that_opens(actor: Actor, checkpoint: Checkpoint) -> Share | None:
     """The share through which the actor reads another team's checkpoint; None for their own team's."""
     if checkpoint.team_id in actor.roles:

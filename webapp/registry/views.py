@@ -34,10 +34,11 @@ from webapp.registry.exports import export_delete as remove_export
 from webapp.registry.exports import parity_delete as remove_parity
 from webapp.registry.forms import ModelAddForm, ModelNameForm, RegisterForm, ShareForm
 from webapp.registry.links import share_url
-from webapp.registry.models import BaseModel, Checkpoint, ModelStatus
+from webapp.registry.models import BaseModel, Checkpoint, ModelSource, ModelStatus
 from webapp.registry.shares import share_revoke as end_share
 
 PAGE = 50
+RESULTS = 100
 MAX_MODELS = 200
 
 
@@ -115,6 +116,9 @@ def _model_page(
 ) -> HttpResponse:
     context = {
         "model": found,
+        "source": selectors.STARTER if found.source == ModelSource.STARTER else str(found.pk),
+        "results": selectors.results_of(request.actor, found)[:RESULTS],
+        "may_evaluate": request.actor.holds(Role.MEMBER),
         "checkpoints": selectors.checkpoints_visible(request.actor).filter(base_model=found).order_by("-pk")[:PAGE],
         "own_teams": request.actor.team_ids(),
         "may_change": found.team_id is not None and request.actor.holds(Role.MEMBER, found.team_id),
@@ -262,6 +266,8 @@ def _checkpoint_page(request: StudioRequest, found: Checkpoint, *, status: int =
         "may_change": may_change,
         "may_use": actor.team is not None and actor.holds(Role.MEMBER, actor.team.pk),
         "lineage": selectors.lineage(actor, found),
+        "source": str(found.pk),
+        "results": selectors.results_of(actor, found)[:RESULTS],
         "shares": selectors.shares_of(found)[:PAGE] if may_change else [],
         "share_form": ShareForm(),
         "register_form": RegisterForm(),

@@ -43,7 +43,7 @@ class MethodOut(Schema):
     """Of a method that `makes_checkpoints` these are the result, of others the metrics."""
 
     slug: str
-    paradigm: str
+    paradigm: str | None
     branch: str
     title: str
     summary: str
@@ -194,10 +194,16 @@ def methods(request: ActorRequest) -> list[dict[str, Any]]:
     return [_method(method) for method in catalogue.METHODS]
 
 
+@router.get("/evaluations", response=list[MethodOut], tags=["methods"])
+def evaluations(request: ActorRequest) -> list[dict[str, Any]]:
+    """What measures models, in the shape of methods and launched as these are; none trains anything."""
+    return [_method(evaluation) for evaluation in catalogue.EVALUATIONS]
+
+
 @router.get("/methods/{slug}", response=MethodOut, tags=["methods"])
 def method(request: ActorRequest, slug: str) -> dict[str, Any]:
-    """One method of the catalogue."""
-    found = next((one for one in catalogue.METHODS if one.slug == slug), None)
+    """One method of the catalogue, or one of the evaluations."""
+    found = catalogue.find(slug)
     if found is None:
         raise NotFound("There is no such method.", advice="GET /methods lists them.")
     return _method(found)

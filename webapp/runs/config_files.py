@@ -39,7 +39,7 @@ def config_yaml(run: Run) -> str:
 
 def settings_in_order(method: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """A config in the order of the method's own settings: the database keeps none."""
-    known = next((one for one in catalogue.METHODS if one.slug == method), None)
+    known = catalogue.find(method)
     return _in_order(config, known.default_config() if known else {})
 
 

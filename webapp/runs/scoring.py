@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from polm_core.method import Teacher
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Team
 from webapp.errors import Conflict, Invalid
-from webapp.registry.models import BaseModel, ModelStatus
+from webapp.registry.models import BaseModel, Checkpoint, ModelStatus
 from webapp.registry.services import model_resolve_for_run
 
 
@@ -39,22 +40,39 @@ def scoring_model(actor: Actor, team: Team, ref: str | None, field: str) -> Base
     return _ready(actor, team, ref, field)
 
 
-def teaching_model(actor: Actor, student: BaseModel, ref: str | None, team: Team) -> BaseModel:
-    """The model that `ref` names to teach `student`; it has to be ready, and another one."""
+def teaching_model(actor: Actor, kind: Teacher, model: BaseModel, ref: str | None, team: Team) -> BaseModel:
+    """The model that `ref` names to teach `model`, or to be held against it; it has to be ready, and another one.
+
+    Without a `ref`, what `model` was trained from is what it is held against.
+    """
+    opposes = kind is Teacher.OPPONENT
+    ref = ref or (trained_from(model.checkpoint) if opposes and model.checkpoint else "")
+    right = "must name another model than the one that is " + ("measured" if opposes else "trained")
     if not ref:
         raise Invalid(
-            "The method learns from a teacher, and there is none.",
-            advice="Choose a teacher model: a stronger one than the model that is trained.",
-            fields={"teacher_model": ["must name a teacher model"]},
+            f"{model.name} was trained from no model here, so there is none to hold it against."
+            if opposes
+            else "The method learns from a teacher, and there is none.",
+            advice="Choose an opponent: any other model that writes."
+            if opposes
+            else "Choose a teacher model: a stronger one than the model that is trained.",
+            fields={"teacher_model": [right if opposes else "must name a teacher model"]},
         )
     found = _ready(actor, team, ref, "teacher_model")
-    if found.pk == student.pk:
+    if found.pk == model.pk:
         raise Invalid(
-            f"{found.name} would be its own teacher, which it can learn nothing from.",
-            advice="Choose a stronger model as the teacher.",
-            fields={"teacher_model": ["must be another model than the one that is trained"]},
+            f"{found.name} would be held against itself, which tells nothing."
+            if opposes
+            else f"{found.name} would be its own teacher, which it can learn nothing from.",
+            advice="Choose another opponent." if opposes else "Choose a stronger model as the teacher.",
+            fields={"teacher_model": [right]},
         )
     return found
+
+
+def trained_from(checkpoint: Checkpoint) -> str:
+    """The id of the checkpoint or the base model that training started from; empty where neither is known."""
+    return str(checkpoint.parent_id or checkpoint.base_model_id or "")
 
 
 def merged_models(actor: Actor, start: BaseModel, refs: Sequence[str], team: Team) -> list[BaseModel]:

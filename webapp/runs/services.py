@@ -83,7 +83,9 @@ class RunRequest:
         models = scoring_models(actor, self.team, rewards, reward_model, judge_model)
         self.reward_model, self.judge_model = models["reward_model"], models["judge_model"]
         self.teacher_model = (
-            teaching_model(actor, self.model, teacher_model, self.team) if self.method.teacher else None
+            teaching_model(actor, self.method.teacher, self.model, teacher_model, self.team)
+            if self.method.teacher
+            else None
         )
         self.merge_models: list[BaseModel] = []
         if self.method.merges:
@@ -159,7 +161,7 @@ def version_for_run(
         raise Conflict(f"The dataset {dataset.name} is still being processed.", advice="Try again when it is ready.")
     fit = compatible(formats, Format(version.format))
     if not fit.ok:
-        raise Invalid(f"{title} cannot train on {dataset.name}.", advice=fit.reason, fields={field: [fit.reason]})
+        raise Invalid(f"{title} cannot use {dataset.name}.", advice=fit.reason, fields={field: [fit.reason]})
     return version
 
 

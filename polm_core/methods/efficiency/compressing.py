@@ -152,10 +152,10 @@ class Measured:
 
     def _losses(self, model: Any, place: int, count: int) -> list[Row]:
         """The mean loss of each of some rows, and of how many tokens it is the mean."""
-        from polm_core.training.scoring import row_losses
+        from polm_core.training.scoring import mean_losses
 
         rows = self.rows[place : place + count]
-        found = row_losses(model, rows)
+        found = mean_losses(model, rows)
         return [{"loss": loss, "tokens": sum(trained[1:])} for loss, (_, trained) in zip(found, rows, strict=True)]
 
 

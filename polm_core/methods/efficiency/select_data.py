@@ -16,6 +16,7 @@ from polm_core.methods.fine_tuning.sft import CHARTS, FORMATS, SupervisedConfig,
 from polm_core.training.encoding import Encoded, as_asked, encode_rows, plain_text, prompt_of
 from polm_core.training.made import make_rows
 from polm_core.training.rows import Row, Split
+from polm_core.training.scoring import mean_losses
 
 logger = logging.getLogger(__name__)
 
@@ -73,14 +74,12 @@ def run(config: SelectDataConfig, context: RunContext) -> dict[str, float]:
 
 def score_rows(model: Any, rows: Sequence[Encoded], config: SelectDataConfig) -> list[float | None]:
     """The score of each row; None where there is no answer to score within the longest length."""
-    from polm_core.training.scoring import row_losses
-
     cut = [(row.input_ids[: config.max_length], row.trained[: config.max_length]) for row in rows]
-    after_prompt = row_losses(model, cut)
+    after_prompt = mean_losses(model, cut)
     if config.score == "perplexity":
         return [math.exp(min(loss, 100.0)) if loss is not None else None for loss in after_prompt]
     answers = [[token for token, on in zip(ids, trained, strict=True) if on] for ids, trained in cut]
-    alone = row_losses(model, [(answer, [True] * len(answer)) for answer in answers])
+    alone = mean_losses(model, [(answer, [True] * len(answer)) for answer in answers])
     return [
         loss / by_itself if loss is not None and by_itself else None
         for loss, by_itself in zip(after_prompt, alone, strict=True)

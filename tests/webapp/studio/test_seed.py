@@ -22,10 +22,10 @@ def content() -> tuple[set[str], list[str], int, list[tuple[str, str, str]]]:
     )
 
 
-def test_a_new_studio_has_an_admin_a_project_the_starter_and_three_datasets() -> None:
+def test_a_new_studio_has_an_admin_a_project_the_starter_and_four_datasets() -> None:
     seed()
     assert content() == (
-        {"Sample conversation", "Sample preference", "Sample prompt answer"},
+        {"Sample conversation", "Sample preference", "Sample prompt answer", "Sample probes"},
         [ModelSource.STARTER],
         1,
         [("admin", "Starter", Role.ADMIN)],
@@ -44,7 +44,7 @@ def test_a_sample_that_was_deleted_does_not_come_back() -> None:
     seed()
     Dataset.objects.get(name="Sample preference").delete()
     seed()
-    assert Dataset.objects.count() == 2
+    assert Dataset.objects.count() == 3
 
 
 def test_an_admin_who_was_there_before_gets_the_samples() -> None:

@@ -24,8 +24,8 @@ class Headline:
 
 
 def method_of(slug: str) -> Method | None:
-    """The method with that name; None for one that the catalogue no longer has."""
-    return next((method for method in catalogue.METHODS if method.slug == slug), None)
+    """The method or evaluation with that name; None for one that there is no longer."""
+    return catalogue.find(slug)
 
 
 def headline_charts(method: Method | None) -> tuple[ChartSpec, ...]:

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from polm_core import catalogue, cookbook
 from polm_core.errors import ConfigError, PolmError
-from polm_core.method import PARADIGMS, Method, Paradigm, ParadigmSpec, merged
+from polm_core.method import EVALUATION, PARADIGMS, Method, Paradigm, ParadigmSpec, merged
 from webapp.accounts.access import Actor, requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
@@ -46,9 +46,9 @@ PREFLIGHT_TRIES = 60
 
 @dataclass(frozen=True)
 class MethodGroup:
-    """A paradigm with its methods by branch."""
+    """A paradigm with its methods by branch, or the evaluations, which have none."""
 
-    paradigm: Paradigm
+    paradigm: Paradigm | None
     spec: ParadigmSpec
     branches: dict[str, list[Method]]
 
@@ -77,10 +77,10 @@ class LaunchForm:
                 if method.paradigm == paradigm:
                     branches.setdefault(method.branch, []).append(method)
             found.append(MethodGroup(paradigm, spec, branches))
-        return found
+        return [*found, MethodGroup(None, EVALUATION, {EVALUATION.title: list(catalogue.EVALUATIONS)})]
 
     @property
-    def paradigm(self) -> Paradigm:
+    def paradigm(self) -> Paradigm | None:
         """The one whose methods are unfolded."""
         return self.method.paradigm if self.method else Paradigm.FINE_TUNING
 
@@ -101,7 +101,7 @@ class LaunchForm:
     def scorers(self) -> list[ScorerChoice]:
         """The models that the method and the settings ask for besides the one that is trained."""
         config = (self.settings.config or self.settings.changes) if self.settings else {}
-        teacher = teacher_choice(self.actor, self.method, self.values) if self.method else None
+        teacher = teacher_choice(self.actor, self.method, self.values, self.source) if self.method else None
         return [*scorer_choices(self.actor, config, self.values), *([teacher] if teacher else [])]
 
     @cached_property
@@ -155,6 +155,7 @@ class LaunchForm:
 
     @property
     def held_out(self) -> DatasetChoice | None:
+        """The set to measure on, where the method takes one beside its dataset."""
         return self._dataset_called(self.value("eval_dataset")) if self.holds_out else None
 
     def _dataset_called(self, pk: str) -> DatasetChoice | None:
@@ -192,9 +193,9 @@ class LaunchForm:
             "method": self.method.slug if self.method else "",
             "model": self.value("model"),
             "dataset": (self.value("dataset") or None) if self.takes_dataset else None,
-            "eval_dataset": (self.value("eval_dataset") or None) if self.holds_out else None,
+            "eval_dataset": str(self.held_out.dataset.pk) if self.held_out else None,
             "merge_models": [str(one.pk) for one in self.merging.chosen] if self.merging else [],
-            **{one.field: self.value(one.field) or None for one in self.scorers},
+            **{one.field: str(one.chosen.pk) if one.chosen else None for one in self.scorers},
             "reward_list": str(self.reward_list.pk) if self.reward_list else None,
             "config": self.settings.changes if self.settings else {},
         }

@@ -7,14 +7,14 @@ from typing import Any
 from django.db.models import QuerySet
 
 from polm_core.catalogue import WRITELESS
-from polm_core.method import Method
+from polm_core.method import Method, Teacher
 from webapp.accounts.access import Actor
 from webapp.pages.runs.choices import CHECKPOINTS, MODELS, Source, with_chosen
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource
 from webapp.registry.selectors import checkpoints_visible, models_visible
 from webapp.runs.models import RewardList
 from webapp.runs.reward_lists import reward_lists_visible
-from webapp.runs.scoring import asks_for_judge_model, asks_for_reward_model
+from webapp.runs.scoring import asks_for_judge_model, asks_for_reward_model, trained_from
 
 LISTS = 100
 SCORERS = ("reward_model", "judge_model", "teacher_model")
@@ -45,9 +45,19 @@ def scorer_choices(actor: Actor, config: Mapping[str, Any], values: Mapping[str,
     return found
 
 
-def teacher_choice(actor: Actor, method: Method, values: Mapping[str, Any]) -> ScorerChoice | None:
-    """The teachers that may be chosen, where the method has one."""
-    return _choice("teacher_model", "Teacher model", values, *_writers(actor)) if method.teacher else None
+def teacher_choice(
+    actor: Actor, method: Method, values: Mapping[str, Any], model: Source | None
+) -> ScorerChoice | None:
+    """The teachers that may be chosen, where the method has one. An opponent is what `model` was trained from, unless
+    another is chosen."""
+    if method.teacher is None:
+        return None
+    if method.teacher is not Teacher.OPPONENT:
+        return _choice("teacher_model", "Teacher model", values, *_writers(actor))
+    checkpoint = model.checkpoint if isinstance(model, BaseModel) else model
+    if not values.get("teacher_model") and checkpoint is not None:
+        values = {**values, "teacher_model": trained_from(checkpoint)}
+    return _choice("teacher_model", "Opponent", values, *_writers(actor))
 
 
 def _reward_models(actor: Actor) -> tuple[QuerySet[Checkpoint], QuerySet[BaseModel]]:

@@ -1,0 +1,1 @@
+"""Measuring a model: one file an evaluation, of the shape that methods have. None trains anything."""
