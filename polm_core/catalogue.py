@@ -22,7 +22,7 @@ from polm_core.methods.alignment import (
 )
 from polm_core.methods.efficiency import adapters, distill, minillm, select_data, seq_kd
 from polm_core.methods.fine_tuning import reft, sft, soft_prompts
-from polm_core.methods.integration import continued_pretraining
+from polm_core.methods.integration import continued_pretraining, vlm_sft
 from polm_core.methods.reasoning import grpo, grpo_presets, prm, rejection_sampling, self_refine, test_time_scaling
 
 METHODS: tuple[Method, ...] = (
@@ -54,6 +54,7 @@ METHODS: tuple[Method, ...] = (
     seq_kd.METHOD,
     minillm.METHOD,
     select_data.METHOD,
+    *vlm_sft.METHODS,
     continued_pretraining.METHOD,
 )
 
