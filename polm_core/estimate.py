@@ -41,7 +41,8 @@ class ModelShape(NamedTuple):
     """Sizes of a model.
 
     `linear` has the name and the two dimensions of every layer an adapter can sit on, `norms` and `biases` count the
-    weights of those kinds, `keys` is the width of the keys of one layer.
+    weights of those kinds, `keys` is the width of the keys of one layer. `frozen` counts
+    the weights that stay as they are although no adapter takes their place.
     """
 
     parameters: int
@@ -54,6 +55,7 @@ class ModelShape(NamedTuple):
     biases: int
     keys: int
     linear: list[tuple[str, int, int]]
+    frozen: int = 0
 
 
 class Workload(NamedTuple):
@@ -97,7 +99,7 @@ class Estimate(NamedTuple):
 
 def model_shape(model: ModelSpec) -> ModelShape:
     """Read the sizes from the config and the headers of the weights; no weight is loaded. Raises `ModelError`."""
-    config, tensors = _local(model.path) if model.path is not None else _hub(model)
+    config, tensors = tensor_shapes(model)
     text: dict[str, Any] = config.get("text_config") or config
     try:
         hidden, layers = int(text["hidden_size"]), int(text["num_hidden_layers"])
@@ -119,6 +121,11 @@ def model_shape(model: ModelSpec) -> ModelShape:
             if len(shape) == 2 and not any(part in name for part in ("embed", "lm_head", "score"))
         ],
     )
+
+
+def tensor_shapes(model: ModelSpec) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """The config of a model and the dimensions of its weights by their names. Raises `ModelError`."""
+    return _local(model.path) if model.path is not None else _hub(model)
 
 
 def _key_width(text: dict[str, Any], hidden: int) -> int:
@@ -168,7 +175,7 @@ def trained_weights(shape: ModelShape, adapter: AdapterConfig) -> int:
     tokens = adapter.virtual_tokens
     match adapter.type:
         case AdapterType.NONE:
-            return shape.parameters
+            return shape.parameters - shape.frozen
         case AdapterType.BITFIT:
             return shape.biases
         case AdapterType.LN:

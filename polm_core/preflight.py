@@ -28,6 +28,7 @@ from polm_core.estimate import (
 from polm_core.formats import Format
 from polm_core.method import Method
 from polm_core.methods.efficiency.teaching import TaughtConfig
+from polm_core.methods.integration.vlm_sft import VisionConfig
 from polm_core.preflight_report import Bar, Entry, Example, Report, Token, TokenStats
 from polm_core.rewards.config import AskingConfig, OnlineConfig, PromptedConfig, PromptedTrainConfig
 from polm_core.run_dir import write_atomic
@@ -46,6 +47,7 @@ from polm_core.training.rewards import JUDGED, LEARNED, check_rewards, check_tas
 from polm_core.training.rollouts import check_prompts, needed_prompts
 from polm_core.training.rows import Row, Split, asked, fingerprint, load_split
 from polm_core.training.teachers import check_teacher
+from polm_core.training.vision import encode_image_rows, load_processor, with_parts
 
 # Rows that are tokenised; of a larger dataset as many are taken, evenly spread, and the counts are scaled up.
 MEASURED_ROWS = 20_000
@@ -67,11 +69,18 @@ def preflight(spec: RunSpec) -> Report:
         precision = compute_precision(config)
         split = load_split(spec, method.formats, eval_rows=config.eval_rows, seed=config.seed)
         tokenizer = load_tokenizer(spec.model)
+        processor = (
+            load_processor(spec.model, config.vision_tower, config.image_size)
+            if isinstance(config, VisionConfig)
+            else None
+        )
         if isinstance(config, TrainConfig):
             check_start(spec.model, config)
         else:
             check_writer(spec.model)
         shape = model_shape(spec.model)
+        if isinstance(config, VisionConfig):
+            shape = with_parts(shape, spec.model, config.vision_tower, config.image_size, config.train)
         others = _Others(
             _check_rewards(config, spec, split),
             model_shape(check_teacher(method.teacher, spec, tokenizer)) if method.teacher else None,
@@ -82,7 +91,7 @@ def preflight(spec: RunSpec) -> Report:
             split = split._replace(train=asked(split))
         split = _without_faults(report, split)
         _verify_answers(report, config, split)
-        view = _View(tokenizer, split, config)
+        view = _View(processor or tokenizer, split, config)
         _measure(report, view)
         _estimate(report, view, shape, others)
         _warn(report, view, shape, precision)
@@ -119,8 +128,14 @@ class _View:
         self._loss_on = settings.get("loss_on", "answers")
         self._wrap = settings.get("chat_template", True)
 
+    def images(self, row: Row) -> list[str]:
+        """The names of the images of a row."""
+        return [Path(path).name for path in row["images"]] if self.split.format is Format.IMAGE_CONVERSATION else []
+
     def sequences(self, rows: Sequence[Row]) -> Iterator[tuple[Encoded, ...]]:
         """The one sequence of each row or prompt, or both of a pair."""
+        if self.split.format is Format.IMAGE_CONVERSATION:
+            return encode_image_rows(self._tokenizer, rows)
         if self.is_judged:
             return encoded_rows(self._tokenizer, rows, self.split.format, wrap=self._wrap)
         if self.split.format is Format.STEPWISE:
@@ -211,7 +226,9 @@ def _measure(report: Report, view: _View) -> None:
     for sequences in view.sequences(rows[::stride]):
         if not lengths:
             shown = [_shown_tokens(encoded) for encoded in sequences]
-            report.first_example = Example(tokens=shown[0], rejected=shown[1] if view.is_pairs else [])
+            report.first_example = Example(
+                tokens=shown[0], rejected=shown[1] if view.is_pairs else [], images=view.images(rows[0])
+            )
         lengths.append(sum(len(item.input_ids) for item in sequences))
         truncated += view.cuts and not view.config.drops_long_rows and view.is_long(sequences)
         untrained += not view.keeps(sequences)

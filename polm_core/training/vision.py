@@ -5,15 +5,16 @@ language model's space of tokens, and there they stand in the place of as many i
 """
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from polm_core.blocks import GenerationConfig, RunConfig, TrainConfig
+from polm_core.blocks import GenerationConfig, TrainConfig
 from polm_core.context import ModelSpec
-from polm_core.data.images import IMAGE_MARK, image_size, in_parts, open_image
+from polm_core.data.images import IMAGE_MARK, in_parts, open_image, size_of_image
 from polm_core.errors import ModelError
-from polm_core.formats import Format
+from polm_core.estimate import ModelShape, tensor_shapes
 from polm_core.training.encoding import Encoded, refused
 from polm_core.training.loading import (
     check_folder,
@@ -134,7 +135,7 @@ def _hub_tower(hub_id: str) -> Tower:
     kind = config.model_type.removesuffix("_vision_model")
     if kind not in ("clip", "siglip"):
         raise ModelError(
-            f"{hub_id} is a model of the kind {config.model_type}: vision towers of the kinds clip and siglip are used.",
+            f"{hub_id} is of the kind {config.model_type}: vision towers of the kinds clip and siglip are used.",
             code="model.tower",
             advice="Take one such as openai/clip-vit-base-patch32 or google/siglip-base-patch16-224, or small.",
         )
@@ -207,6 +208,32 @@ def _part(model: Any, names: Sequence[str], what: str) -> Any:
     )
 
 
+def with_parts(shape: ModelShape, model: ModelSpec, vision_tower: str, size: int, trained: Trained) -> ModelShape:
+    """The sizes of the model with the tower and the connector that it is given, and of what stays as it is."""
+    if reads_images(model):
+        sizes = {name: math.prod(dimensions) for name, dimensions in tensor_shapes(model)[1].items()}
+        tower, connector = (
+            sum(count for name, count in sizes.items() if set(name.split(".")) & set(names))
+            for names in (_TOWERS, _CONNECTORS)
+        )
+        whole = shape.parameters
+    else:
+        tower, connector = _new_weights(_tower(vision_tower, size), shape.hidden)
+        whole = shape.parameters + tower + connector
+    frozen = {"all": 0, "connector": whole - connector, "connector-and-language": tower}[trained]
+    return shape._replace(parameters=whole, frozen=frozen)
+
+
+def _new_weights(tower: Tower, hidden: int) -> tuple[int, int]:
+    """How many weights a tower has, and the connector from it to a language model of that width."""
+    import torch
+    from transformers import CLIPVisionModel, SiglipVisionModel
+
+    with torch.device("meta"):
+        parts = (CLIPVisionModel if tower.has_class else SiglipVisionModel)(tower.config)
+    return parts.num_parameters(), (tower.config.hidden_size + 1) * hidden + (hidden + 1) * hidden
+
+
 class ImageTokens:
     """How many tokens an image of a size takes up: the processor is asked once for each size."""
 
@@ -230,7 +257,7 @@ def encode_image_rows(processor: Any, rows: Sequence[Row]) -> Iterator[tuple[Enc
     tokenizer, counts = processor.tokenizer, ImageTokens(processor)
     image_id = tokenizer.convert_tokens_to_ids(processor.image_token)
     for number, row in enumerate(rows, 1):
-        sizes = [image_size(Path(path)) for path in row["images"]]
+        sizes = [size_of_image(Path(path)) for path in row["images"]]
         try:
             before, text = rendered(processor, row)
         # A template is the model's own code and raises what it likes.

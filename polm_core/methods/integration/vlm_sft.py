@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pydantic import ValidationInfo, field_validator
 
 from polm_core.blocks import MAIN, AdapterConfig, WritingConfig, setting
-from polm_core.context import RunContext
+from polm_core.context import ModelSpec, RunContext
 from polm_core.formats import Format
 from polm_core.method import ChartSpec, Method, Paper, Paradigm, preset
 from polm_core.methods.fine_tuning.sft import CHARTS, check_trained
@@ -66,7 +66,7 @@ def run(config: VisionConfig, context: RunContext) -> dict[str, float]:
     from trl import SFTConfig, SFTTrainer
 
     from polm_core.training.arguments import training_arguments
-    from polm_core.training.loop import train
+    from polm_core.training.loop import resume_path, train
     from polm_core.training.vision import freeze_all_but, load_processor, load_vision_model, vision_collator
 
     set_seed(config.seed)
@@ -80,9 +80,17 @@ def run(config: VisionConfig, context: RunContext) -> dict[str, float]:
     check_trained(split.train, config.max_length)
     context.check()
     context.phase("loading the model")
-    model = load_vision_model(context.spec.model, config, processor, config.vision_tower, config.image_size)
+    # A run that goes on has built its model already.
+    start = ModelSpec(path=Path(saved)) if (saved := resume_path(context)) else context.spec.model
+    model = load_vision_model(start, config, processor, config.vision_tower, config.image_size)
     freeze_all_but(model, config.train)
-    trainer = SFTTrainer(
+
+    class Trainer(SFTTrainer):
+        def _load_from_checkpoint(self, *_: Any) -> None:
+            """Nothing: the model is the checkpoint's. Vision models are saved under other names than they have in
+            memory, which this would not find again."""
+
+    trainer = Trainer(
         model=model,
         args=SFTConfig(**training_arguments(config, context.run_dir), max_length=None),
         train_dataset=Dataset.from_list(split.train),
