@@ -1,7 +1,8 @@
 """Small datasets: `python -m polm_core.data.samples DIR` writes them, three as JSONL and one as a zip with images.
 
-The texts are of our own making; the images are scikit-learn's handwritten digits. The same rows come out every time. They are easy on purpose: a model of 135M parameters learns the style of the answers,
-and mostly their content, in a few dozen steps on a laptop.
+The texts are of our own making; the images are scikit-learn's handwritten digits. The same rows come out every time.
+They are easy on purpose: a model of 135M parameters learns the style of the answers, and mostly their content, in a few
+dozen steps on a laptop.
 """
 
 import io

@@ -169,9 +169,9 @@ def _check_writes(model: ModelSpec) -> None:
 def _check_reads_text(model: ModelSpec) -> None:
     if reads_images(model):
         raise ModelError(
-            f"{model.name} is a vision model, which this method does not take.",
+            f"{model.name} is a vision model, and a language model is needed here.",
             code="model.vision",
-            advice="Train it with vlm-sft or vlm-connector, or take the language model it was built on.",
+            advice="Train it on with vlm-sft or vlm-connector, or take the language model it was built on.",
         )
 
 

@@ -97,12 +97,17 @@ def load_vision_model(model: ModelSpec, config: TrainConfig, processor: Any, vis
 
     Raises what `load_model` does.
     """
-    from transformers import AutoModelForImageTextToText
-
     check_folder(model)
     if reads_images(model):
-        return from_pretrained(model, config, AutoModelForImageTextToText)
+        return load_seeing(model, config)
     return _build(load_writer(model), processor, _tower(vision_tower, size))
+
+
+def load_seeing(model: ModelSpec, config: TrainConfig) -> Any:
+    """A model that reads images, as it is. Raises `ModelError` as `load_model` does."""
+    from transformers import AutoModelForImageTextToText
+
+    return from_pretrained(model, config, AutoModelForImageTextToText)
 
 
 def _tower(name: str, size: int) -> Tower:

@@ -15,11 +15,11 @@ from statistics import fmean
 from typing import Any
 
 from polm_core import catalogue
-from polm_core.context import DatasetSpec, ModelSpec, RunSpec, dump_spec
+from polm_core.context import ModelSpec, RunSpec, dump_spec
 from polm_core.environment import set_environment
 from polm_core.run_dir import Outcome, RunDir
 from polm_core.training.rows import load_split
-from tests.proof.data import prepare_model, prepare_rows
+from tests.proof.data import dataset_spec, prepare_model, prepare_rows
 from tests.proof.rows import HELD_OUT, ROWS, SEEDS, ProofRow
 from tests.proof.table import DOCS, merged_entries, read_entries, write_table
 
@@ -88,7 +88,7 @@ def spec_of(row: ProofRow, seed: int) -> RunSpec:
         method=row.slug,
         model=_model(row.model),
         teacher_model=_model(row.teacher) if row.teacher else None,
-        dataset=DatasetSpec(path=path, format=format_),
+        dataset=dataset_spec(path, format_),
         held_out=HELD_OUT,
         config={**row.config, "seed": seed},
     )

@@ -70,6 +70,7 @@ API_OBJECTS: dict[str, Given] = {
     "dataset_id": lambda world: world.dataset.pk,
     "generation_id": lambda world: world.generation.pk,
     "key": lambda world: "loss",
+    "name": lambda world: _image(world),
     "model_id": lambda world: world.model.pk,
     "pipeline_id": lambda world: world.pipeline.pk,
     "project_id": lambda world: world.project.pk,

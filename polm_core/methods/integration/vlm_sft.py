@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 FORMATS = (Format.IMAGE_CONVERSATION,)
 _PAPER = Paper("Visual Instruction Tuning", "2304.08485")
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # Answers of so few words are right or wrong; longer ones can be put in many ways.
 _CHECKED_WORDS = 5
 
@@ -165,8 +165,8 @@ METHOD = Method(
     paradigm=Paradigm.INTEGRATION,
     branch="Multimodal integration",
     summary="Trains a model to answer questions about images.",
-    when="You have images with questions and answers. A language model is given a vision tower to see with; models that "
-    "read images already are trained as they are.",
+    when="You have images with questions and answers. A language model is given a vision tower to see with; models "
+    "that read images already are trained as they are.",
     paper=_PAPER,
     formats=FORMATS,
     config=VisionConfig,

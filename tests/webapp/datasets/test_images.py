@@ -28,9 +28,9 @@ def colours(make_prepared: Prepared) -> DatasetVersion:
 
 
 @pytest.fixture
-def page(user: User) -> Client:
+def page(member: User) -> Client:
     client = Client()
-    client.force_login(user)
+    client.force_login(member)
     return client
 
 
