@@ -220,6 +220,7 @@ class RunConfig(BareConfig):
     on this, tell the shared steps what a method needs of them."""
 
     drops_long_rows: ClassVar[bool] = False
+    reads_images: ClassVar[bool] = False
 
     batch_size: int = setting(8, group=MAIN, unit="rows per device", source="trl", ge=1, le=4096)
     """Rows in one forward pass on one device: lower it when memory runs out."""

@@ -52,10 +52,14 @@ class ModelSpec(_Part):
 
 
 class DatasetSpec(_Part):
-    """Canonical rows (JSON Lines) and the format they are in."""
+    """Canonical rows (JSON Lines) and the format they are in.
+
+    Images that they name are taken from the folder `images`, the rows' own when not given.
+    """
 
     path: Path
     format: Format
+    images: Path | None = None
     name: str = ""
 
 
@@ -90,7 +94,9 @@ class RunSpec(_Part):
             return folder / path if path is not None else None
 
         def anchor_data(data: DatasetSpec | None) -> DatasetSpec | None:
-            return data.model_copy(update={"path": folder / data.path}) if data is not None else None
+            if data is None:
+                return None
+            return data.model_copy(update={"path": folder / data.path, "images": anchor(data.images)})
 
         def anchor_model(model: ModelSpec) -> ModelSpec:
             return model.model_copy(update={"path": anchor(model.path), "adapter": anchor(model.adapter)})

@@ -42,7 +42,8 @@ class ModelShape(NamedTuple):
     """Sizes of a model.
 
     `linear` has the name and the two dimensions of every layer an adapter can sit on, `norms` and `biases` count the
-    weights of those kinds, `keys` is the width of the keys of one layer.
+    weights of those kinds, `keys` is the width of the keys of one layer. `frozen` counts
+    the weights that stay as they are although no adapter takes their place.
     """
 
     parameters: int
@@ -55,6 +56,7 @@ class ModelShape(NamedTuple):
     biases: int
     keys: int
     linear: list[tuple[str, int, int]]
+    frozen: int = 0
 
 
 class Workload(NamedTuple):
@@ -188,7 +190,7 @@ def trained_weights(shape: ModelShape, adapter: AdapterConfig) -> int:
     tokens = adapter.virtual_tokens
     match adapter.type:
         case AdapterType.NONE:
-            return shape.parameters
+            return shape.parameters - shape.frozen
         case AdapterType.BITFIT:
             return shape.biases
         case AdapterType.LN:

@@ -120,8 +120,12 @@ SPECS: dict[Format, FormatSpec] = {
         FormatSpec(
             Format.IMAGE_CONVERSATION,
             "Image conversation",
-            "Conversations about images.",
-            {"images": "list of image paths", "prompt": "list of messages", "completion": "list of messages"},
+            "Conversations about images, in a zip with them; the last answer is what is learned.",
+            {
+                "images": "list of image files: PNG, JPEG or WebP",
+                "prompt": "list of messages; `<image>` marks where an image stands, without marks they go first",
+                "completion": "list of messages",
+            },
             {},
             {
                 "images": ["7.png"],

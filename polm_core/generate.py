@@ -109,10 +109,12 @@ def load(spec: ModelSpec) -> Loaded:
     """A model to generate with, its adapter merged in or beside it. Raises `ModelError`."""
     import torch
 
-    from polm_core.training.loading import load_tokenizer, load_writer, move
+    from polm_core.blocks import TrainConfig
+    from polm_core.training.loading import load_tokenizer, load_writer, move, reads_images
+    from polm_core.training.vision import load_seeing
 
     tokenizer = load_tokenizer(spec)
-    model = load_writer(spec)
+    model = load_seeing(spec, TrainConfig()) if reads_images(spec) else load_writer(spec)
     if torch.accelerator.is_available():
         model = move(model, torch.accelerator.current_accelerator())
     return Loaded(model.eval(), tokenizer)
@@ -131,7 +133,7 @@ def _inputs(request: Request, loaded: Loaded) -> Any:
             f"The model's chat template does not take these messages: {error}", fields={"messages": [str(error)]}
         ) from error
     inputs = loaded.tokenizer(text, return_tensors="pt", add_special_tokens=request.prompt is not None)
-    limit = getattr(loaded.model.config, "max_position_embeddings", None)
+    limit = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
     length = inputs["input_ids"].shape[1]
     if length == 0:
         raise ConfigError("The prompt is empty.", fields={"prompt": ["must not be empty"]})

@@ -24,6 +24,7 @@ from polm_core.formats import Format
 from polm_core.method import Method
 from polm_core.methods.efficiency.compressing import CompressConfig
 from polm_core.methods.efficiency.teaching import TaughtConfig
+from polm_core.methods.integration.vlm_sft import VisionConfig
 from polm_core.preflight_needs import Others, View, estimate_needs, tell_fit
 from polm_core.preflight_report import Entry, Example, Report, shown_tokens, token_stats
 from polm_core.rewards.config import AskingConfig, PromptedConfig
@@ -41,6 +42,7 @@ from polm_core.training.rewards import JUDGED, LEARNED, check_rewards, check_tas
 from polm_core.training.rollouts import check_prompts, needed_prompts
 from polm_core.training.rows import Split, asked, fingerprint, load_split
 from polm_core.training.teachers import check_teacher
+from polm_core.training.vision import load_processor, with_parts
 
 # Rows that are tokenised; of a larger dataset as many are taken, evenly spread, and the counts are scaled up.
 MEASURED_ROWS = 20_000
@@ -75,7 +77,10 @@ def _check_rows(report: Report, method: Method, config: RunConfig, spec: RunSpec
         check_start(spec.model, config)
     else:
         check_writer(spec.model)
-    shape = model_shape(spec.model)
+    reader, shape = tokenizer, model_shape(spec.model)
+    if isinstance(config, VisionConfig):
+        reader = load_processor(spec.model, config.vision_tower, config.image_size)
+        shape = with_parts(shape, spec.model, config.vision_tower, config.image_size, config.train)
     others = Others(
         _check_rewards(config, spec, split),
         model_shape(check_teacher(method.teacher, spec, tokenizer)) if method.teacher else None,
@@ -88,7 +93,7 @@ def _check_rows(report: Report, method: Method, config: RunConfig, spec: RunSpec
         split = split._replace(train=asked(split))
     split = _without_faults(report, split)
     _verify_answers(report, config, split)
-    view = View(tokenizer, split, config)
+    view = View(reader, split, config)
     _measure(report, view)
     estimate_needs(report, view, shape, others)
     _warn(report, view, shape, precision)
@@ -168,7 +173,9 @@ def _measure(report: Report, view: View) -> None:
     for sequences in view.sequences(rows[::stride]):
         if not lengths:
             shown = [shown_tokens(encoded) for encoded in sequences]
-            report.first_example = Example(tokens=shown[0], rejected=shown[1] if view.is_pairs else [])
+            report.first_example = Example(
+                tokens=shown[0], rejected=shown[1] if view.is_pairs else [], images=view.images(rows[0])
+            )
         lengths.append(sum(len(item.input_ids) for item in sequences))
         truncated += view.cuts and not view.config.drops_long_rows and view.is_long(sequences)
         untrained += not view.keeps(sequences)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from polm_core.blocks import BareConfig, RunConfig, TrainConfig
@@ -26,6 +27,7 @@ from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, enc
 from polm_core.training.loading import has_accelerator
 from polm_core.training.preferences import encoded_rows
 from polm_core.training.rows import Row, Split
+from polm_core.training.vision import encode_image_rows
 
 _TIGHT = 0.8
 
@@ -57,8 +59,14 @@ class View:
         self._loss_on = settings.get("loss_on", "answers")
         self._wrap = settings.get("chat_template", True)
 
+    def images(self, row: Row) -> list[str]:
+        """The names of the images of a row."""
+        return [Path(path).name for path in row["images"]] if self.split.format is Format.IMAGE_CONVERSATION else []
+
     def sequences(self, rows: Sequence[Row]) -> Iterator[tuple[Encoded, ...]]:
         """The one sequence of each row or prompt, or both of a pair."""
+        if self.split.format is Format.IMAGE_CONVERSATION:
+            return encode_image_rows(self._tokenizer, rows)
         if self.is_judged:
             return encoded_rows(self._tokenizer, rows, self.split.format, wrap=self._wrap)
         if self.split.format is Format.STEPWISE:

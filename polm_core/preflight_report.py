@@ -43,10 +43,14 @@ class Token(BaseModel):
 
 
 class Example(BaseModel):
-    """The first row as the model sees it; for a pair `tokens` end with the chosen answer, `rejected` with the other."""
+    """The first row as the model sees it; for a pair `tokens` end with the chosen answer, `rejected` with the other.
+
+    `images` names what the row is about, as the dataset calls them.
+    """
 
     tokens: list[Token]
     rejected: list[Token] = Field(default_factory=list)
+    images: list[str] = Field(default_factory=list)
 
 
 class Report(BaseModel):

@@ -19,9 +19,7 @@ from django.db import DatabaseError, connection
 
 from polm_core.data.preview import HEAD_NAME
 from polm_core.data.report import PrepareProgress, PrepareReport, Status, read_progress, read_report
-from polm_core.data.rows import INDEX_NAME, ROWS_NAME
 from polm_core.errors import ResourceError
-from polm_core.run_dir import sha256_of
 from webapp import artifacts
 from webapp.datasets.derivations import TaskDerivation
 from webapp.datasets.leases import (
@@ -37,6 +35,7 @@ from webapp.datasets.leases import (
 )
 from webapp.datasets.models import DatasetVersion
 from webapp.datasets.services import head_folder, version_folder
+from webapp.datasets.storing import rows_discard, rows_store
 from webapp.errors import Invalid, NotFound
 from webapp.studio.identity import Identity
 from workers import presence
@@ -99,14 +98,13 @@ def _prepare(claim: Claim, folder: Path, lost: threading.Event) -> None:
         return
     rows_key = f"{version_folder(claim.version_id)}/rows-{claim.epoch}"
     try:
-        artifacts.put_verified(out / ROWS_NAME, f"{rows_key}/{ROWS_NAME}", report.sha256)
-        artifacts.put_verified(out / INDEX_NAME, f"{rows_key}/{INDEX_NAME}", sha256_of(out / INDEX_NAME))
+        rows_store(out, rows_key, report.sha256)
         version_finish(claim, report, rows_key=rows_key)
     except ResourceError as error:
-        artifacts.delete(rows_key)
+        rows_discard(rows_key)
         version_finish(claim, PrepareReport(status=Status.INVALID, error=error.as_dict()))
     except BaseException:
-        artifacts.delete(rows_key)
+        rows_discard(rows_key)
         raise
 
 

@@ -27,6 +27,7 @@ from polm_core.run_dir import Outcome, Progress, Result, RunDir, Wish, write_ato
 from polm_core.training.faults import as_polm_error
 from webapp import artifacts
 from webapp.datasets.models import DatasetVersion
+from webapp.datasets.storing import images_key
 from webapp.evaluations.services import results_record
 from webapp.registry.models import BaseModel
 from webapp.runs.leases import (
@@ -351,6 +352,7 @@ def model_spec(model: BaseModel) -> ModelSpec:
 
 
 def dataset_spec(version: DatasetVersion) -> DatasetSpec:
-    """A version's rows on this machine's disk."""
+    """A version's rows, and their images, on this machine's disk."""
     folder = artifacts.local_folder(version.rows_key)
-    return DatasetSpec(path=folder / "rows.jsonl", format=Format(version.format))
+    images = artifacts.local_folder(images_key(version.rows_key)) if version.has_images else None
+    return DatasetSpec(path=folder / "rows.jsonl", format=Format(version.format), images=images)

@@ -6,6 +6,7 @@ from typing import Any
 
 from polm_core.data.answers import boxed, hash_marks
 from polm_core.data.edits import edit_row
+from polm_core.data.images import MAX_IMAGES, in_parts
 from polm_core.data.labels import parse_label
 from polm_core.data.mapping import Mapping
 from polm_core.data.messages import (
@@ -376,6 +377,45 @@ def _asked(fields: _Fields) -> str:
     return prompt if isinstance(prompt, str) else "\n\n".join(message["content"] for message in prompt)
 
 
+def _image_conversation(fields: _Fields) -> Row:
+    """The last answer about the images, and what was said before it. The images are as the file names them."""
+    images, column = _image_names(fields), fields.column("images")
+    if fields.has("messages"):
+        messages = with_system(fields.messages("messages"), fields.system())
+        messages = up_to_last_answer(messages, fields.column("messages"))
+        prompt, completion = messages[:-1], messages[-1:]
+    else:
+        prompt = _said_by("user", fields.prompt())
+        completion = _said_by("assistant", fields.answer("completion", prompt))
+    try:
+        in_parts(prompt, len(images))
+        in_parts(completion, 0)
+    except RowProblem as problem:
+        problem.column = column
+        raise
+    return {"images": images, "prompt": prompt, "completion": completion}
+
+
+def _image_names(fields: _Fields) -> list[str]:
+    value, column = decoded(fields.needed("images")), fields.column("images")
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise RowProblem(
+            "images.not-names",
+            f"'{column}' holds {kind_name(value)} that names no images.",
+            "Write the file's name in the zip, or a list of names.",
+            column=column,
+        )
+    if not 1 <= len(names) <= MAX_IMAGES:
+        raise RowProblem(
+            "images.number",
+            f"The row has {len(names)} images; 1 to {MAX_IMAGES} can be used.",
+            "Split the row, or leave it out.",
+            column=column,
+        )
+    return names
+
+
 _BUILDERS: dict[Format, Callable[[_Fields], Row]] = {
     Format.CONVERSATION: _conversation,
     Format.PROMPT_COMPLETION: _prompt_completion,
@@ -386,4 +426,5 @@ _BUILDERS: dict[Format, Callable[[_Fields], Row]] = {
     Format.PROMPT_ANSWER: _prompt_answer,
     Format.STEPWISE: _stepwise,
     Format.EDIT: _edit,
+    Format.IMAGE_CONVERSATION: _image_conversation,
 }

@@ -394,6 +394,25 @@ def _extracted(sample: Sample, prompt: str, column: str, confidence: float) -> C
     return _candidate(Format.PROMPT_ANSWER, confidence, why, {"prompt": prompt, "answer": column}, options)
 
 
+def _image_talks(sample: Sample) -> Iterator[Candidate]:
+    """Questions about images, with their answers."""
+    images = sample.best("images", "string", "list of strings")
+    if images is None:
+        return
+    columns, why = {"images": images}, f"'{images}' names images"
+    conversation = _conversation_column(sample)
+    if conversation is not None:
+        columns |= {"messages": conversation} | sample.extras("system", without=[images, conversation])
+        yield _candidate(Format.IMAGE_CONVERSATION, 0.98, f"{why} and '{conversation}' talks about them", columns)
+        return
+    prompt = _question_column(sample, images)
+    completion = _answer_column(sample, prompt) or sample.best("answer", "string", "number", without=[prompt])
+    if prompt is not None and completion not in (None, images):
+        columns |= {"prompt": prompt, "completion": completion}
+        columns |= sample.extras("input", "system", without=columns.values())
+        yield _candidate(Format.IMAGE_CONVERSATION, 0.98, f"{why}, '{prompt}' asks and '{completion}' answers", columns)
+
+
 def _steps(sample: Sample) -> Iterator[Candidate]:
     prompt = _question_column(sample)
     steps = sample.best("completions", "list of strings")
@@ -460,6 +479,7 @@ def _texts(sample: Sample) -> Iterator[Candidate]:
 
 
 _PROPOSERS: tuple[Callable[[Sample], Iterator[Candidate]], ...] = (
+    _image_talks,
     _preferences,
     _steps,
     _edits,

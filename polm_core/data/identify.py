@@ -41,10 +41,16 @@ _EXTENSIONS = {
     ".pq": FileKind.PARQUET,
 }
 
-_ACCEPTED = "Upload JSONL, JSON, CSV or TSV, Parquet or plain text, each also gzipped."
+_ACCEPTED = (
+    "Upload JSONL, JSON, CSV or TSV, Parquet or plain text, each also gzipped, or a zip of images with a JSONL file."
+)
 
 _REFUSED_MAGIC = (
-    (b"PK\x03\x04", "a zip archive or an Excel sheet", "Unzip it and upload the file inside; save a sheet as CSV."),
+    (
+        b"PK\x03\x04",
+        "a zip archive or an Excel sheet",
+        "Unzip it and upload the file inside; save a sheet as CSV. A zip of rows and images ends in .zip.",
+    ),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Decompress it, or use gzip."),
     (b"BZh", "compressed with bzip2", "Decompress it, or use gzip."),
     (b"\xfd7zXZ\x00", "compressed with xz", "Decompress it, or use gzip."),

@@ -35,6 +35,12 @@ class Limits(BaseModel):
     max_problems: int = Field(default=200, ge=1)
     """Problems listed one by one; beyond that they are only counted."""
 
+    max_members: int = Field(default=50_000, ge=1)
+    """Files in a zip."""
+
+    max_image_bytes: int = Field(default=20 * MB, ge=1)
+    """Size of one image, in bytes."""
+
     sample_rows: int = Field(default=200, ge=1)
     """Rows from the head of the file that detection looks at."""
 

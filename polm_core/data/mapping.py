@@ -14,6 +14,7 @@ Speaker = Literal["system", "user", "assistant", "tool", "tool-call"]
 
 ROLES: dict[str, str] = {
     "messages": "the conversation: a list of messages in any dialect, or its JSON",
+    "images": "the images: the name of a file in the zip, or a list of names",
     "tools": "tool definitions: a list, or its JSON",
     "system": "the system prompt",
     "prompt": "what is asked: text, a transcript or messages",
@@ -76,6 +77,10 @@ SHAPES: dict[Format, tuple[Shape, ...]] = {
         Shape(("marked", "marks")),
     ),
     Format.EDIT: (Shape(("prompt", "subject", "target"), ("paraphrases", "neighbours", "before")),),
+    Format.IMAGE_CONVERSATION: (
+        Shape(("images", "messages"), ("system",)),
+        Shape(("images", "prompt", "completion"), ("input", "system")),
+    ),
 }
 """The formats an upload can be mapped to, and how."""
 

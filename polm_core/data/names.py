@@ -22,6 +22,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         "contents",
         "transcript",
     ),
+    "images": ("images", "image", "image_path", "image_paths", "image_file", "img", "picture", "pictures", "photo"),
     "tools": ("tools", "functions"),
     "system": ("system", "system_prompt", "system_message", "system_instruction", "instructions"),
     "prompt": (

@@ -20,9 +20,11 @@ import yaml
 from pydantic import ValidationError
 
 from polm_core.data.apply import DROPPED_BY_NATURE, apply_mapping
+from polm_core.data.archive import ImageArchive
 from polm_core.data.convert import CONVERSIONS, convert_rows
 from polm_core.data.detect import Detection, detect
 from polm_core.data.identify import FileFacts, identify
+from polm_core.data.images import IMAGES_FOLDER, THUMBNAILS_FOLDER
 from polm_core.data.limits import Limits, human_bytes
 from polm_core.data.observe import as_columns, observe
 from polm_core.data.preview import HEAD_NAME, encoded_head
@@ -47,6 +49,8 @@ from polm_core.errors import DataError, PolmError, ResourceError
 from polm_core.formats import SPECS, Format
 from polm_core.run_dir import write_atomic
 
+ARCHIVE_SUFFIX = ".zip"
+UNPACKED_NAME = "unpacked.jsonl"
 _PROGRESS_SECONDS = 0.25
 _ENCODED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -88,6 +92,7 @@ class _Preparation:
         self._report = PrepareReport(status=Status.INVALID)
         self._counts: Counter[str] = Counter()
         self._told = 0.0
+        self._archive: ImageArchive | None = None
 
     def run(self) -> PrepareReport:
         try:
@@ -116,22 +121,43 @@ class _Preparation:
         self._report.error = error.as_dict()
         if isinstance(error, Unreadable) and not self._counts[error.rule]:
             self._note(error.row, error)
-        for name in (ROWS_NAME, INDEX_NAME):
+        for name in (ROWS_NAME, INDEX_NAME, UNPACKED_NAME):
             (self._draft / name).unlink(missing_ok=True)
+        for name in (IMAGES_FOLDER, THUMBNAILS_FOLDER):
+            shutil.rmtree(self._draft / name, ignore_errors=True)
 
     def _prepare(self, source: ByteSource) -> None:
         if self._job.convert_from is not None:
             self._convert(source, self._job.convert_from)
             return
+        if self._job.filename.lower().endswith(ARCHIVE_SUFFIX):
+            self._prepare_archive(source)
+        else:
+            self._prepare_file(source, self._job.filename)
+
+    def _prepare_archive(self, source: ByteSource) -> None:
+        """Rows and their images out of a zip."""
+        with ImageArchive(source.path, self._limits) as archive:
+            self._archive = archive
+            unpacked = archive.extract_rows(self._draft / UNPACKED_NAME)
+            with ByteSource(unpacked, self._limits) as rows:
+                self._prepare_file(rows, Path(archive.rows_name).name)
+            unpacked.unlink()
+            stats = self._report.stats
+            stats.images, stats.image_bytes, stats.image_sizes = archive.images, archive.image_bytes, archive.sizes
+
+    def _prepare_file(self, source: ByteSource, filename: str) -> None:
         self._tell(Phase.DETECTING, source)
-        report, job = self._report, self._job
-        report.file = identify(source, job.filename, self._limits)
+        report = self._report
+        report.file = identify(source, filename, self._limits)
         head = read_head(source, report.file, self._limits.sample_rows)
         rows = [row for _, row in head.rows]
         columns = observe(rows)
         report.columns = as_columns(columns, len(rows))
         (self._draft / HEAD_NAME).write_bytes(encoded_head(head.rows))
         self._choose(detect(rows, columns), head)
+        if report.format is Format.IMAGE_CONVERSATION and self._archive is None:
+            raise _images_missing()
         self._write_rows(source)
 
     def _choose(self, detection: Detection, head: Head) -> None:
@@ -174,7 +200,7 @@ class _Preparation:
                 report.rows_total += 1
                 self._tell(Phase.PREPARING, source)
                 try:
-                    canonical = self._mapped(row)
+                    canonical = self._with_images(self._mapped(row))
                     line = encode_row(canonical)
                 except RowProblem as problem:
                     self._note(number, problem)
@@ -252,6 +278,12 @@ class _Preparation:
             )
         return apply_mapping(row, self._report.mapping)
 
+    def _with_images(self, row: Row) -> Row:
+        """The row with its images kept, and called as they are kept."""
+        if self._archive is None or self._report.format is not Format.IMAGE_CONVERSATION:
+            return row
+        return {**row, "images": [self._archive.keep(name, self._draft) for name in row["images"]]}
+
     def _check_share(self) -> None:
         report = self._report
         if not report.rows_total:
@@ -303,6 +335,14 @@ def _nothing_converted(rows: int, origin: Format, target: Format) -> DataError:
         f"None of {rows:,} rows gives one of the format {SPECS[target].title.lower()}, which takes: {says}",
         code="data.nothing-converted",
         advice="Convert to another format, or add rows that have what this one needs.",
+    )
+
+
+def _images_missing() -> DataError:
+    return DataError(
+        "The rows name images, and the file holds none.",
+        code="data.no-images",
+        advice="Upload a zip with the JSONL file and the images beside it, or map the columns to another format.",
     )
 
 

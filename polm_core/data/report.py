@@ -69,7 +69,8 @@ class Stats(BaseModel):
 
     `chars` counts characters of all texts in a row. `turns` counts messages in a row, 0 where there are none.
     `duplicates` counts rows that repeat an earlier one exactly. `labels` counts true and false. `empty` counts rows
-    dropped because a needed text was empty, `equal_pairs` rows whose chosen and rejected answers are the same.
+    dropped because a needed text was empty, `equal_pairs` rows whose chosen and rejected answers are the same. `images`
+    counts different images, and `image_sizes` those of the usual sizes, in pixels.
     """
 
     chars_p50: int = 0
@@ -81,6 +82,9 @@ class Stats(BaseModel):
     labels: dict[str, int] = Field(default_factory=dict)
     empty: int = 0
     equal_pairs: int = 0
+    images: int = 0
+    image_bytes: int = 0
+    image_sizes: dict[str, int] = Field(default_factory=dict)
 
 
 class PrepareReport(BaseModel):

@@ -1,14 +1,18 @@
-"""Seven small datasets of our own making: `python -m polm_core.data.samples DIR` writes them as JSONL.
+"""Small datasets: `python -m polm_core.data.samples DIR` writes them, one as a zip with images, the others as JSONL.
 
-The same rows come out every time. They are easy on purpose: a model of 135M parameters learns the style of the answers,
-and mostly their content, in a few dozen steps on a laptop.
+The texts are of our own making; the images are scikit-learn's handwritten digits. The same rows come out every time.
+They are easy on purpose: a model of 135M parameters learns the style of the answers, and mostly their content, in a few
+dozen steps on a laptop.
 """
 
+import io
 import json
 import random
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import permutations, product
 from pathlib import Path
 
@@ -307,6 +311,23 @@ def _edit_rows(rng: random.Random) -> Iterator[Row]:
         }
 
 
+def _digits(target: Path) -> None:
+    """The 1,797 digits of 8 by 8 pixels, each pixel drawn as four by four, with the digit's name as the answer."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    with zipfile.ZipFile(target, "w") as archive:
+        rows = []
+        for number, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
+            name, buffer = f"digits/{number:04}.png", io.BytesIO()
+            drawn = Image.fromarray((pixels * (255 / 16)).astype("uint8")).resize((32, 32), Image.Resampling.NEAREST)
+            drawn.save(buffer, format="PNG")
+            archive.writestr(zipfile.ZipInfo(name), buffer.getvalue())
+            rows.append({"images": [name], "prompt": "Which digit is this?", "completion": _NUMBERS[digit]})
+        archive.writestr(zipfile.ZipInfo("rows.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
+
+
 SAMPLES: dict[Format, tuple[str, Callable[[random.Random], Iterator[Row]]]] = {
     Format.CONVERSATION: ("sample-conversation.jsonl", _conversation_rows),
     Format.PREFERENCE: ("sample-preference.jsonl", _preference_rows),
@@ -316,11 +337,16 @@ SAMPLES: dict[Format, tuple[str, Callable[[random.Random], Iterator[Row]]]] = {
     Format.EDIT: ("sample-edit.jsonl", _edit_rows),
     Format.PROMPT: ("sample-probes.jsonl", _probe_rows),
 }
-"""For each format, the file's name and what makes its rows."""
+"""For each format of text, the file's name and what makes its rows."""
+
+DIGITS = "sample-digits.zip"
 
 
 def write_samples(folder: Path) -> dict[Format, Path]:
-    """Write the files into `folder`, which is made if need be, and say where they are."""
+    """Write the files into `folder`, which is made if need be, and say where they are.
+
+    Where scikit-learn is not installed, there is none with images.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     written = {}
     for format, (name, rows) in SAMPLES.items():
@@ -329,6 +355,9 @@ def write_samples(folder: Path) -> dict[Format, Path]:
         rng.shuffle(made)
         written[format] = folder / name
         written[format].write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    if find_spec("sklearn") and find_spec("PIL"):
+        written[Format.IMAGE_CONVERSATION] = folder / DIGITS
+        _digits(folder / DIGITS)
     return written
 
 

@@ -91,7 +91,7 @@ def encode_prompts(tokenizer: Any, prompts: Sequence[Row]) -> Iterator[tuple[Enc
             text = prompt if isinstance(prompt, str) else render_chat(tokenizer, prompt, add_generation_prompt=True)
         # A template is the model's own code and raises what it likes.
         except Exception as error:
-            raise _refused(number, error) from error
+            raise refused(number, error) from error
         tokens = tokenizer(text, add_special_tokens=isinstance(prompt, str), return_offsets_mapping=True)
         yield (Encoded(tokens["input_ids"], [False] * len(tokens["input_ids"]), tokens["offset_mapping"], text),)
 
@@ -102,7 +102,7 @@ def _encode_answers(tokenizer: Any, rows: Sequence[Row], columns: Sequence[str])
             yield tuple(_encode_answer(tokenizer, row["prompt"], row[column]) for column in columns)
         # A template is the model's own code and raises what it likes.
         except Exception as error:
-            raise _refused(number, error) from error
+            raise refused(number, error) from error
 
 
 def _encode_answer(tokenizer: Any, prompt: str | Messages, answer: str | Messages) -> Encoded:
@@ -128,7 +128,7 @@ def encode_steps(tokenizer: Any, rows: Sequence[Row], *, wrap: bool) -> Iterator
             text = render_chat(tokenizer, asked, add_generation_prompt=True) if wrap else f"{row['prompt']}\n"
         # A template is the model's own code and raises what it likes.
         except Exception as error:
-            raise _refused(number, error) from error
+            raise refused(number, error) from error
         tokens = tokenizer(text, add_special_tokens=not wrap, return_offsets_mapping=True)
         ids, offsets = list(tokens["input_ids"]), list(tokens["offset_mapping"])
         trained = [False] * len(ids)
@@ -209,7 +209,7 @@ def _render_row(tokenizer: Any, row: Row, format_: Format, loss_on: LossOn, numb
         raise
     # A template is the model's own code and raises what it likes.
     except Exception as error:
-        raise _refused(number, error) from error
+        raise refused(number, error) from error
     return rendered if loss_on == "answers" else Rendered(rendered.text, _all_but(rendered.muted, len(rendered.text)))
 
 
@@ -218,7 +218,7 @@ def _all_but(muted: Sequence[Span], end: int) -> list[Span]:
     return list(zip(starts, ends, strict=True))
 
 
-def _refused(number: int, error: Exception) -> DataError:
+def refused(number: int, error: Exception) -> DataError:
     return DataError(
         f"Row {number} does not fit the model's chat template: {error}",
         code="data.template",

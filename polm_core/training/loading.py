@@ -36,8 +36,8 @@ def load_tokenizer(model: ModelSpec) -> Any:
 
     check_folder(model)
     source = model.adapter if model.adapter is not None and (model.adapter / "tokenizer.json").is_file() else None
-    with _loading(model, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(str(source or model.source), **_options(model))
+    with loading(model, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(str(source or model.source), **options_of(model))
     if not tokenizer.is_fast:
         raise ModelError(f"{model.name} has no fast tokenizer (tokenizer.json), which is needed to mark answers.")
     if tokenizer.pad_token is None:
@@ -70,10 +70,10 @@ def load_quantised(model: ModelSpec, quantisation_config: Any, config: RunConfig
     check_folder(model)
     _check_writes(model)
     hide_progress_bars()
-    options = _options(model) | {"dtype": "auto", "use_safetensors": True, "quantization_config": quantisation_config}
+    options = options_of(model) | {"dtype": "auto", "use_safetensors": True, "quantization_config": quantisation_config}
     if has_accelerator(config):
         options["device_map"] = {"": training_device(config)}
-    with _loading(model, "model"):
+    with loading(model, "model"):
         return AutoModelForCausalLM.from_pretrained(model.source, **options)
 
 
@@ -82,8 +82,8 @@ def stored_dtype(model: ModelSpec) -> Any:
     import torch
     from transformers import AutoConfig
 
-    with _loading(model, "config"):
-        found = AutoConfig.from_pretrained(model.source, **_options(model)).dtype
+    with loading(model, "config"):
+        found = AutoConfig.from_pretrained(model.source, **options_of(model)).dtype
     return found or torch.float32
 
 
@@ -94,7 +94,7 @@ def load_reward_model(model: ModelSpec, config: TrainConfig) -> Any:
     """
     from transformers import AutoModelForSequenceClassification
 
-    loaded = _from_pretrained(model, config, AutoModelForSequenceClassification, num_labels=1)
+    loaded = from_pretrained(model, config, AutoModelForSequenceClassification, num_labels=1)
     return _with_adapter(loaded, model, config, is_own=gives_rewards)
 
 
@@ -105,7 +105,7 @@ def load_step_judge(model: ModelSpec, config: TrainConfig) -> Any:
     """
     from transformers import AutoModelForTokenClassification
 
-    loaded = _from_pretrained(model, config, AutoModelForTokenClassification, num_labels=2)
+    loaded = from_pretrained(model, config, AutoModelForTokenClassification, num_labels=2)
     return _with_adapter(loaded, model, config, is_own=judges_steps)
 
 
@@ -117,7 +117,7 @@ def _with_adapter(loaded: Any, model: ModelSpec, config: TrainConfig, is_own: Ca
         return loaded
     if is_own(model.adapter):
         return continue_adapter(loaded, model.adapter, config.adapter)
-    writer = merge_adapter(_from_pretrained(model, config, AutoModelForCausalLM), model.adapter)
+    writer = merge_adapter(from_pretrained(model, config, AutoModelForCausalLM), model.adapter)
     setattr(loaded, loaded.base_model_prefix, getattr(writer, writer.base_model_prefix).requires_grad_(True))
     return loaded
 
@@ -156,6 +156,7 @@ def check_writer(model: ModelSpec) -> None:
     """Raise `ModelError` when a model on this disk writes no text, as a judge has to; no weight is loaded."""
     check_folder(model)
     _check_writes(model)
+    _check_reads_text(model)
 
 
 def _no_scorer(model: ModelSpec) -> ModelError:
@@ -172,6 +173,8 @@ def check_start(model: ModelSpec, config: TrainConfig) -> None:
     if config.task == "language":
         _check_writes(model)
     check_quantised(model, config)
+    if not config.reads_images:
+        _check_reads_text(model)
     if model.adapter is None:
         return
     is_own = {"reward": gives_rewards, "steps": judges_steps}.get(config.task)
@@ -186,7 +189,8 @@ def _language_model(model: ModelSpec, config: TrainConfig) -> Any:
 
     check_folder(model)
     _check_writes(model)
-    return _from_pretrained(model, config, AutoModelForCausalLM)
+    _check_reads_text(model)
+    return from_pretrained(model, config, AutoModelForCausalLM)
 
 
 def _check_writes(model: ModelSpec) -> None:
@@ -202,6 +206,26 @@ def _check_writes(model: ModelSpec) -> None:
             code="model.reward",
             advice="Take the model it was trained from.",
         )
+
+
+def _check_reads_text(model: ModelSpec) -> None:
+    if reads_images(model):
+        raise ModelError(
+            f"{model.name} is a vision model, and a language model is needed here.",
+            code="model.vision",
+            advice="Train it on with vlm-sft or vlm-connector, or take the language model it was built on.",
+        )
+
+
+def reads_images(model: ModelSpec) -> bool:
+    """Whether the model reads images beside text. Raises `ModelError` when the hub does not tell."""
+    if model.path is not None:
+        return "vision_config" in _read_config(model.path)
+    from transformers import AutoConfig
+
+    with loading(model, "config"):
+        config = AutoConfig.from_pretrained(model.source, **options_of(model))
+    return hasattr(config, "vision_config")
 
 
 def is_reward_model(model: ModelSpec) -> bool:
@@ -228,8 +252,8 @@ def _config(model: ModelSpec) -> dict[str, Any]:
 
     if model.path is not None:
         return _read_config(model.path)
-    with _loading(model, "configuration"):
-        found: dict[str, Any] = PretrainedConfig.get_config_dict(model.source, **_options(model))[0]
+    with loading(model, "configuration"):
+        found: dict[str, Any] = PretrainedConfig.get_config_dict(model.source, **options_of(model))[0]
     return found
 
 
@@ -237,13 +261,13 @@ def _scores(architectures: Any) -> bool:
     return any(str(name).endswith("ForSequenceClassification") for name in architectures or ())
 
 
-def _from_pretrained(model: ModelSpec, config: TrainConfig, loader: Any, **more: Any) -> Any:
+def from_pretrained(model: ModelSpec, config: TrainConfig, loader: Any, **more: Any) -> Any:
     hide_progress_bars()
     check_folder(model)
-    options = _options(model) | {"dtype": weight_dtype(config), "use_safetensors": True, **more}
+    options = options_of(model) | {"dtype": weight_dtype(config), "use_safetensors": True, **more}
     if config.adapter.type is AdapterType.QLORA and not quantisation(model):
         options["quantization_config"] = four_bits(weight_dtype(config))
-    with _loading(model, "model"):
+    with loading(model, "model"):
         loaded = loader.from_pretrained(model.source, **options)
     _keep_trainable(loaded)
     return loaded
@@ -323,7 +347,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _options(model: ModelSpec) -> dict[str, Any]:
+def options_of(model: ModelSpec) -> dict[str, Any]:
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": model.path is not None}
     if model.revision:
         options["revision"] = model.revision
@@ -331,7 +355,7 @@ def _options(model: ModelSpec) -> dict[str, Any]:
 
 
 @contextmanager
-def _loading(model: ModelSpec, what: str) -> Iterator[None]:
+def loading(model: ModelSpec, what: str) -> Iterator[None]:
     """Tell a file that cannot be loaded, whatever the libraries raise for it, apart from a machine that is full."""
     try:
         yield

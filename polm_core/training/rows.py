@@ -72,7 +72,25 @@ def load_rows(dataset: DatasetSpec, formats: Sequence[Format]) -> tuple[list[Row
             advice=f"A {target} row looks like {json.dumps(SPECS[target].example)}.",
         )
     _check_columns(rows, target)
+    if target is Format.IMAGE_CONVERSATION:
+        rows = [{**row, "images": _found(dataset, row["images"], number)} for number, row in enumerate(rows, 1)]
     return rows, target
+
+
+def _found(dataset: DatasetSpec, images: Any, number: int) -> list[str]:
+    """The images of a row as files, which lie in the dataset's folder of images or below."""
+    if not isinstance(images, list) or not images or not all(isinstance(name, str) for name in images):
+        raise DataError(f"Row {number} has no list of images.", code="data.column", advice="images: file names.")
+    folder = (dataset.images or dataset.path.parent).resolve()
+    found = [(folder / name).resolve() for name in images]
+    for name, path in zip(images, found, strict=True):
+        if not path.is_relative_to(folder) or not path.is_file():
+            raise DataError(
+                f"Row {number} names the image '{name[:200]}', which is not there.",
+                code="data.image",
+                advice="Put images into the folder of the rows, or one below it, or give theirs as `images`.",
+            )
+    return [str(path) for path in found]
 
 
 def read_jsonl(path: Path) -> list[Row]:

@@ -16,7 +16,7 @@ from polm_core.blocks import TrainConfig, WritingConfig
 from polm_core.formats import Format
 from polm_core.rewards.config import AskingConfig, OnlineConfig
 from polm_core.run_dir import RunDir
-from tests.support import tiny
+from tests.support import images, tiny
 from tests.support.judge import JudgeServer, judging
 
 MakeRun = Callable[..., RunDir]
@@ -31,6 +31,7 @@ _ROWS = {
     Format.PROMPT: tiny.bare_prompts,
     Format.STEPWISE: tiny.steps,
     Format.EDIT: tiny.edits,
+    Format.IMAGE_CONVERSATION: images.colour_rows,
 }
 
 
@@ -84,6 +85,8 @@ def make_run(tmp_path: Path, tiny_model: Path, tiny_teacher: Path) -> MakeRun:
     ) -> RunDir:
         run_dir = RunDir(tmp_path / name)
         run_dir.create()
+        if format is Format.IMAGE_CONVERSATION:
+            images.write_pictures(tmp_path)
         dataset = {}
         if format is not None:
             data = tiny.write_rows(tmp_path / f"{name}.jsonl", _ROWS[format](24) if rows is None else rows)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from pydantic import BaseModel
 
 from polm_core.blocks import TrainConfig
@@ -357,6 +358,8 @@ def _answers(folder: Path) -> str:
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    if (folder / "processor_config.json").is_file():
+        return _answers_about_an_image(folder)
     is_adapter = (folder / "adapter_config.json").is_file()
     loader = AutoPeftModelForCausalLM if is_adapter else AutoModelForCausalLM
     model = loader.from_pretrained(folder)
@@ -369,6 +372,22 @@ def _answers(folder: Path) -> str:
     )
     output = model.generate(**prompt, max_new_tokens=4, min_new_tokens=4, do_sample=False)
     return str(tokenizer.decode(output[0]))
+
+
+def _answers_about_an_image(folder: Path) -> str:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    processor, model = AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
+    asked = [{"type": "image", "image": Image.new("RGB", (40, 20))}, {"type": "text", "text": "Which colour?"}]
+    prompt = processor.apply_chat_template(
+        [{"role": "user", "content": asked}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    output = model.generate(**prompt, max_new_tokens=4, min_new_tokens=4, do_sample=False)
+    return str(processor.tokenizer.decode(output[0]))
 
 
 def _weights(run_dir: RunDir) -> dict[str, str]:

@@ -63,6 +63,7 @@ def test_a_bar_is_not_met_at_any_cost() -> None:
         Format.PROMPT,
         Format.PROMPT_ANSWER,
         Format.STEPWISE,
+        Format.IMAGE_CONVERSATION,
     ],
 )
 def test_each_kind_of_method_has_rows_to_start_from(tmp_path: Path, format: Format) -> None:

@@ -21,7 +21,7 @@ from polm_core.formats import Format
 from polm_core.run_dir import Outcome, RunDir
 from polm_core.training.rows import load_split, read_jsonl
 from tests.proof import merging
-from tests.proof.data import prepare_model, prepare_rows
+from tests.proof.data import dataset_spec, prepare_model, prepare_rows
 from tests.proof.rows import HELD_OUT, ROWS, SEEDS, ProofRow
 from tests.proof.table import DOCS, merged_entries, read_entries, write_table
 
@@ -129,8 +129,7 @@ def rows_of(row: ProofRow) -> tuple[int, int]:
 
 
 def _dataset(format_: Format) -> DatasetSpec:
-    path, found = prepare_rows(format_, VAR)
-    return DatasetSpec(path=path, format=found)
+    return dataset_spec(*prepare_rows(format_, VAR))
 
 
 def spec_of(row: ProofRow, seed: int) -> RunSpec:

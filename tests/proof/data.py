@@ -6,13 +6,29 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from polm_core.context import DatasetSpec, ModelSpec, RunSpec, dump_spec
+from polm_core.data.images import IMAGES_FOLDER
+from polm_core.data.prepare import prepare
+from polm_core.data.report import PrepareJob
+from polm_core.data.rows import ROWS_NAME
 from polm_core.data.samples import write_samples
 from polm_core.formats import Format
 from polm_core.run_dir import Outcome, RunDir
 from polm_core.starter import convert_starter
-from tests.proof.rows import BIASED, HELD_OUT, OTHER_MERGES, OTHER_TEACHER, TEACHER, TEACHER_STEPS
+from tests.proof.rows import (
+    BIASED,
+    HELD_OUT,
+    OTHER_MERGES,
+    OTHER_TEACHER,
+    SEEING,
+    SEEING_STEPS,
+    TEACHER,
+    TEACHER_STEPS,
+    TINY,
+)
+from tests.support import tiny
 
 _PROMPTS = 160
 _SENTENCE_END = re.compile(r"(?<=[.?!]) ")
@@ -20,36 +36,63 @@ _SENTENCE_END = re.compile(r"(?<=[.?!]) ")
 
 def prepare_model(name: str, folder: Path) -> Path:
     """The folder of the model called `name`, made the first time."""
+    if name == TINY:
+        return tiny.build_model(folder / "tiny")
+    if name == SEEING:
+        return _with_new_connector(_trained_to_see(folder), folder / "seeing")
     starter = convert_starter(folder / "starter", lambda phase, fraction: None)
     if name == TEACHER:
-        return _fine_tuned(starter, folder / "teacher", folder)
+        return _fine_tuned(starter, folder / "teacher")
     if name == OTHER_TEACHER:
-        return _fine_tuned(_with_fewer_merges(starter, folder / "starter-merges"), folder / "teacher-merges", folder)
+        return _fine_tuned(_with_fewer_merges(starter, folder / "starter-merges"), folder / "teacher-merges")
     return _with_biases(starter, folder / "starter-biased") if name == BIASED else starter
 
 
-def _fine_tuned(starter: Path, place: Path, folder: Path) -> Path:
+def _fine_tuned(starter: Path, place: Path) -> Path:
     """The model after some steps on the sample conversations, all its weights trained; the run stays at `place`."""
+    settings = {"max_steps": TEACHER_STEPS, "batch_size": 8, "max_length": 256, "eval_rows": 30}
+    return _trained("sft", ModelSpec(path=starter, name=TEACHER), Format.CONVERSATION, settings, place)
+
+
+def _trained_to_see(folder: Path) -> Path:
+    settings = {"max_steps": SEEING_STEPS, "batch_size": 16, "learning_rate": 2e-3, "eval_rows": 30}
+    tiny_model = ModelSpec(path=prepare_model(TINY, folder), name=TINY)
+    return _trained("vlm-sft", tiny_model, Format.IMAGE_CONVERSATION, settings, folder / "seeing-run")
+
+
+def _with_new_connector(trained: Path, folder: Path) -> Path:
+    """The same model, its connector as it was before all training."""
+    if (folder / "config.json").is_file():
+        return folder
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_pretrained(trained)
+    for layer in (model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2):
+        layer.reset_parameters()
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    model.save_pretrained(draft)
+    AutoProcessor.from_pretrained(trained).save_pretrained(draft)
+    draft.rename(folder)
+    return folder
+
+
+def _trained(method: str, model: ModelSpec, rows: Format, settings: dict[str, Any], place: Path) -> Path:
+    """The last checkpoint of a run, which is carried out the first time."""
     run_dir = RunDir(place)
     done = run_dir.read_result()
     if done is None or done.outcome is not Outcome.SUCCEEDED:
         shutil.rmtree(run_dir.root, ignore_errors=True)
         run_dir.create()
-        path, format_ = prepare_rows(Format.CONVERSATION, folder)
+        path, format_ = prepare_rows(rows, place.parent)
         spec = RunSpec(
-            method="sft",
-            model=ModelSpec(path=starter, name=TEACHER),
-            dataset=DatasetSpec(path=path, format=format_),
+            method=method,
+            model=model,
+            dataset=dataset_spec(path, format_),
             held_out=HELD_OUT,
-            config={
-                "max_steps": TEACHER_STEPS,
-                "batch_size": 8,
-                "max_length": 256,
-                "eval_steps": 0,
-                "eval_rows": 30,
-                "save_steps": 0,
-                "generation": {"samples": 0},
-            },
+            config={"eval_steps": 0, "save_steps": 0, "generation": {"samples": 0}, **settings},
         )
         run_dir.config.write_text(dump_spec(spec))
         with run_dir.log.open("w") as log:
@@ -118,9 +161,19 @@ def _with_biases(starter: Path, folder: Path) -> Path:
     return folder
 
 
+def dataset_spec(path: Path, format_: Format) -> DatasetSpec:
+    """The rows that `prepare_rows` made, with the images beside them where there are any."""
+    images = path.parent / IMAGES_FOLDER if format_ is Format.IMAGE_CONVERSATION else None
+    return DatasetSpec(path=path, format=format_, images=images)
+
+
 def prepare_rows(format_: Format, folder: Path) -> tuple[Path, Format]:
     """A dataset that serves a method of `format_`, and the format that it is in."""
     samples = write_samples(folder)
+    if format_ is Format.IMAGE_CONVERSATION:
+        prepared = folder / "digits"
+        prepare(PrepareJob(source=samples[format_], filename=samples[format_].name, out=prepared))
+        return prepared / ROWS_NAME, format_
     if format_ is Format.TEXT:
         return _as_text(samples[Format.CONVERSATION], folder / "sample-text.jsonl"), Format.TEXT
     if format_ is Format.PROMPT:

@@ -7,13 +7,13 @@ from typing import Any
 from polm_core.data.prepare import prepare
 from polm_core.data.preview import HEAD_NAME
 from polm_core.data.report import PrepareJob
-from polm_core.data.rows import INDEX_NAME, ROWS_NAME
 from webapp import artifacts
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Membership, Role, Team, User
 from webapp.datasets.leases import version_claim, version_finish
 from webapp.datasets.models import DatasetVersion
 from webapp.datasets.services import dataset_create_from_path, head_folder, version_folder
+from webapp.datasets.storing import rows_store
 from webapp.playground.models import Generation
 from webapp.registry.models import Checkpoint, Share, ShareKind
 
@@ -38,10 +38,12 @@ def make_user(username: str, team: Team | None = None, role: Role = Role.MEMBER)
     return user
 
 
-def make_version(actor: Actor, name: str = "rows", content: bytes = CONVERSATIONS) -> DatasetVersion:
+def make_version(
+    actor: Actor, name: str = "rows", content: bytes = CONVERSATIONS, filename: str = "rows.jsonl"
+) -> DatasetVersion:
     """The ready first version of a dataset of the actor's team: uploaded and prepared, all within this process."""
     with tempfile.TemporaryDirectory() as folder:
-        source, out = Path(folder) / "rows.jsonl", Path(folder) / "out"
+        source, out = Path(folder) / filename, Path(folder) / "out"
         source.write_bytes(content)
         dataset = dataset_create_from_path(actor=actor, team=actor.current_team, path=source, name=name)
         claim = version_claim(version_id=dataset.versions.get().pk)
@@ -49,8 +51,7 @@ def make_version(actor: Actor, name: str = "rows", content: bytes = CONVERSATION
         report = prepare(PrepareJob(source=source, filename=source.name, out=out))
         rows_key = f"{version_folder(claim.version_id)}/rows"
         artifacts.put(out / HEAD_NAME, f"{head_folder(claim.version_id)}/{HEAD_NAME}")
-        for file in (ROWS_NAME, INDEX_NAME):
-            artifacts.put(out / file, f"{rows_key}/{file}")
+        rows_store(out, rows_key, report.sha256)
         version_finish(claim, report, rows_key=rows_key)
     return dataset.versions.get()
 

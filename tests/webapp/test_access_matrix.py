@@ -5,7 +5,9 @@ may call it, and until the tables below give it objects for its parameters and s
 """
 
 import re
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +18,11 @@ from django.test import Client
 from tests.support.api import ApiClient, browser
 from tests.support.routes import API_PREFIX, Operation, Page, operations, pages, url_patterns
 from tests.support.world import World, api_client_of, make_world
+from webapp import artifacts
 from webapp.accounts import services
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, User
+from webapp.datasets.storing import images_key
 from webapp.runs.services import preflight_finish, preflight_request
 
 Given = Callable[[World], Any]
@@ -36,6 +40,7 @@ UPLOAD = b'{"prompt": "1 + 1 =", "completion": " 2"}\n' * 5
 PAGE_OBJECTS: dict[tuple[str, str], Given] = {
     ("account/tokens/", "pk"): lambda world: world.token.pk,
     ("datasets/", "pk"): lambda world: world.dataset.pk,
+    ("datasets/", "name"): lambda world: _image(world),
     ("invitations/", "pk"): lambda world: world.invitation.pk,
     ("methods/", "slug"): lambda world: "sft",
     ("models/", "pk"): lambda world: world.model.pk,
@@ -67,6 +72,7 @@ API_OBJECTS: dict[str, Given] = {
     "export_id": lambda world: world.export.pk,
     "generation_id": lambda world: world.generation.pk,
     "key": lambda world: "loss",
+    "name": lambda world: _image(world),
     "model_id": lambda world: world.model.pk,
     "pipeline_id": lambda world: world.pipeline.pk,
     "project_id": lambda world: world.project.pk,
@@ -79,7 +85,7 @@ API_OBJECTS: dict[str, Given] = {
     "worker_id": lambda world: world.worker.pk,
 }
 # Parameters that name nobody's property.
-NO_PROPERTY = {"action", "key", "slug", "stage", "token"}
+NO_PROPERTY = {"action", "key", "name", "slug", "stage", "token"}
 
 # --- what is sent -----------------------------------------------------------------------------------------------------
 
@@ -225,6 +231,14 @@ def _pk(world: World, person: str) -> Any:
 
 def _sample(world: World) -> int:
     return world.run.samples.get().pk
+
+
+def _image(world: World) -> str:
+    """An image among those of the dataset."""
+    name = f"{'0' * 64}.png"
+    with tempfile.NamedTemporaryFile() as file:
+        artifacts.put(Path(file.name), f"{images_key(world.dataset.versions.get().rows_key)}/{name}")
+    return name
 
 
 def _sources(world: World) -> dict[str, str]:

@@ -23,7 +23,7 @@ from polm_core.gym.tasks import MAX_ROWS, table
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.datasets import selectors, services
-from webapp.datasets.downloads import rows_response
+from webapp.datasets.downloads import image_response, rows_response
 from webapp.datasets.mappings import parse_mapping
 from webapp.datasets.models import Dataset, DatasetVersion, Origin
 from webapp.errors import Invalid
@@ -299,6 +299,15 @@ def dataset_download(
     """All rows as methods get them in one file, of the latest version that is ready or of the one asked for."""
     dataset = selectors.dataset_get(request.actor, dataset_id)
     return rows_response(request, selectors.version_with_rows(dataset, version))
+
+
+@router.api_operation(["GET", "HEAD"], "/datasets/{dataset_id}/images/{name}")
+def dataset_image(
+    request: ApiRequest, dataset_id: str, name: str, version: Annotated[int | None, Field(ge=1, lt=2**31)] = None
+) -> HttpResponseBase:
+    """An image that the rows name, of the latest version that is ready or of the one asked for."""
+    dataset = selectors.dataset_get(request.actor, dataset_id)
+    return image_response(request, selectors.version_with_rows(dataset, version), name, small=False)
 
 
 @router.get("/datasets/{dataset_id}/preview", response=Preview)

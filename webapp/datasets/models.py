@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models.functions import Lower
 from django.utils.text import slugify
 
+from polm_core.formats import Format
 from webapp.accounts.models import Team, User
 from webapp.ids import new_id
 
@@ -89,6 +90,10 @@ class DatasetVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dataset} v{self.number}"
+
+    @property
+    def has_images(self) -> bool:
+        return self.format == Format.IMAGE_CONVERSATION
 
     @property
     def rows_filename(self) -> str:

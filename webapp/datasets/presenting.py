@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from polm_core.data.images import IMAGE_NAME
 from polm_core.formats import Format
 
 # Characters of one text; the API gives rows in full.
@@ -37,11 +38,13 @@ class Part:
 
 @dataclass(frozen=True)
 class RowView:
-    """A row: parts below each other, then those of `pair` side by side. `label` is that of a rating."""
+    """A row: parts below each other, then those of `pair` side by side. `label` is that of a rating, `images` names
+    those that the dataset keeps."""
 
     parts: list[Part]
     pair: list[Part] = field(default_factory=list)
     label: bool | None = None
+    images: list[str] = field(default_factory=list)
 
 
 def row_view(format: str, row: dict[str, Any]) -> RowView:
@@ -130,6 +133,13 @@ def _edit(row: dict[str, Any]) -> RowView:
     return RowView(parts)
 
 
+def _image_conversation(row: dict[str, Any]) -> RowView:
+    """Before they are kept, images are shown by the names that the file gives them."""
+    kept = [name for name in row["images"] if IMAGE_NAME.fullmatch(name)]
+    named = [] if kept else [Part("", [_turn("images", "\n".join(row["images"]))])]
+    return RowView([*named, *_prompt_completion(row).parts], images=kept)
+
+
 def _text(row: dict[str, Any]) -> RowView:
     return RowView([_part("", row["text"], "text")])
 
@@ -144,4 +154,5 @@ _BUILDERS: dict[str, Callable[[dict[str, Any]], RowView]] = {
     Format.STEPWISE: _stepwise,
     Format.TEXT: _text,
     Format.EDIT: _edit,
+    Format.IMAGE_CONVERSATION: _image_conversation,
 }

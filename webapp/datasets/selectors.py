@@ -114,6 +114,11 @@ def version_get(dataset: Dataset, number: int | None = None) -> DatasetVersion:
     return version
 
 
+def version_find(pk: Any) -> DatasetVersion | None:
+    """The version of that id without its report, if it is there; whoever asks has seen to it that they may."""
+    return DatasetVersion.objects.filter(pk=pk).defer("report").first()
+
+
 def version_with_rows(dataset: Dataset, number: int | None = None) -> DatasetVersion:
     """The latest version that is ready, or the one with that number. Raises Conflict when there are no rows (yet)."""
     if number is None:

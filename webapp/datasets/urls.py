@@ -10,6 +10,7 @@ urlpatterns = [
     path("<uuid:pk>", views.dataset, name="dataset"),
     path("<uuid:pk>/rows", views.dataset_rows, name="dataset-rows"),
     path("<uuid:pk>/rows.jsonl", views.dataset_download, name="dataset-download"),
+    path("<uuid:pk>/images/<str:name>", views.dataset_image, name="dataset-image"),
     path("<uuid:pk>/mapping", views.dataset_mapping, name="dataset-mapping"),
     path("<uuid:pk>/convert", views.dataset_convert, name="dataset-convert"),
     path("<uuid:pk>/edit", views.dataset_edit, name="dataset-edit"),

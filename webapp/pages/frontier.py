@@ -111,7 +111,7 @@ def frontier(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
 def _rows_of(checkpoint: Checkpoint) -> DatasetVersion:
     """What the variant was measured on: the evaluation set of its run, or what was held out of its dataset."""
     run = checkpoint.run_checkpoint.run
-    rows = run.eval_dataset_version or run.dataset_version
+    rows = run.held_out_version
     assert rows is not None  # noqa: S101 (variants have rows)
     return rows
 

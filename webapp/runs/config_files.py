@@ -33,6 +33,7 @@ def config_yaml(run: Run) -> str:
     for model in (run.model, *others.values(), *merged):
         needed |= _model_sources(model) if model else {}
     needed |= {f"./{one.rows_filename}": _rows_source(one) for one in (rows, held_out) if one}
+    needed |= {images_folder(one): _images_source(one) for one in (rows, held_out) if one and one.has_images}
     comment = "".join(f"# {path}: {source}\n" for path, source in needed.items())
     return f"{comment}{yaml.safe_dump(spec, sort_keys=False, allow_unicode=True)}"
 
@@ -66,7 +67,8 @@ def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, An
 
 def rows_entry(version: DatasetVersion) -> dict[str, str]:
     """Rows in a file beside the config, under the name that their download has."""
-    return {"path": f"./{version.rows_filename}", "format": version.format}
+    images = {"images": images_folder(version)} if version.has_images else {}
+    return {"path": f"./{version.rows_filename}", "format": version.format, **images}
 
 
 def model_entry(model: BaseModel | Checkpoint) -> dict[str, str]:
@@ -98,3 +100,14 @@ def _model_sources(model: BaseModel | Checkpoint) -> dict[str, str]:
 
 def _rows_source(version: DatasetVersion) -> str:
     return f"GET /api/v1/datasets/{version.dataset_id}/rows.jsonl?version={version.number}"
+
+
+def images_folder(version: DatasetVersion) -> str:
+    """The folder beside the file with the images that a version's rows name."""
+    return f"./{version.rows_filename.removesuffix('.jsonl')}-images"
+
+
+def _images_source(version: DatasetVersion) -> str:
+    return (
+        f"GET /api/v1/datasets/{version.dataset_id}/images/NAME?version={version.number}, for each that the rows name"
+    )

@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import Case, F, Func, Q, Value, When
 from django.db.models.functions import MD5, Coalesce, Lower
 
+from polm_core.data.images import IMAGE_NAME
 from webapp.accounts.models import Team, User
 from webapp.datasets.models import DatasetVersion
 from webapp.ids import new_id
@@ -261,6 +262,11 @@ class Run(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def held_out_version(self) -> DatasetVersion | None:
+        """The dataset that held-out rows come from, where the run has any."""
+        return self.eval_dataset_version or self.dataset_version
+
 
 class MergeModel(models.Model):
     """A model that a run merges with the one that it starts from; `place` counts them from 1."""
@@ -413,6 +419,12 @@ class RunSample(models.Model):
 
     def __str__(self) -> str:
         return f"{self.run} at {self.step}"
+
+    @property
+    def images(self) -> list[str]:
+        """The names of the images that the prompt is about, as the dataset of held-out rows keeps them."""
+        names = self.data.get("images")
+        return [name for name in names if IMAGE_NAME.fullmatch(str(name))] if isinstance(names, list) else []
 
 
 class RunLog(models.Model):

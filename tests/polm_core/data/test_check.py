@@ -72,7 +72,7 @@ def test_the_samples_are_the_same_every_time_and_what_they_say_they_are(tmp_path
     written = write_samples(tmp_path / "a")
     again = write_samples(tmp_path / "b")
 
-    assert set(written) == set(SAMPLES)
+    assert set(written) == {*SAMPLES, Format.IMAGE_CONVERSATION}
     for format, path in written.items():
         assert path.read_bytes() == again[format].read_bytes()
         report = check_file(path, [format])["report"]
@@ -81,7 +81,7 @@ def test_the_samples_are_the_same_every_time_and_what_they_say_they_are(tmp_path
         few = {Format.EDIT: 8, Format.PROMPT: 20}
         assert report["rows_total"] >= few.get(format, 300)
         assert report["stats"]["duplicates"] == report["stats"]["equal_pairs"] == 0
-        assert path.stat().st_size < 200_000
+        assert path.stat().st_size < 800_000
 
 
 def test_the_samples_think_and_judge_rightly_about_other_problems(tmp_path: Path) -> None:

@@ -62,6 +62,9 @@ def test_the_report_describes_the_rows(prepare_bytes: Prepare, out: Path) -> Non
         "labels": {},
         "empty": 1,
         "equal_pairs": 10,
+        "images": 0,
+        "image_bytes": 0,
+        "image_sizes": {},
     }
     assert [(column.path, column.types, column.filled) for column in report.columns] == [
         ("prompt", {"string": 42}, 1.0),

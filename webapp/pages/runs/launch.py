@@ -16,7 +16,7 @@ from polm_core.method import EVALUATION, PARADIGMS, Method, Paradigm, ParadigmSp
 from webapp.accounts.access import Actor, requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
-from webapp.datasets.selectors import datasets_page
+from webapp.datasets.selectors import datasets_page, version_find
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.pages.runs import recipe
 from webapp.pages.runs.choices import (
@@ -302,7 +302,9 @@ def _preflight(form: LaunchForm, asked: Preflight | None = None, tries: int = 0)
     if preflight.error is not None:
         return {"error": preflight.error}
     if preflight.report is not None:
-        return {"view": ReportView(preflight.report, preflight.request["config"])}
+        has_images = bool((preflight.report.get("first_example") or {}).get("images"))
+        version = version_find(preflight.request["dataset_version"]) if has_images else None
+        return {"view": ReportView(preflight.report, preflight.request["config"], version)}
     gave_up = tries > PREFLIGHT_TRIES
     return {"waiting": not gave_up, "gave_up": gave_up, "preflight": preflight, "tries": tries}
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from webapp.datasets.models import DatasetVersion
+
 
 @dataclass(frozen=True)
 class HistogramBar:
@@ -17,10 +19,16 @@ class HistogramBar:
 
 
 class ReportView:
-    """`report` is what a worker answered; its entries are read by their names (`view.report.rows_used`)."""
+    """`report` is what a worker answered; its entries are read by their names (`view.report.rows_used`).
 
-    def __init__(self, report: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    `dataset_version` is what it is about, where the first row has images to be shown.
+    """
+
+    def __init__(
+        self, report: Mapping[str, Any], config: Mapping[str, Any], dataset_version: DatasetVersion | None = None
+    ) -> None:
         self.report = report
+        self.dataset_version = dataset_version
         self._max_length = config.get("max_length")
 
     @property
