@@ -24,7 +24,7 @@ from polm_core.methods.alignment import (
 )
 from polm_core.methods.efficiency import adapters, distill, gold, minillm, prune, quantize, select_data, seq_kd
 from polm_core.methods.fine_tuning import reft, sft, soft_prompts
-from polm_core.methods.integration import continued_pretraining, knowledge_edit, merge, vlm_sft
+from polm_core.methods.integration import continued_pretraining, knowledge_edit, merge, rag, vlm_sft
 from polm_core.methods.reasoning import grpo, grpo_presets, prm, rejection_sampling, self_refine, test_time_scaling
 
 METHODS: tuple[Method, ...] = (
@@ -62,6 +62,7 @@ METHODS: tuple[Method, ...] = (
     *vlm_sft.METHODS,
     continued_pretraining.METHOD,
     knowledge_edit.METHOD,
+    rag.METHOD,
     merge.METHOD,
 )
 

@@ -69,8 +69,9 @@ class RunSpec(_Part):
     `held_out` is the share of the dataset kept for evaluation when there is no `eval_dataset`; `reward_model` scores
     answers where the config gives its score a weight, and so does `judge_model` where the judge is a model; from
     `teacher_model` methods learn that have a teacher, and win rates are measured against it; `merge_models` are merged
-    with `model` by methods that merge, and `dataset` is left out where a method takes none; `resume` is a checkpoint of
-    this run to go on from. `config` is validated by the method.
+    with `model` by methods that merge, and `dataset` is left out where a method takes none; `documents` are what a
+    method answers from that takes some; `resume` is a checkpoint of this run to go on from. `config` is validated by
+    the method.
     """
 
     run_id: str = ""
@@ -82,6 +83,7 @@ class RunSpec(_Part):
     merge_models: list[ModelSpec] = Field(default_factory=list, max_length=MAX_MERGED)
     dataset: DatasetSpec | None = None
     eval_dataset: DatasetSpec | None = None
+    documents: DatasetSpec | None = None
     held_out: float = Field(0.1, ge=0, le=0.5)
     config: dict[str, Any] = Field(default_factory=dict)
     resume: Path | None = None
@@ -109,6 +111,7 @@ class RunSpec(_Part):
                 "merge_models": [anchor_model(model) for model in self.merge_models],
                 "dataset": anchor_data(self.dataset),
                 "eval_dataset": anchor_data(self.eval_dataset),
+                "documents": anchor_data(self.documents),
                 "resume": anchor(self.resume),
             }
         )

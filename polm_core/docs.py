@@ -25,6 +25,8 @@ _TEACHERS = {
     Teacher.ANY_TOKENIZER: "It needs a teacher, `teacher_model`: any other model that writes, whatever its tokenizer.",
 }
 
+_DOCUMENTS = "It needs a second dataset, `documents`, that it answers from:"
+
 # What formulas are written with; every other name in them is a setting or said beside it.
 NOTATION = {
     "π": "the model that is trained",
@@ -90,6 +92,7 @@ def method_page(method: Method) -> str:
         _TEACHERS[method.teacher] if method.teacher else "",
         "## Data",
         *([_data(formats.SPECS[format_]) for format_ in method.formats] or ["None: it takes no dataset."]),
+        *([_DOCUMENTS, _data(formats.SPECS[formats.Format.DOCUMENTS])] if method.takes_documents else []),
         "## Settings that matter",
         _settings_table(_notable(method)),
         f"Every other setting is one of those that [methods share]({SHARED}).",

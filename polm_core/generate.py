@@ -1,28 +1,23 @@
-"""Streaming answers for the playground, as a long-lived process that speaks JSON lines.
-
-A request on stdin is one line:
+"""Streaming answers for the playground, as a long-lived process (see `polm_core.serving`). A request is one line:
 
     {"id", "model_path", "adapter_path"?, "messages" or "prompt", "max_new_tokens"?, "temperature"?, "top_p"?, "seed"?}
 
-and is answered on stdout by `{"id", "text"}` for each piece and then `{"id", "done": true, "tokens", "seconds"}`, or
-by `{"id", "error": {code, message, advice, fields}}`. A temperature of 0 takes the likeliest token each time. The two
-models used last stay loaded. Anything else that is printed goes to stderr.
+and is answered by `{"id", "text"}` for each piece and then `{"id", "done": true, "tokens", "seconds"}`. A temperature
+of 0 takes the likeliest token each time. The two models used last stay loaded.
 """
 
-import json
-import os
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
-from typing import Any, NamedTuple, Self, TextIO
+from typing import Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from polm_core.context import ModelSpec
-from polm_core.errors import ConfigError, ModelError, PolmError
+from polm_core.errors import ConfigError
+from polm_core.serving import Message, answer, serve_stdio
 
 _KEPT_MODELS = 2
 
@@ -59,24 +54,16 @@ class Generator:
     def __init__(self) -> None:
         self._models: OrderedDict[tuple[Path, Path | None], Loaded] = OrderedDict()
 
-    def answer(self, line: str) -> Iterator[dict[str, Any]]:
+    def answer(self, line: str) -> Iterator[Message]:
         """The messages that answer one request line. Never raises for what a request can get wrong."""
-        identity = ""
-        try:
-            request = _parse(line)
-            identity = request.id
-            yield from self._stream(request)
-        except PolmError as error:
-            yield {"id": identity or _identity(line), "error": error.as_dict()}
-        except Exception as error:  # noqa: BLE001 - the process goes on and answers the next request
-            yield {"id": identity, "error": _unexpected(error).as_dict()}
+        return answer(line, Request, self._stream, code="generation.failed")
 
     @property
     def kept(self) -> list[tuple[Path, Path | None]]:
         """The loaded models (folder and adapter), the one used last at the end."""
         return list(self._models)
 
-    def _stream(self, request: Request) -> Iterator[dict[str, Any]]:
+    def _stream(self, request: Request) -> Iterator[Message]:
         from transformers import TextIteratorStreamer
 
         loaded = self._load(request.model_path, request.adapter_path)
@@ -166,50 +153,5 @@ def _generate(request: Request, loaded: Loaded, inputs: Any, streamer: Any, outc
         streamer.end()
 
 
-def _parse(line: str) -> Request:
-    try:
-        return Request.model_validate_json(line)
-    except ValidationError as error:
-        fields: dict[str, list[str]] = {}
-        for problem in error.errors(include_url=False):
-            fields.setdefault(".".join(str(part) for part in problem["loc"]) or "request", []).append(problem["msg"])
-        named = "; ".join(f"{name}: {problems[0]}" for name, problems in fields.items())
-        raise ConfigError(f"The request is not valid: {named}", fields=fields) from error
-
-
-def _identity(line: str) -> str:
-    """The id of a request that is not valid otherwise, as far as there is one."""
-    try:
-        return str(json.loads(line)["id"])
-    except (ValueError, TypeError, KeyError):
-        return ""
-
-
-def _unexpected(error: Exception) -> PolmError:
-    from polm_core.training.faults import as_polm_error
-
-    return as_polm_error(error) or ModelError(f"{type(error).__name__}: {error}", code="generation.failed")
-
-
-def serve(requests: TextIO, answers: TextIO) -> None:
-    """Answer each line of `requests` until there are no more."""
-    generator = Generator()
-    for line in requests:
-        if line.strip():
-            for message in generator.answer(line):
-                answers.write(json.dumps(message, ensure_ascii=False) + "\n")
-                answers.flush()
-
-
-def main() -> None:
-    """Serve stdin and stdout; what libraries print is kept out of the answers."""
-    from polm_core.environment import set_environment
-
-    set_environment()
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    serve(sys.stdin, answers)
-
-
 if __name__ == "__main__":
-    main()
+    serve_stdio(Generator().answer)

@@ -115,8 +115,9 @@ class Method:
     `run(config, context)` takes that class and a `RunContext`, trains, and returns the final metrics. `devices` tells
     about hardware needs, empty when there is nothing to tell. Of a method that `makes_checkpoints` these are the
     result, of others the metrics. `teacher` says what the model beside its own has to be, where it takes one. One
-    without `formats` takes no dataset; one that `merges` takes further models. `preflight(config, spec, report)`
-    checks a run of a method that trains on no rows, in place of the check that looks at them.
+    without `formats` takes no dataset, one that `takes_documents` answers from a second one; one that `merges` takes
+    further models. `preflight(config, spec, report)` checks a run of a method that trains on no rows, in place of the
+    check that looks at them.
     """
 
     slug: str
@@ -139,6 +140,7 @@ class Method:
     devices: str = ""
     makes_checkpoints: bool = True
     teacher: Teacher | None = None
+    takes_documents: bool = False
     merges: bool = False
     preflight: Callable[[Any, Any, Any], None] | None = None
 
@@ -239,6 +241,15 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = result.get(key)
         result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return result
+
+
+def no_documents() -> ConfigError:
+    """The refusal of a method that takes documents and is given none."""
+    return ConfigError(
+        "The method answers from documents, and there are none.",
+        advice="Choose a dataset of documents beside the one with the questions.",
+        fields={"documents": ["must name a dataset of documents"]},
+    )
 
 
 def near(name: str, known: Sequence[str]) -> str:

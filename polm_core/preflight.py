@@ -40,7 +40,7 @@ from polm_core.training.loading import (
 from polm_core.training.preferences import EMPTY, EQUAL, fault, needed, needed_ratings
 from polm_core.training.rewards import JUDGED, LEARNED, check_rewards, check_tasks, unverified
 from polm_core.training.rollouts import check_prompts, needed_prompts
-from polm_core.training.rows import Split, asked, fingerprint, load_split
+from polm_core.training.rows import Split, asked, fingerprint, load_documents, load_split
 from polm_core.training.teachers import check_teacher
 from polm_core.training.vision import load_processor, with_parts
 
@@ -72,6 +72,8 @@ def _check_rows(report: Report, method: Method, config: RunConfig, spec: RunSpec
     """Look at the rows as the model will see them. Raises `PolmError` for what stands in the way."""
     precision = compute_precision(config)
     split = load_split(spec, method.formats, eval_rows=config.eval_rows, seed=config.seed)
+    if method.takes_documents:
+        load_documents(spec)
     tokenizer = load_tokenizer(spec.model)
     if isinstance(config, TrainConfig):
         check_start(spec.model, config)

@@ -22,7 +22,7 @@ from polm_core.methods.efficiency.compressing import CompressConfig
 from polm_core.methods.efficiency.prune import PruneConfig
 from polm_core.methods.efficiency.teaching import TaughtConfig
 from polm_core.preflight_report import Report
-from polm_core.rewards.config import AskingConfig, OnlineConfig, PromptedConfig, PromptedTrainConfig
+from polm_core.rewards.config import OnlineConfig, PromptedConfig, PromptedTrainConfig
 from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows, encode_steps
 from polm_core.training.loading import has_accelerator
 from polm_core.training.preferences import encoded_rows
@@ -99,8 +99,9 @@ def estimate_needs(report: Report, view: View, shape: ModelShape, others: Others
         report.steps = report.rows_used
         beside = others.scorer_weights + (others.teacher.parameters if others.teacher else 0)
         answers = Answers(report.rows_used, report.tokens.p95, scorer_weights=beside)
-        if isinstance(config, AskingConfig):
+        if isinstance(config, PromptedConfig):
             answers = answers._replace(
+                prompt_tokens=report.tokens.p95 + config.added_tokens,
                 number=report.rows_used * config.answers_to_each * (2 if others.teacher else 1),
                 tokens=config.max_completion_length,
                 at_once=config.answers_at_once,

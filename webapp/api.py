@@ -149,6 +149,7 @@ def mount() -> NinjaAPI:
     from webapp.recipes.api import router as recipes
     from webapp.registry.api import router as registry
     from webapp.registry.exports_api import router as exports
+    from webapp.retrieval.api import router as retrieval
     from webapp.runs.answers_api import router as answers
     from webapp.runs.api import router as runs
     from webapp.runs.project_api import router as projects
@@ -166,6 +167,7 @@ def mount() -> NinjaAPI:
         metrics,
         recipes,
         live,
+        retrieval,
         playground,
         workbench,
         evaluations,

@@ -22,6 +22,8 @@ GENERATE = "playground.generate"
 PROJECT_RETAIN = "projects.retain"
 REWARDS_TRY = "rewards.try"
 EXPORT = "checkpoints.export"
+DOCUMENTS_INDEX = "documents.index"
+DOCUMENTS_FIND = "documents.find"
 
 QUEUE_OF = {
     RUNS_WAKE: "runs",
@@ -32,6 +34,8 @@ QUEUE_OF = {
     PROJECT_RETAIN: "light",
     REWARDS_TRY: "light",
     EXPORT: "light",
+    DOCUMENTS_INDEX: "light",
+    DOCUMENTS_FIND: "light",
 }
 
 sender = Celery("studio", broker=settings.BROKER_URL, set_as_current=False)

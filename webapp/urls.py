@@ -18,6 +18,7 @@ urlpatterns = [
     path("", include("webapp.accounts.urls")),
     path("datasets/", include("webapp.datasets.urls")),
     path("models/", include("webapp.registry.urls")),
+    path("indexes/", include("webapp.retrieval.urls")),
     path("playground/", include("webapp.playground.urls")),
 ]
 

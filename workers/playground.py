@@ -1,30 +1,29 @@
 """Answering prompts: one long-lived child per worker process holds the models and streams what they say."""
 
-import json
-import queue
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
-from django.conf import settings
-
 from polm_core.errors import PolmError
+from polm_core.retrieval.config import WORDING, FindConfig
+from polm_core.retrieval.passages import NOT_FOUND, ask_with
 from webapp.playground.models import Generation
 from webapp.playground.selectors import generations_wait
 from webapp.playground.services import (
     generation_claim,
     generation_fail,
     generation_finish,
+    generation_found,
+    generation_hold,
     generation_release,
     generation_write,
 )
+from webapp.retrieval.services import passages_nearest
 from workers import presence
-from workers.jobs import child_environment
+from workers.encoding import NotWanted, question_vector
 from workers.models import checkpoint_path, local_path
+from workers.speaking import ChildSilent, SpeakingChild
 
 WRITE_SECONDS = 0.2
 # Importing torch and loading a big model come before the first piece.
@@ -35,82 +34,7 @@ IDLE_SECONDS = 600.0
 _answering = threading.Lock()
 
 
-class ChildSilent(Exception):
-    """The child has died, or has said nothing for too long."""
-
-
-class GenerationChild:
-    """`python -m polm_core.generate`, started when it is first needed and again after it died.
-
-    It ends by itself when this process does, because its standard input closes.
-    """
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
-        self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-
-    def ask(self, request: dict[str, Any]) -> None:
-        """Send one request. Raises ChildSilent when the child cannot take it."""
-        if self._process is None or self._process.poll() is not None:
-            self._start()
-        assert self._process is not None and self._process.stdin is not None  # noqa: S101, PT018 (just started)
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except OSError as error:
-            raise ChildSilent from error
-
-    def hear(self, seconds: float) -> dict[str, Any] | None:
-        """The next message, or None when there was none in that time. Raises ChildSilent when the child has died."""
-        try:
-            message = self._answers.get(timeout=seconds)
-        except queue.Empty:
-            return None
-        if message is None:
-            raise ChildSilent
-        return message
-
-    def end(self) -> None:
-        """Stop the child at once; its models leave the memory."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            if process.stdin is not None:
-                with suppress(OSError):  # what was still to be sent
-                    process.stdin.close()
-
-    def _start(self) -> None:
-        self.end()
-        log = settings.VAR_DIR / "logs" / "playground.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "polm_core.generate"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                encoding="utf-8",
-                env=child_environment(),
-                cwd=settings.BASE_DIR,
-                start_new_session=True,
-            )
-        self._answers = queue.SimpleQueue()
-        threading.Thread(target=_read, args=(self._process, self._answers), daemon=True).start()
-
-
-def _read(process: subprocess.Popen[str], answers: "queue.SimpleQueue[dict[str, Any] | None]") -> None:
-    assert process.stdout is not None  # noqa: S101 (it is a pipe)
-    try:
-        with process.stdout:
-            for line in process.stdout:
-                answers.put(json.loads(line))
-    finally:
-        answers.put(None)
-
-
-_child = GenerationChild()
+_child = SpeakingChild("polm_core.generate", "playground.log")
 _idle = threading.Timer(0, _child.end)
 
 
@@ -154,6 +78,8 @@ def _answer(generation: Generation) -> None:
 
 def _stream(generation: Generation) -> None:
     """Write down what the child says; when nobody wants it any more, the child is ended."""
+    if generation.find and not _find(generation):
+        return
     _child.ask(_request(generation))
     for message in _messages(str(generation.pk)):
         if presence.shutting_down.is_set():
@@ -169,6 +95,28 @@ def _stream(generation: Generation) -> None:
         else:
             continue
         return
+
+
+def _find(generation: Generation) -> bool:
+    """Have the passages that the answer is written from; False when it needs no model, or nobody wants it any more."""
+
+    def go_on() -> bool:
+        return not presence.shutting_down.is_set() and generation_hold(generation=generation)
+
+    if generation.index is None:
+        raise PolmError("The index of documents was deleted.", code="index.deleted", advice="Ask another one.")
+    try:
+        vector = question_vector(generation.prompt, go_on)
+    except NotWanted:
+        generation_release(generation=generation)  # does nothing for one that was stopped
+        return False
+    passages = passages_nearest(generation.index, vector, FindConfig.model_validate(generation.find))
+    if not generation_found(generation=generation, passages=passages):
+        return False
+    if not passages:
+        generation_write(generation=generation, text=NOT_FOUND)
+        generation_finish(generation=generation, tokens=0, seconds=0.0)
+    return bool(passages)
 
 
 def _messages(identity: str) -> Iterator[dict[str, Any]]:
@@ -201,12 +149,16 @@ def _request(generation: Generation) -> dict[str, Any]:
     else:
         assert generation.model is not None  # noqa: S101 (a constraint of the table)
         model_path, adapter_path = local_path(generation.model)
+    prompt = generation.prompt
+    if generation.passages:
+        found = [(passage["title"], passage["text"]) for passage in generation.passages]
+        prompt = ask_with(WORDING, found, prompt)
     system = [{"role": "system", "content": generation.system}] if generation.system else []
     return {
         "id": str(generation.pk),
         "model_path": str(model_path),
         "adapter_path": str(adapter_path) if adapter_path else None,
-        "messages": [*system, {"role": "user", "content": generation.prompt}],
+        "messages": [*system, {"role": "user", "content": prompt}],
         **generation.settings,
     }
 

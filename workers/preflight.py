@@ -35,6 +35,7 @@ def answer(preflight_id: str) -> None:
         models = BaseModel.objects.select_related("checkpoint__base_model")
         scorer, judge, teacher = (request.get(f"{role}_model") for role in ("reward", "judge", "teacher"))
         rows, evaluation = request["dataset_version"], request["eval_dataset_version"]
+        documents = request.get("documents_version")
         spec = RunSpec(
             method=request["method"],
             model=model_spec(models.get(pk=request["model"])),
@@ -44,6 +45,7 @@ def answer(preflight_id: str) -> None:
             merge_models=[model_spec(models.get(pk=one)) for one in request.get("merge_models", ())],
             dataset=dataset_spec(DatasetVersion.objects.get(pk=rows)) if rows else None,
             eval_dataset=dataset_spec(DatasetVersion.objects.get(pk=evaluation)) if evaluation else None,
+            documents=dataset_spec(DatasetVersion.objects.get(pk=documents)) if documents else None,
             config=request["config"],
         )
         write_atomic(folder / "spec.yaml", dump_spec(spec))

@@ -10,6 +10,7 @@ from webapp.datasets.leases import versions_to_wake
 from webapp.playground.selectors import generations_wait
 from webapp.registry.exports import exports_wait
 from webapp.registry.selectors import models_to_wake
+from webapp.retrieval.selectors import indexes_wait, lookups_wait
 from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.leases import lease_over, leases_correct
 from webapp.runs.models import Project, Run, Status, Worker
@@ -39,4 +40,8 @@ def reap() -> None:
         tasks.send(tasks.REWARDS_TRY)
     if exports_wait():
         tasks.send(tasks.EXPORT)
+    if indexes_wait():
+        tasks.send(tasks.DOCUMENTS_INDEX)
+    if lookups_wait():
+        tasks.send(tasks.DOCUMENTS_FIND)
     Worker.objects.filter(heartbeat_at__lt=now - GONE_AFTER, runs=None).delete()

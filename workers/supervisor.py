@@ -147,6 +147,7 @@ class Supervisor:
             "teacher_model__checkpoint__base_model",
             "dataset_version",
             "eval_dataset_version",
+            "documents_version",
         )
         run = Run.objects.select_related(*related).get(pk=self.claim.run_id)
         here = run.child is not None and run.child["boot_id"] == self.worker.boot_id and self.run_dir.root.exists()
@@ -339,6 +340,7 @@ def run_spec(run: Run, *, resume: Path | None = None) -> RunSpec:
         merge_models=[model_spec(one.model) for one in merged],
         dataset=dataset_spec(run.dataset_version) if run.dataset_version else None,
         eval_dataset=dataset_spec(run.eval_dataset_version) if run.eval_dataset_version else None,
+        documents=dataset_spec(run.documents_version) if run.documents_version else None,
         config=run.config,
         resume=resume,
         code_version=run.code_version,

@@ -10,7 +10,7 @@ from django.db import close_old_connections, connections
 from webapp import tasks as names
 from webapp.runs.claims import run_claim
 from webapp.runs.projects import project_retain
-from workers import datasets, exports, models, playground, preflight, presence, reaper, trials
+from workers import datasets, exports, indexes, models, playground, preflight, presence, reaper, trials
 from workers.supervisor import Supervisor
 
 REAP = "studio.reap"
@@ -27,6 +27,8 @@ def register(app: Celery) -> None:
         (names.PROJECT_RETAIN, project_retain),
         (names.REWARDS_TRY, trials.try_rewards),
         (names.EXPORT, exports.work),
+        (names.DOCUMENTS_INDEX, indexes.build),
+        (names.DOCUMENTS_FIND, indexes.look_up),
         (REAP, reaper.reap),
     ):
         app.task(name=name, queue=names.QUEUE_OF.get(name, "light"))(_with_connections(function))

@@ -179,6 +179,11 @@ def _text(fields: _Fields) -> Row:
     return {"text": fields.text("text")}
 
 
+def _document(fields: _Fields) -> Row:
+    named = {role: fields.optional_text(role).strip() for role in ("title", "source")}
+    return {"text": fields.text("text"), **{role: text for role, text in named.items() if text}}
+
+
 def _preference(fields: _Fields) -> Row:
     chosen, rejected = _better_and_worse(fields)
     if _shape(chosen) != _shape(rejected):
@@ -427,4 +432,5 @@ _BUILDERS: dict[Format, Callable[[_Fields], Row]] = {
     Format.STEPWISE: _stepwise,
     Format.EDIT: _edit,
     Format.IMAGE_CONVERSATION: _image_conversation,
+    Format.DOCUMENTS: _document,
 }

@@ -170,6 +170,10 @@ def _of_both(rows: int, labels: MappingType[str, int]) -> int:
     return min(labels.get("true", 0), labels.get("false", 0))
 
 
+def _document_to_text(row: Row) -> list[Row]:
+    return [{"text": f"{row['title']}\n\n{row['text']}" if row.get("title") else row["text"]}]
+
+
 _PROMPTS = Conversion(_each(_prompt_alone), "The prompt of each row.")
 _LAST_TURN = "The last answer, with all that was said before as the prompt; conversations with tools are left out."
 _RIGHT = "Solutions of which every step is right."
@@ -214,6 +218,8 @@ CONVERSIONS: dict[tuple[Format, Format], Conversion] = {
     (Format.STEPWISE, Format.PROMPT): Conversion(_each(_steps_to_prompt), "The prompt of each row."),
     (Format.EDIT, Format.PROMPT_COMPLETION): Conversion(_each(_edit_to_completion), "Each prompt with its new target."),
     (Format.EDIT, Format.TEXT): Conversion(_each(_edit_to_text), "Each fact as a sentence, with its new target."),
+    (Format.DOCUMENTS, Format.TEXT): Conversion(_each(_document_to_text), "The title and the text of each document."),
+    (Format.TEXT, Format.DOCUMENTS): Conversion(_each(lambda row: [row]), "Each text is a document without a title."),
 }
 """From and to, with what does it. Methods convert by this table too, when a dataset is not in a format they take."""
 

@@ -478,6 +478,17 @@ def _texts(sample: Sample) -> Iterator[Candidate]:
         yield _candidate(Format.TEXT, 0.6, f"'{texts[0]}' is the only column and holds texts", {"text": texts[0]})
 
 
+def _documents(sample: Sample) -> Iterator[Candidate]:
+    """Texts with a title are documents; without one they may be, if somebody says so."""
+    text = sample.best("text", "string")
+    if text is None:
+        return
+    names = sample.extras("title", "source", without=[text])
+    titled = "title" in names and len(sample.columns) <= len(names) + 1
+    why = f"'{text}' holds texts" + (f" and '{names['title']}' their titles" if "title" in names else "")
+    yield _candidate(Format.DOCUMENTS, 0.93 if titled else 0.3, why, {"text": text} | names)
+
+
 _PROPOSERS: tuple[Callable[[Sample], Iterator[Candidate]], ...] = (
     _image_talks,
     _preferences,
@@ -489,6 +500,7 @@ _PROPOSERS: tuple[Callable[[Sample], Iterator[Candidate]], ...] = (
     _instructions,
     _prompts,
     _texts,
+    _documents,
 )
 
 

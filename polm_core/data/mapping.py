@@ -41,6 +41,8 @@ ROLES: dict[str, str] = {
     "paraphrases": "other prompts with the same answer: a list of texts",
     "neighbours": "prompts whose answer must stay: a list of texts, or of {prompt, target}",
     "before": "what follows the prompt until now, and neighbours that have no answer of their own",
+    "title": "what the document is called",
+    "source": "where the document is from: a path, an address",
 }
 """The roles a column can play, with what such a column holds."""
 
@@ -81,6 +83,7 @@ SHAPES: dict[Format, tuple[Shape, ...]] = {
         Shape(("images", "messages"), ("system",)),
         Shape(("images", "prompt", "completion"), ("input", "system")),
     ),
+    Format.DOCUMENTS: (Shape(("text",), ("title", "source")),),
 }
 """The formats an upload can be mapped to, and how."""
 

@@ -139,6 +139,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "paraphrases": ("paraphrases", "paraphrase_prompts", "rephrase", "rephrased", "rephrase_prompt"),
     "neighbours": ("neighbours", "neighbors", "neighborhood_prompts", "neighbourhood_prompts", "neighborhood"),
     "before": ("before", "target_true", "old_target", "old_answer", "ground_truth"),
+    "title": ("title", "heading", "headline", "subject"),
+    "source": ("source", "url", "path", "file", "filename", "link"),
 }
 """Usual names of a role's column, the most telling first."""
 

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from itertools import permutations, product
 from pathlib import Path
 
+from polm_core.data.handbook import DOCUMENTS, QUESTIONS
 from polm_core.data.values import Row
 from polm_core.formats import Format
 
@@ -328,7 +329,23 @@ def _digits(target: Path) -> None:
         archive.writestr(zipfile.ZipInfo("rows.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
 
 
-SAMPLES: dict[Format, tuple[str, Callable[[random.Random], Iterator[Row]]]] = {
+# Prompts and answers too, so that they go by another name.
+ON_DOCUMENTS = "questions"
+
+
+def _document_rows(rng: random.Random) -> Iterator[Row]:
+    """The handbook of a town, a row for each of its sections."""
+    for title, text in DOCUMENTS:
+        yield {"title": title, "text": text, "source": "The handbook of Saltmere"}
+
+
+def _question_rows(rng: random.Random) -> Iterator[Row]:
+    """What only the handbook answers, in a word or two."""
+    for question, answer in QUESTIONS:
+        yield {"prompt": question, "answer": answer}
+
+
+SAMPLES: dict[str, tuple[str, Callable[[random.Random], Iterator[Row]]]] = {
     Format.CONVERSATION: ("sample-conversation.jsonl", _conversation_rows),
     Format.PREFERENCE: ("sample-preference.jsonl", _preference_rows),
     Format.PROMPT_ANSWER: ("sample-prompt-answer.jsonl", _answer_rows),
@@ -336,13 +353,15 @@ SAMPLES: dict[Format, tuple[str, Callable[[random.Random], Iterator[Row]]]] = {
     Format.STEPWISE: ("sample-steps.jsonl", _step_rows),
     Format.EDIT: ("sample-edit.jsonl", _edit_rows),
     Format.PROMPT: ("sample-probes.jsonl", _probe_rows),
+    Format.DOCUMENTS: ("sample-documents.jsonl", _document_rows),
+    ON_DOCUMENTS: ("sample-questions.jsonl", _question_rows),
 }
-"""For each format of text, the file's name and what makes its rows."""
+"""For each format of text, the file's name and what makes its rows; and for the questions on the documents."""
 
 DIGITS = "sample-digits.zip"
 
 
-def write_samples(folder: Path) -> dict[Format, Path]:
+def write_samples(folder: Path) -> dict[str, Path]:
     """Write the files into `folder`, which is made if need be, and say where they are.
 
     Where scikit-learn is not installed, there is none with images.

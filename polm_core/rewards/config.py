@@ -270,6 +270,11 @@ class PromptedConfig(RunConfig):
         return 1
 
     @property
+    def added_tokens(self) -> int:
+        """Tokens at most that a prompt is asked with beside its own."""
+        return 0
+
+    @property
     def answers_at_once(self) -> int:
         """Answers that are written in one batch, where nothing is learned from them at once."""
         return self.batch_size

@@ -11,6 +11,7 @@ from polm_core.context import DatasetSpec, RunSpec
 from polm_core.data.convert import compatible, convert_rows
 from polm_core.errors import ConfigError, DataError
 from polm_core.formats import SPECS, Format
+from polm_core.method import no_documents
 
 Row = dict[str, Any]
 
@@ -51,6 +52,13 @@ def dataset_of(spec: RunSpec) -> DatasetSpec:
             advice="Name the rows under dataset, as path and format.",
         )
     return spec.dataset
+
+
+def load_documents(spec: RunSpec) -> list[Row]:
+    """The documents of a run. Raises `ConfigError` when there are none, `DataError` when they are something else."""
+    if spec.documents is None:
+        raise no_documents()
+    return load_rows(spec.documents, (Format.DOCUMENTS,))[0]
 
 
 def asked(split: Split) -> list[Row]:

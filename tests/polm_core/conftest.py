@@ -32,6 +32,7 @@ _ROWS = {
     Format.STEPWISE: tiny.steps,
     Format.EDIT: tiny.edits,
     Format.IMAGE_CONVERSATION: images.colour_rows,
+    Format.DOCUMENTS: tiny.documents,
 }
 
 
@@ -101,20 +102,24 @@ def make_run(tmp_path: Path, tiny_model: Path, tiny_teacher: Path) -> MakeRun:
         if method in _METHODS and issubclass(catalogue.get(method).config, AskingConfig):
             # A model that is as small gets no sum right: what tells its answers apart is their length.
             defaults |= {"max_completion_length": 8, "rewards": {"length": 1, "length_max": 10}}
-        teacher = {}
+        more: dict[str, Any] = {}
         if method in _METHODS and catalogue.get(method).teacher:
             defaults["max_completion_length"] = 8
             if method == "seq-kd":
                 # A random model hardly ever ends an answer, and its likeliest says nothing.
                 defaults |= {"sampled": True, "skip_cut_answers": False}
-            teacher = {"teacher_model": {"path": str(tiny_teacher), "name": "teacher"}}
+            more["teacher_model"] = {"path": str(tiny_teacher), "name": "teacher"}
         if method in _METHODS and catalogue.get(method).merges:
-            teacher = {"merge_models": [{"path": str(tiny_teacher), "name": "teacher"}]}
+            more["merge_models"] = [{"path": str(tiny_teacher), "name": "teacher"}]
+        if method in _METHODS and catalogue.get(method).takes_documents:
+            documents = tiny.write_rows(tmp_path / f"{name}-documents.jsonl", tiny.documents(6))
+            defaults |= {"max_length": 400, "chunk_tokens": 16, "top_k": 2, "max_completion_length": 8}
+            more["documents"] = {"path": str(documents), "format": "documents"}
         raw = {
             "method": method,
             "model": {"path": str(tiny_model), "name": "tiny"},
             **dataset,
-            **teacher,
+            **more,
             "config": {**defaults, **config},
             **(spec or {}),
         }

@@ -16,13 +16,14 @@ from typing import Any
 
 from polm_core import catalogue
 from polm_core.context import DatasetSpec, ModelSpec, RunSpec, dump_spec
+from polm_core.data.samples import ON_DOCUMENTS, write_samples
 from polm_core.environment import set_environment
 from polm_core.formats import Format
 from polm_core.run_dir import Outcome, RunDir
 from polm_core.training.rows import load_split, read_jsonl
 from tests.proof import merging
 from tests.proof.data import dataset_spec, prepare_model, prepare_rows
-from tests.proof.rows import HELD_OUT, ROWS, SEEDS, ProofRow
+from tests.proof.rows import ROWS, SEEDS, ProofRow
 from tests.proof.table import DOCS, merged_entries, read_entries, write_table
 
 VAR = DOCS.parent / "var" / "proof"
@@ -51,7 +52,7 @@ def main() -> int:
 
 def definition(row: ProofRow) -> str:
     """A digest of all that a row's figure depends on but the code."""
-    parts = [row.slug, row.metric, row.bar, row.model, row.config, SEEDS, HELD_OUT]
+    parts = [row.slug, row.metric, row.bar, row.model, row.config, SEEDS, row.held_out]
     parts += [row.teacher] if row.teacher else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -134,12 +135,18 @@ def _dataset(format_: Format) -> DatasetSpec:
 
 def spec_of(row: ProofRow, seed: int) -> RunSpec:
     assert row.format is not None
+    dataset, documents = _dataset(row.format), None
+    if catalogue.get(row.slug).takes_documents:
+        samples = write_samples(VAR)
+        dataset = dataset_spec(samples[ON_DOCUMENTS], row.format)
+        documents = dataset_spec(samples[Format.DOCUMENTS], Format.DOCUMENTS)
     return RunSpec(
         method=row.slug,
         model=_model(row.model),
         teacher_model=_model(row.teacher) if row.teacher else None,
-        dataset=_dataset(row.format),
-        held_out=HELD_OUT,
+        dataset=dataset,
+        documents=documents,
+        held_out=row.held_out,
         config={**row.config, "seed": seed},
     )
 

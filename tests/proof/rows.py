@@ -55,6 +55,7 @@ class ProofRow:
     model: str = MODEL
     teacher: str = ""
     keeps: tuple[str, float] | None = None
+    held_out: float = HELD_OUT
 
     @property
     def format(self) -> Format | None:
@@ -293,4 +294,14 @@ ROWS: tuple[ProofRow, ...] = (
     ),
     # The better of two models that were each fine-tuned on a task of their own, against what they become together.
     ProofRow("merge", MERGED_METRIC, "nats per token, mean of two tasks", steps=20, at_most=0.97),
+    # From the question alone to the question with passages: the steps of its values are passages.
+    ProofRow(
+        "rag",
+        "accuracy",
+        "share right",
+        steps=0,
+        gain=0.2,
+        settings={"top_k": 3, "batch_size": 6, "max_completion_length": 24},
+        held_out=0.5,
+    ),
 )

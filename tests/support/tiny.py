@@ -233,6 +233,18 @@ def texts_of(count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     return [{"text": " ".join(turn["content"] for turn in _sum(draw) + _sum(draw))} for _ in range(count)]
 
 
+def documents(count: int) -> list[dict[str, Any]]:
+    """Documents of two sentences about sums that `prompts` asks for."""
+    rows = prompts(count)
+    return [
+        {
+            "title": f"Sum {place}",
+            "text": f"{row['prompt'][0]['content']} It is {row['answer']}. Whoever adds up gets a sum.",
+        }
+        for place, row in enumerate(rows)
+    ]
+
+
 def _sum(draw: random.Random) -> list[dict[str, str]]:
     a, b = draw.randint(1, 99), draw.randint(1, 99)
     return [

@@ -10,6 +10,7 @@ from tests.support import factories
 from tests.support.api import ApiClient
 from tests.support.checkpoints import make_base_model, make_checkpoint
 from tests.support.exports import make_export
+from tests.support.indexes import make_index
 from tests.support.pipelines import make_pipeline
 from tests.support.runs import make_run
 from webapp.accounts import services
@@ -21,6 +22,7 @@ from webapp.playground.models import Generation
 from webapp.recipes.models import Pipeline, PipelineStage, StageRun
 from webapp.recipes.services import pipeline_stop
 from webapp.registry.models import BaseModel, Checkpoint, Export, ModelSource, ParityCheck, Share
+from webapp.retrieval.models import Chunk, DocumentIndex, Lookup
 from webapp.runs.models import Project, RewardList, Run, RunCheckpoint, RunLog, RunSample, RunView, Worker
 from webapp.runs.reward_lists import reward_list_create
 from webapp.runs.run_views import ViewState, view_create
@@ -47,6 +49,8 @@ class World:
     share: Share
     export: Export
     generation: Generation
+    index: DocumentIndex
+    lookup: Lookup
     trial: RewardTrial
     reward_list: RewardList
     invitation: Invitation
@@ -83,6 +87,9 @@ class World:
             Pipeline: of_team,
             PipelineStage: Q(pipeline__team=self.team),
             StageRun: Q(stage__pipeline__team=self.team),
+            DocumentIndex: of_team,
+            Chunk: Q(index__team=self.team),
+            Lookup: Q(index__team=self.team),
             Generation: of_team | Q(checkpoint__team=self.team) | Q(model__team=self.team),
         }
         return {
@@ -107,7 +114,10 @@ class World:
         )
         return [
             MARK.encode(),
-            *(str(thing.pk).encode() for thing in (*things, self.generation, self.trial, self.invitation)),
+            *(
+                str(thing.pk).encode()
+                for thing in (*things, self.generation, self.index, self.lookup, self.trial, self.invitation)
+            ),
         ]
 
 
@@ -123,6 +133,7 @@ def make_world() -> World:
     sources = {"dataset_version": version, "model": model, "project": project, "created_by": people["member"]}
     run, second_run = (make_run(team, f"{MARK} {name} run", **sources) for name in ("first", "second"))
     checkpoint = _results(run)
+    index, lookup = make_index(member, MARK)
     pipeline, stopped_pipeline = (make_pipeline(member, f"{MARK} {name} ", name=MARK) for name in ("new", "old"))
     pipeline_stop(actor=member, pipeline=stopped_pipeline)
     return World(
@@ -138,6 +149,8 @@ def make_world() -> World:
         share=factories.make_share(checkpoint),
         export=make_export(checkpoint, prompts=[MARK]),
         generation=factories.make_generation(team, checkpoint),
+        index=index,
+        lookup=lookup,
         trial=trial_create(actor=member, run=run.pk, rewards=["length"]),
         reward_list=reward_list_create(actor=member, project=project, name=f"{MARK} rewards", rewards=["length"]),
         invitation=services.invitation_create(actor=admin, team=team, role=Role.VIEWER)[0],

@@ -41,6 +41,7 @@ PAGE_OBJECTS: dict[tuple[str, str], Given] = {
     ("account/tokens/", "pk"): lambda world: world.token.pk,
     ("datasets/", "pk"): lambda world: world.dataset.pk,
     ("datasets/", "name"): lambda world: _image(world),
+    ("indexes/", "pk"): lambda world: world.index.pk,
     ("invitations/", "pk"): lambda world: world.invitation.pk,
     ("methods/", "slug"): lambda world: "sft",
     ("models/", "pk"): lambda world: world.model.pk,
@@ -71,6 +72,8 @@ API_OBJECTS: dict[str, Given] = {
     "dataset_id": lambda world: world.dataset.pk,
     "export_id": lambda world: world.export.pk,
     "generation_id": lambda world: world.generation.pk,
+    "index_id": lambda world: world.index.pk,
+    "lookup_id": lambda world: world.lookup.pk,
     "key": lambda world: "loss",
     "name": lambda world: _image(world),
     "model_id": lambda world: world.model.pk,
@@ -147,6 +150,11 @@ FORMS: dict[str, Given] = {
     "parity": lambda world: {"prompts": "Why?"},
     "parity-delete": lambda world: {},
     "generation-stop": lambda world: {},
+    "index-new": lambda world: {"dataset": world.index.dataset_version.dataset_id, **CUT},
+    "index": lambda world: {"question": "Why?", "top_k": 2, "min_score": 0},
+    "index-stop": lambda world: {},
+    "index-resume": lambda world: {},
+    "index-delete": lambda world: {},
     "workbench": lambda world: {"source": f"run:{world.run.pk}", "config.rewards.length": "1"},
     "reward-trial-stop": lambda world: {},
     "reward-trial-pin": lambda world: {"name": "another", "project": world.project.pk},
@@ -155,6 +163,7 @@ FORMS: dict[str, Given] = {
 
 REWARDS = {"length": 1}
 MADE_OF_ANSWERS = {"format": "prompt-completion", "name": "more answers"}
+CUT = {"chunk_tokens": 32, "overlap": 0}
 GENERATION = {"max_new_tokens": 8, "temperature": 1, "top_p": 1, "seed": 0}
 PREFLIGHT = {"method": "sft", "config": {"max_steps": 2}}
 
@@ -184,6 +193,8 @@ BODIES: dict[str, Given] = {
     "POST /reward-lists": lambda world: {"name": "another", "project": str(world.project.pk), "rewards": REWARDS},
     "POST /pipelines": lambda world: {"recipe": "instructgpt", "datasets": _slots(world), "models": _base(world)},
     "POST /pipelines/{pipeline_id}/restart": lambda world: {"stage": "sft"},
+    "POST /indexes": lambda world: {"dataset": str(world.index.dataset_version.dataset_id), "settings": CUT},
+    "POST /indexes/{index_id}/lookups": lambda world: {"question": "Why?"},
     "POST /generations": lambda world: {"models": [str(world.checkpoint.pk)], "prompt": "1 + 1 ="},
 }
 FILES: dict[str, Given] = {"POST /datasets": lambda world: {"file": SimpleUploadedFile("rows.jsonl", UPLOAD)}}
@@ -216,6 +227,7 @@ REFUSALS = {
     "pipeline-delete": 409,
     "POST /models/{model_id}/retry": 409,
     "POST /runs/{run_id}/resume": 409,
+    "POST /indexes/{index_id}/resume": 409,
     "DELETE /datasets/{dataset_id}": 409,
     "DELETE /models/{model_id}": 409,
     "DELETE /pipelines/{pipeline_id}": 409,

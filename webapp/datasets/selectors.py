@@ -54,7 +54,7 @@ class RowsPage:
 
 @dataclass(frozen=True)
 class Use:
-    """A run that trained on a version of the dataset, or was evaluated on it."""
+    """A run that trained on a version of the dataset, answered from it, or was evaluated on it."""
 
     run_id: uuid.UUID
     name: str
@@ -211,7 +211,11 @@ def rows_page(version: DatasetVersion, *, offset: int = 0, limit: int = DEFAULT_
 
 def uses(dataset: Dataset) -> list[Use]:
     """The newest runs that trained on the dataset or were evaluated on it."""
-    found = [*_uses(dataset, "runs", held_out=False), *_uses(dataset, "eval_runs", held_out=True)]
+    found = [
+        *_uses(dataset, "runs", held_out=False),
+        *_uses(dataset, "document_runs", held_out=False),
+        *_uses(dataset, "eval_runs", held_out=True),
+    ]
     return sorted(found, key=lambda use: use.run_id, reverse=True)[:MAX_USES]
 
 

@@ -385,7 +385,7 @@ def _delete_files(folders: list[str]) -> None:
 
 
 def _in_use(error: ProtectedError) -> Conflict:
-    """The refusal to delete what runs used, or stages of pipelines will."""
+    """The refusal to delete what runs used, indexes are made of, or stages of pipelines will use."""
     used_by: dict[str, list[str]] = {}
     for user in error.protected_objects:
         used_by.setdefault(str(user._meta.verbose_name), []).append(str(user.pk))
@@ -397,6 +397,12 @@ def _in_use(error: ProtectedError) -> Conflict:
             else "A run used this dataset, so it is kept.",
             advice=f"Delete the run{'s' if many else ''} first: {', '.join(runs[:20])}{' …' if len(runs) > 20 else ''}",
             fields={"runs": runs},
+        )
+    if indexes := sorted(used_by.pop("document index", [])):
+        return Conflict(
+            "An index of documents is made of this dataset, so it is kept.",
+            advice=f"Delete it first: {', '.join(indexes[:20])}{' …' if len(indexes) > 20 else ''}",
+            fields={"indexes": indexes},
         )
     return Conflict(
         f"A {' or '.join(used_by)} is to train on this dataset, so it is kept.", advice="Delete the pipeline first."

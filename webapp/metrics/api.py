@@ -168,6 +168,7 @@ def _runs(actor: Actor, ids: list[str]) -> list[Run]:
         "teacher_model",
         "dataset_version__dataset",
         "eval_dataset_version__dataset",
+        "documents_version__dataset",
     )
     found = query.in_bulk(keys)
     if missing := [str(key) for key in keys if key not in found]:

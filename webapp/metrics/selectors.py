@@ -130,6 +130,7 @@ def _settings(run: Run) -> dict[str, Any]:
         "merge_models": [one.model.name for one in run.merge_models.all()],
         "dataset": str(run.dataset_version) if run.dataset_version else None,
         "eval_dataset": str(run.eval_dataset_version) if run.eval_dataset_version else None,
+        "documents": str(run.documents_version) if run.documents_version else None,
         **run.config,
     }
 

@@ -13,12 +13,16 @@ from webapp.pagination import DEFAULT_LIMIT, Limit, page
 from webapp.playground import selectors, services
 from webapp.playground.models import Generation
 from webapp.playground.services import GenerationSettings
+from webapp.retrieval.api import PassageOut
 
 router = Router(tags=["playground"])
 
 
 class GenerationAsk(Schema):
-    """A prompt, and the 1-4 models it is put to: `starter`, or ids of models and checkpoints."""
+    """A prompt, and the 1-4 models it is put to: `starter`, or ids of models and checkpoints.
+
+    With an `index` the answers are written from its passages; `find` may hold `top_k` and `min_score`.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -26,6 +30,8 @@ class GenerationAsk(Schema):
     prompt: str
     system: str = ""
     settings: GenerationSettings = GenerationSettings()
+    index: str | None = None
+    find: dict[str, Any] = {}
     team: uuid.UUID | None = None
 
 
@@ -37,6 +43,9 @@ class GenerationOut(Schema):
     prompt: str
     system: str
     settings: dict[str, Any]
+    index: uuid.UUID | None = Field(None, alias="index_id")
+    find: dict[str, Any]
+    passages: list[PassageOut]
     status: str
     text: str
     tokens: int
@@ -66,6 +75,8 @@ def ask(request: StudioRequest, payload: GenerationAsk) -> Status[dict[str, Any]
         prompt=payload.prompt,
         system=payload.system,
         settings=payload.settings.model_dump(),
+        index=payload.index,
+        find=payload.find,
     )
     return Status(201, {"batch": made[0].batch, "items": made})
 

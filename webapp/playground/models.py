@@ -3,10 +3,12 @@
 from django.db import models
 from django.db.models import Q
 
+from polm_core.retrieval.passages import split_citations
 from webapp.accounts.models import Team, User
 from webapp.claimed import ClaimedWork, WorkQuerySet
 from webapp.ids import new_id
 from webapp.registry.models import BaseModel, Checkpoint
+from webapp.retrieval.models import DocumentIndex
 
 
 class GenerationQuerySet(WorkQuerySet["Generation"]):
@@ -24,6 +26,10 @@ class Generation(ClaimedWork):
     prompt = models.TextField()
     system = models.TextField(blank=True)
     settings = models.JSONField(default=dict)
+    # Where it is answered from documents: the index, what is near enough (a `FindConfig`), the passages it was given.
+    index = models.ForeignKey(DocumentIndex, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    find = models.JSONField(default=dict, blank=True)
+    passages = models.JSONField(default=list, blank=True)
     text = models.TextField(blank=True)
     tokens = models.IntegerField(default=0)
     seconds = models.FloatField(null=True, blank=True)
@@ -53,6 +59,11 @@ class Generation(ClaimedWork):
     def source(self) -> BaseModel | Checkpoint | None:
         """What answered."""
         return self.model or self.checkpoint
+
+    @property
+    def pieces(self) -> list[tuple[str, int | None]]:
+        """The answer in pieces of text, each with the number of the passage that it cites, or None."""
+        return split_citations(self.text, len(self.passages))
 
     @property
     def length(self) -> int:

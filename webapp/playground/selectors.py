@@ -16,6 +16,8 @@ from webapp.playground.models import Generation
 from webapp.playground.services import MAX_MODELS
 from webapp.registry.models import BaseModel, Checkpoint, ModelStatus
 from webapp.registry.selectors import checkpoints_visible, models_visible
+from webapp.retrieval.models import DocumentIndex
+from webapp.retrieval.selectors import indexes_ready
 
 HISTORY = 20
 MAX_CHOICES = 100
@@ -23,7 +25,9 @@ MAX_CHOICES = 100
 
 def generations_visible(actor: Actor) -> QuerySet[Generation]:
     """The answers of the actor's teams, with what they came from."""
-    return Generation.objects.filter(team_id__in=actor.team_ids()).select_related("model", "checkpoint", "created_by")
+    return Generation.objects.filter(team_id__in=actor.team_ids()).select_related(
+        "model", "checkpoint", "index__dataset_version", "created_by"
+    )
 
 
 def generation_get(actor: Actor, pk: Any) -> Generation:
@@ -57,6 +61,7 @@ class Choices:
 
     models: list[BaseModel]
     checkpoints: list[Checkpoint]
+    indexes: list[DocumentIndex]
 
 
 def choices(actor: Actor, team: Team, *, chosen: Sequence[str] = ()) -> Choices:
@@ -66,7 +71,11 @@ def choices(actor: Actor, team: Team, *, chosen: Sequence[str] = ()) -> Choices:
     newest = list(visible.exclude(method__in=WRITELESS)[:MAX_CHOICES])
     missing = {pk for pk in chosen if _is_uuid(pk)} - {str(checkpoint.pk) for checkpoint in newest}
     older = list(visible.filter(pk__in=missing)[:MAX_MODELS]) if missing else []
-    return Choices(models=list(ready.order_by("name")[:MAX_CHOICES]), checkpoints=newest + older)
+    return Choices(
+        models=list(ready.order_by("name")[:MAX_CHOICES]),
+        checkpoints=newest + older,
+        indexes=indexes_ready(actor, team),
+    )
 
 
 def _is_uuid(text: str) -> bool:

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from polm_core.data.values import cleaned
 from polm_core.errors import PolmError
+from polm_core.retrieval.config import FindConfig
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.accounts.services import audit
@@ -20,6 +21,8 @@ from webapp.live.notify import publish
 from webapp.playground.models import Generation
 from webapp.registry.models import BaseModel, Checkpoint, ModelStatus
 from webapp.registry.selectors import source_get
+from webapp.retrieval.selectors import index_get
+from webapp.retrieval.services import check_done
 from webapp.tasks import GENERATE, wake
 
 MAX_MODELS = 4
@@ -46,8 +49,12 @@ def generate_create(
     prompt: str,
     system: str = "",
     settings: Mapping[str, Any] | None = None,
+    index: str | None = None,
+    find: Mapping[str, Any] | None = None,
 ) -> list[Generation]:
     """Put one prompt to 1-4 models (`starter`, a model's or a checkpoint's id); the answers share a batch.
+
+    With the id of an `index` they are written from its passages, those that `find` (a `FindConfig`) lets in.
 
     Raises Invalid with the fields at fault, Conflict when the team has too many answers outstanding.
     """
@@ -60,7 +67,8 @@ def generate_create(
         "batch": new_id(),
         "prompt": _clean_text("prompt", prompt, least=1),
         "system": _clean_text("system", system),
-        "settings": _clean_settings(settings or {}),
+        "settings": _clean_settings(GenerationSettings, settings or {}, "settings"),
+        **_documents(actor, team, index, find or {}),
         "created_by": actor.user,
     }
     with transaction.atomic():
@@ -87,7 +95,7 @@ def generation_claim() -> Generation | None:
     """Take the oldest answer that waits or has lost its worker; the row's `attempts` is the claim's number."""
     while True:
         with transaction.atomic():
-            found = Generation.objects.claim(text="")
+            found = Generation.objects.claim(text="", passages=[])
             if found is None:
                 return None
             _announce(found, WorkStatus.RUNNING)
@@ -113,6 +121,21 @@ def generation_write(*, generation: Generation, text: str) -> bool:
     return bool(held)
 
 
+def generation_hold(*, generation: Generation) -> bool:
+    """Renew the claim; False when it was stopped or another worker has it."""
+    return bool(Generation.objects.held(generation).update(lease_until=Now() + LEASE))
+
+
+def generation_found(*, generation: Generation, passages: list[dict[str, Any]]) -> bool:
+    """Keep the passages that the answer is written from; False as for `generation_write`."""
+    generation.passages = passages
+    with transaction.atomic():
+        held = Generation.objects.held(generation).update(passages=passages, lease_until=Now() + LEASE)
+        if held:
+            _announce(generation, WorkStatus.RUNNING)
+    return bool(held)
+
+
 def generation_finish(*, generation: Generation, tokens: int, seconds: float) -> bool:
     """End an answer that is whole; False when it was stopped or another worker has it."""
     return _end(generation, status=WorkStatus.DONE, tokens=tokens, seconds=seconds)
@@ -125,7 +148,7 @@ def generation_fail(*, generation: Generation, error: PolmError) -> bool:
 
 def generation_release(*, generation: Generation) -> None:
     """Give a claim back unused, as a worker does that shuts down."""
-    Generation.objects.release(generation, text="")
+    Generation.objects.release(generation, text="", passages=[])
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
@@ -164,11 +187,25 @@ def _clean_text(field: str, text: str, *, least: int = 0) -> str:
     return text
 
 
-def _clean_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _documents(actor: Actor, team: Team, ref: str | None, find: Mapping[str, Any]) -> dict[str, Any]:
+    """The index that is answered from, and what of it is near enough; nothing without an index."""
+    if not ref:
+        return {}
     try:
-        return GenerationSettings.model_validate(dict(settings)).model_dump()
+        found = index_get(actor, ref)
+    except NotFound:
+        found = None
+    if found is None or found.team_id != team.pk:
+        raise Invalid("There is no such index.", fields={"index": ["names no index of this team"]})
+    check_done(found)
+    return {"index": found, "find": _clean_settings(FindConfig, find, "find")}
+
+
+def _clean_settings(kind: type[Schema], settings: Mapping[str, Any], field: str) -> dict[str, Any]:
+    try:
+        return kind.model_validate(dict(settings)).model_dump()
     except ValidationError as error:
         fields: dict[str, list[str]] = {}
         for problem in error.errors(include_url=False):
-            fields.setdefault(".".join(["settings", *map(str, problem["loc"])]), []).append(problem["msg"])
+            fields.setdefault(".".join([field, *map(str, problem["loc"])]), []).append(problem["msg"])
         raise Invalid("Some settings are not accepted.", fields=fields) from None

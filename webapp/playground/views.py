@@ -22,7 +22,8 @@ from webapp.playground.models import Generation
 @requires(Role.VIEWER)
 @require_http_methods(["GET", "HEAD", "POST"])
 def playground(request: StudioRequest) -> HttpResponse:
-    """The form, and the answers of `?batch=`; as a fragment, the answers alone. `?model=` (twice) chooses models."""
+    """The form, and the answers of `?batch=`; as a fragment, the answers alone. `?model=` (twice) chooses models and
+    `?index=` documents."""
     actor, team = request.actor, request.actor.current_team
     if request.method == "POST":
         choices = selectors.choices(actor, team, chosen=[request.POST.get(side, "") for side in ("left", "right")])
@@ -35,7 +36,7 @@ def playground(request: StudioRequest) -> HttpResponse:
         answers = _answers(request)
         chosen = [str(answer.model_id or answer.checkpoint_id) for answer in answers] or request.GET.getlist("model")
         choices = selectors.choices(actor, team, chosen=chosen)
-        form = PromptForm(choices=choices, initial=_initial(answers, chosen, choices))
+        form = PromptForm(choices=choices, initial=_initial(answers, chosen, choices, request.GET.get("index", "")))
     template = "playground/playground.html"
     if request.htmx and request.method != "POST":
         template = "playground/_answers.html"
@@ -45,6 +46,7 @@ def playground(request: StudioRequest) -> HttpResponse:
         "open": any(answer.is_open for answer in answers),
         "history": selectors.history(actor, team),
         "may_ask": actor.holds(Role.MEMBER, team.pk),
+        "has_indexes": bool(choices.indexes),
         "can_choose": bool(choices.models or choices.checkpoints),
     }
     return render(request, template, context, status=422 if form.errors else 200)
@@ -69,9 +71,18 @@ def _answers(request: StudioRequest) -> list[Generation]:
         raise NotFound("There is no such prompt.") from None
 
 
-def _initial(answers: list[Generation], chosen: list[str], choices: selectors.Choices) -> dict[str, Any]:
+def _initial(answers: list[Generation], chosen: list[str], choices: selectors.Choices, index: str) -> dict[str, Any]:
     """The form as it was asked; a model that was chosen alone is compared with the first base model."""
     if len(chosen) == 1 and choices.models and not answers:
         chosen = [str(choices.models[0].pk), *chosen]
-    asked = {"prompt": answers[0].prompt, "system": answers[0].system, **answers[0].settings} if answers else {}
+    asked: dict[str, Any] = {"index": index}
+    if answers:
+        first = answers[0]
+        asked = {
+            "prompt": first.prompt,
+            "system": first.system,
+            "index": first.index_id,
+            **first.settings,
+            **first.find,
+        }
     return {**asked, **dict(zip(("left", "right"), chosen, strict=False))}

@@ -53,6 +53,7 @@ class MethodOut(Schema):
     makes_checkpoints: bool
     teacher: str | None
     merges: bool
+    takes_documents: bool
     config_schema: dict[str, Any]
 
 
@@ -61,6 +62,7 @@ class RunIn(Body):
     model: str = "starter"
     dataset: str | None = None
     eval_dataset: str | None = None
+    documents: str | None = None
     reward_model: str | None = None
     judge_model: str | None = None
     teacher_model: str | None = None
@@ -106,6 +108,7 @@ class RunOut(Schema):
     model: str
     dataset: uuid.UUID | None
     eval_dataset: uuid.UUID | None
+    documents: uuid.UUID | None
     reward_model: uuid.UUID | None
     judge_model: uuid.UUID | None
     teacher_model: uuid.UUID | None
@@ -434,6 +437,7 @@ def _method(method: Method) -> dict[str, Any]:
         "makes_checkpoints": method.makes_checkpoints,
         "teacher": method.teacher,
         "merges": method.merges,
+        "takes_documents": method.takes_documents,
         "config_schema": method.config_schema(),
     }
 
@@ -447,6 +451,7 @@ def _run(run: Run) -> dict[str, Any]:
         "model": str(run.model_id) if run.model.source != "starter" else "starter",
         "dataset": run.dataset_version.dataset_id if run.dataset_version else None,
         "eval_dataset": run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
+        "documents": run.documents_version.dataset_id if run.documents_version else None,
         "reward_model": run.reward_model_id,
         "judge_model": run.judge_model_id,
         "teacher_model": run.teacher_model_id,

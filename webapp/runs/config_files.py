@@ -15,7 +15,7 @@ STARTER = "./starter"
 
 def config_yaml(run: Run) -> str:
     """All of a run: its paths name files and folders beside the file, and the comment on top says where to get them."""
-    rows, held_out = run.dataset_version, run.eval_dataset_version
+    rows, held_out, documents = run.dataset_version, run.eval_dataset_version, run.documents_version
     others = {name: getattr(run, name) for name in ("reward_model", "judge_model", "teacher_model")}
     merged = [one.model for one in run.merge_models.select_related("model__checkpoint__base_model")]
     spec = {
@@ -26,13 +26,14 @@ def config_yaml(run: Run) -> str:
         "merge_models": [model_entry(one) for one in merged],
         "dataset": rows_entry(rows) if rows else None,
         "eval_dataset": rows_entry(held_out) if held_out else None,
+        "documents": rows_entry(documents) if documents else None,
         "config": settings_in_order(run.method, run.config),
         "code_version": run.code_version,
     }
     needed: dict[str, str] = {}
     for model in (run.model, *others.values(), *merged):
         needed |= _model_sources(model) if model else {}
-    needed |= {f"./{one.rows_filename}": _rows_source(one) for one in (rows, held_out) if one}
+    needed |= {f"./{one.rows_filename}": _rows_source(one) for one in (rows, held_out, documents) if one}
     needed |= {images_folder(one): _images_source(one) for one in (rows, held_out) if one and one.has_images}
     comment = "".join(f"# {path}: {source}\n" for path, source in needed.items())
     return f"{comment}{yaml.safe_dump(spec, sort_keys=False, allow_unicode=True)}"

@@ -193,6 +193,10 @@ class Run(models.Model):
     eval_dataset_version = models.ForeignKey(
         DatasetVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="eval_runs"
     )
+    # What it answers from, where its method takes documents.
+    documents_version = models.ForeignKey(
+        DatasetVersion, null=True, blank=True, on_delete=models.PROTECT, related_name="document_runs"
+    )
     config = models.JSONField()
     code_version = models.CharField(max_length=60)
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children")

@@ -69,6 +69,7 @@ def runs_visible(actor: Actor) -> QuerySet[Run]:
         "reward_list",
         "dataset_version__dataset",
         "eval_dataset_version__dataset",
+        "documents_version__dataset",
         "worker",
         "created_by",
         "parent",

@@ -15,7 +15,7 @@ from django.utils import timezone
 from polm_core import __version__, catalogue
 from polm_core.data.convert import compatible
 from polm_core.formats import Format
-from polm_core.method import Method, merged
+from polm_core.method import Method, merged, no_documents
 from polm_core.methods.integration.merge import MergeConfig, check_choice
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
@@ -55,6 +55,7 @@ class RunRequest:
         model: str,
         dataset: str | uuid.UUID | DatasetVersion | None = None,
         eval_dataset: str | uuid.UUID | None = None,
+        documents: str | uuid.UUID | None = None,
         reward_model: str | None = None,
         judge_model: str | None = None,
         teacher_model: str | None = None,
@@ -67,6 +68,7 @@ class RunRequest:
         self._check_datasets(dataset, eval_dataset)
         self.dataset_version = self._version(actor, dataset, "dataset") if dataset else None
         self.eval_dataset_version = self._version(actor, eval_dataset, "eval_dataset") if eval_dataset else None
+        self.documents_version = self._documents(actor, documents) if self.method.takes_documents else None
         self.team: Team = self.dataset_version.dataset.team if self.dataset_version else team_of_source(actor, model)
         self.model: BaseModel = model_resolve_for_run(actor, model, team=self.team)
         if self.model.status == ModelStatus.FAILED:
@@ -122,6 +124,12 @@ class RunRequest:
     def _version(self, actor: Actor, ref: str | uuid.UUID | DatasetVersion, field: str) -> DatasetVersion:
         return version_for_run(actor, ref, formats=self.method.formats, title=self.method.title, field=field)
 
+    def _documents(self, actor: Actor, ref: str | uuid.UUID | None) -> DatasetVersion:
+        if not ref:
+            raise no_documents()
+        title = f"{self.method.title}, as its documents,"
+        return version_for_run(actor, ref, formats=[Format.DOCUMENTS], title=title, field="documents")
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "method": self.method.slug,
@@ -132,6 +140,7 @@ class RunRequest:
             "merge_models": [str(one.pk) for one in self.merge_models],
             "dataset_version": str(self.dataset_version.pk) if self.dataset_version else None,
             "eval_dataset_version": str(self.eval_dataset_version.pk) if self.eval_dataset_version else None,
+            "documents_version": str(self.documents_version.pk) if self.documents_version else None,
             "config": self.config,
         }
 
@@ -172,6 +181,7 @@ def run_create(
     model: str,
     dataset: str | uuid.UUID | DatasetVersion | None = None,
     eval_dataset: str | uuid.UUID | None = None,
+    documents: str | uuid.UUID | None = None,
     reward_model: str | None = None,
     judge_model: str | None = None,
     teacher_model: str | None = None,
@@ -195,6 +205,7 @@ def run_create(
         model=model,
         dataset=dataset,
         eval_dataset=eval_dataset,
+        documents=documents,
         reward_model=reward_model,
         judge_model=judge_model,
         teacher_model=teacher_model,
@@ -207,7 +218,7 @@ def run_create(
         return known
     try:
         with transaction.atomic():
-            versions_hold(request.dataset_version, request.eval_dataset_version)
+            versions_hold(request.dataset_version, request.eval_dataset_version, request.documents_version)
             run = Run.objects.create(
                 team=team,
                 project=project_for(actor=actor, team=team, ref=project),
@@ -225,6 +236,7 @@ def run_create(
                 reward_list=request.reward_list,
                 dataset_version=request.dataset_version,
                 eval_dataset_version=request.eval_dataset_version,
+                documents_version=request.documents_version,
                 config=request.config,
                 code_version=__version__,
                 parent=parent,
@@ -263,6 +275,7 @@ def run_clone(*, actor: Actor, run: Run, changes: Mapping[str, Any] | None = Non
         model=str(run.model_id),
         dataset=run.dataset_version.dataset_id if run.dataset_version else None,
         eval_dataset=run.eval_dataset_version.dataset_id if run.eval_dataset_version else None,
+        documents=run.documents_version.dataset_id if run.documents_version else None,
         reward_model=_ref(run.reward_model_id),
         judge_model=_ref(run.judge_model_id),
         teacher_model=_ref(run.teacher_model_id),
@@ -428,6 +441,7 @@ def preflight_request(
     model: str,
     dataset: str | uuid.UUID | None = None,
     eval_dataset: str | uuid.UUID | None = None,
+    documents: str | uuid.UUID | None = None,
     reward_model: str | None = None,
     judge_model: str | None = None,
     teacher_model: str | None = None,
@@ -442,6 +456,7 @@ def preflight_request(
         model=model,
         dataset=dataset,
         eval_dataset=eval_dataset,
+        documents=documents,
         reward_model=reward_model,
         judge_model=judge_model,
         teacher_model=teacher_model,

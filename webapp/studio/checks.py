@@ -1,11 +1,13 @@
 """Settings that cannot work, each with the remedy."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import connections
 
 # A setting, the schemes that its URL may have, an example.
 URLS = (
@@ -14,6 +16,8 @@ URLS = (
     ("ARTIFACT_URL", {"file", "s3"}, "file:///srv/artifacts or s3://bucket/prefix"),
 )
 
+# What pgvector calls itself.
+VECTOR = "vector"
 STALL_POLICIES = ("wait", "retry", "stop")
 
 
@@ -39,4 +43,20 @@ def check_environment(**_: Any) -> list[CheckMessage]:
     if settings.STALL_POLICY not in STALL_POLICIES:
         hint = f"Give one of {', '.join(STALL_POLICIES)}."
         found.append(Error(f"POLM_STALL_POLICY is {settings.STALL_POLICY!r}.", hint=hint, id="studio.E006"))
+    return found
+
+
+@register(Tags.database)
+def check_pgvector(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Indexes of documents need pgvector in the database; `migrate` asks before it changes anything."""
+    found: list[CheckMessage] = []
+    for alias in databases or ():
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT 1 FROM pg_available_extensions WHERE name = %s", [VECTOR])
+            if cursor.fetchone() is None:
+                hint = (
+                    "Install pgvector where the database runs (the package postgresql-NN-pgvector, or the image "
+                    "pgvector/pgvector), or leave DATABASE_URL out: the embedded Postgres has it."
+                )
+                found.append(Error("Postgres lacks the extension pgvector.", hint=hint, id="studio.E007"))
     return found

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from polm_core.data.check import check_file, describe
-from polm_core.data.samples import SAMPLES, write_samples
+from polm_core.data.samples import ON_DOCUMENTS, SAMPLES, write_samples
 from polm_core.formats import Format
 from tests.polm_core.data.conftest import jsonl
 
@@ -73,13 +73,14 @@ def test_the_samples_are_the_same_every_time_and_what_they_say_they_are(tmp_path
     again = write_samples(tmp_path / "b")
 
     assert set(written) == {*SAMPLES, Format.IMAGE_CONVERSATION}
-    for format, path in written.items():
-        assert path.read_bytes() == again[format].read_bytes()
+    for name, path in written.items():
+        assert path.read_bytes() == again[name].read_bytes()
+        format = Format.PROMPT_ANSWER if name == ON_DOCUMENTS else Format(name)
         report = check_file(path, [format])["report"]
         assert (report["format"], report["rows_used"]) == (format, report["rows_total"])
-        # Edits are few on purpose: each costs the model a little of all else. So are probes.
-        few = {Format.EDIT: 8, Format.PROMPT: 20}
-        assert report["rows_total"] >= few.get(format, 300)
+        # Edits are few on purpose: each costs the model a little of all else. What is written by hand is few too.
+        few = {Format.EDIT: 8, Format.PROMPT: 20, Format.DOCUMENTS: 40, ON_DOCUMENTS: 40}
+        assert report["rows_total"] >= few.get(name, 300)
         assert report["stats"]["duplicates"] == report["stats"]["equal_pairs"] == 0
         assert path.stat().st_size < 800_000
 

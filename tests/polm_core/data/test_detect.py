@@ -186,3 +186,19 @@ def test_columns_are_suggested_by_name_alone() -> None:
     assert found["chosen"] == "preferred_reply"
     assert found["rejected"] == "rejected_reply"
     assert found["system"] == "system_prompt"
+
+
+def test_a_text_file_becomes_documents_when_somebody_says_so(prepare_bytes: Prepare, out: Path) -> None:
+    report = prepare_bytes(b"# Ferry\nIt leaves at seven.\n\n# Mayor\nIt is Teodor.\n", "notes.md", format="documents")
+
+    assert (report.status, report.format, report.rows_used) == (Status.READY, Format.DOCUMENTS, 2)
+    assert read_rows(out, 0, 1) == [{"text": "# Ferry\nIt leaves at seven."}]
+
+
+def test_an_empty_document_is_named_and_left_out(prepare_bytes: Prepare) -> None:
+    rows = [{"title": f"Page {n}", "text": f"About {n}." if n else "  "} for n in range(20)]
+
+    report = prepare_bytes(jsonl(rows))
+
+    assert (report.status, report.format, report.rows_used) == (Status.READY, Format.DOCUMENTS, 19)
+    assert [(one.row, one.rule) for one in report.problems] == [(1, "text.empty")]

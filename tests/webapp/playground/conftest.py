@@ -11,6 +11,7 @@ import pytest
 from webapp.accounts.models import Team
 from webapp.registry.models import BaseModel, ModelSource
 from workers import playground
+from workers.speaking import SpeakingChild
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def tiny(team: Team, model_folder: Path, settings: Any) -> BaseModel:
 
 
 @pytest.fixture(scope="module")
-def child() -> Iterator[playground.GenerationChild]:
+def child() -> Iterator[SpeakingChild]:
     """The process that answers, ended after the module."""
     yield playground._child
     playground._idle.cancel()

@@ -12,6 +12,7 @@ from webapp.playground.models import Generation
 from webapp.playground.services import generate_create, generation_stop, generation_write
 from webapp.registry.models import BaseModel
 from workers import playground, presence
+from workers.speaking import SpeakingChild
 
 pytestmark = [pytest.mark.train, pytest.mark.usefixtures("child")]
 
@@ -91,7 +92,7 @@ def test_a_stopped_answer_stops_and_the_next_is_given(
 
 
 def test_a_child_that_dies_fails_one_answer_and_is_started_again(
-    actor: Actor, tiny: BaseModel, child: playground.GenerationChild, monkeypatch: pytest.MonkeyPatch
+    actor: Actor, tiny: BaseModel, child: SpeakingChild, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed, following = ask(actor, tiny, tiny, tokens=450, temperature=1.0)
     interrupt(monkeypatch, lambda _: child._process.kill())  # type: ignore[union-attr]

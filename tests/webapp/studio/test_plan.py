@@ -98,3 +98,13 @@ def test_every_policy_that_may_be_set_is_known_to_workers() -> None:
 def test_slots_are_a_number(monkeypatch: pytest.MonkeyPatch, slots: str, problems: int) -> None:
     monkeypatch.setenv("POLM_SLOTS", slots)
     assert len(checks.check_environment()) == problems
+
+
+@pytest.mark.django_db
+def test_a_database_without_pgvector_is_told_of_before_anything_is_migrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.check_pgvector(databases=["default"]) == []
+    monkeypatch.setattr(checks, "VECTOR", "no_such_extension")
+    (found,) = checks.check_pgvector(databases=["default"])
+    assert found.id == "studio.E007"
+    assert found.hint is not None
+    assert "Install pgvector" in found.hint

@@ -22,10 +22,21 @@ def content() -> tuple[set[str], list[str], int, list[tuple[str, str, str]]]:
     )
 
 
-def test_a_new_studio_has_an_admin_a_project_the_starter_and_four_datasets() -> None:
+def test_a_new_studio_has_an_admin_a_project_the_starter_and_a_dataset_of_each_kind() -> None:
     seed()
     assert content() == (
-        {"Sample conversation", "Sample preference", "Sample prompt answer", "Sample probes"},
+        {
+            "Sample conversation",
+            "Sample preference",
+            "Sample prompt answer",
+            "Sample thoughts",
+            "Sample steps",
+            "Sample edit",
+            "Sample probes",
+            "Sample documents",
+            "Sample questions",
+            "Sample digits",
+        },
         [ModelSource.STARTER],
         1,
         [("admin", "Starter", Role.ADMIN)],

@@ -149,6 +149,7 @@ def _differences(run: Run, cloned_from: Run | None, method: Method | None) -> di
         model=run.model,
         dataset_version=run.dataset_version,
         eval_dataset_version=run.eval_dataset_version,
+        documents_version=run.documents_version,
         config=method.default_config() if method else run.config,
     )
     found = config_diff([cloned_from or as_usual, run])

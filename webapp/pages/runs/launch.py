@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from polm_core import catalogue, cookbook
 from polm_core.errors import ConfigError, PolmError
+from polm_core.formats import Format
 from polm_core.method import EVALUATION, PARADIGMS, Method, Paradigm, ParadigmSpec, merged
 from webapp.accounts.access import Actor, requires
 from webapp.accounts.middleware import StudioRequest
@@ -158,6 +159,18 @@ class LaunchForm:
         """The set to measure on, where the method takes one beside its dataset."""
         return self._dataset_called(self.value("eval_dataset")) if self.holds_out else None
 
+    @cached_property
+    def document_sets(self) -> list[DatasetChoice]:
+        """The datasets that hold documents, where the method takes some."""
+        if self.method is None or not self.method.takes_documents:
+            return []
+        offered = (dataset_choice(one.dataset, one.version, [Format.DOCUMENTS]) for one in self.datasets)
+        return [choice for choice in offered if not choice.reason]
+
+    @property
+    def documents(self) -> DatasetChoice | None:
+        return next((one for one in self.document_sets if str(one.dataset.pk) == self.value("documents")), None)
+
     def _dataset_called(self, pk: str) -> DatasetChoice | None:
         return next((choice for choice in self.datasets if str(choice.dataset.pk) == pk), None)
 
@@ -174,6 +187,8 @@ class LaunchForm:
             return "Choose a dataset."
         if self.merging is not None and not self.merging.chosen:
             return "Choose a model to merge with."
+        if self.method.takes_documents and self.documents is None:
+            return "Choose the documents to answer from."
         if unchosen := [one for one in self.scorers if one.chosen is None]:
             return f"Choose a {unchosen[0].label.lower()}{unchosen[0].or_else}."
         for choice in (self.dataset, self.held_out):
@@ -194,6 +209,7 @@ class LaunchForm:
             "model": self.value("model"),
             "dataset": (self.value("dataset") or None) if self.takes_dataset else None,
             "eval_dataset": str(self.held_out.dataset.pk) if self.held_out else None,
+            "documents": str(self.documents.dataset.pk) if self.documents else None,
             "merge_models": [str(one.pk) for one in self.merging.chosen] if self.merging else [],
             **{one.field: str(one.chosen.pk) if one.chosen else None for one in self.scorers},
             "reward_list": str(self.reward_list.pk) if self.reward_list else None,
@@ -221,6 +237,7 @@ class LaunchForm:
             merged=self.merging.chosen if self.merging else (),
             rows=self.dataset.version if self.dataset else None,
             held_out=self.held_out.version if self.held_out else None,
+            documents=self.documents.version if self.documents else None,
             config=self.request()["config"],
         )
 
@@ -361,12 +378,13 @@ def _form_of_link(actor: Actor, asked: QueryDict) -> LaunchForm:
 
 def _choices_of(run: Run) -> dict[str, str]:
     """What a clone starts with."""
-    held_out = run.eval_dataset_version
+    held_out, documents = run.eval_dataset_version, run.documents_version
     return {
         "method": run.method,
         "model": STARTER if run.model.source == ModelSource.STARTER else str(run.model_id),
         "dataset": str(run.dataset_version.dataset_id) if run.dataset_version else "",
         "eval_dataset": str(held_out.dataset_id) if held_out else "",
+        "documents": str(documents.dataset_id) if documents else "",
         "reward_model": _named(run.reward_model),
         "judge_model": _named(run.judge_model),
         "teacher_model": _named(run.teacher_model),

@@ -20,6 +20,7 @@ def config_file(
     merged: Sequence[BaseModel | Checkpoint],
     rows: DatasetVersion | None,
     held_out: DatasetVersion | None,
+    documents: DatasetVersion | None,
     config: Mapping[str, Any],
 ) -> str:
     """What `python -m polm_core run` takes; the models and the rows are to be put beside the file.
@@ -34,6 +35,8 @@ def config_file(
         spec["dataset"] = rows_entry(rows)
     if held_out is not None:
         spec["eval_dataset"] = rows_entry(held_out)
+    if documents is not None:
+        spec["documents"] = rows_entry(documents)
     if config:
         spec["config"] = dict(config)
     return str(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))

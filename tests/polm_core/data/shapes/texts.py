@@ -44,6 +44,12 @@ TEXTS = [
         {"text": "A page about 0."},
     ),
     Shape(
+        "documents",
+        many(lambda n: {"title": f"Page {n}", "body": f"A page about {n}.", "url": f"http://x/{n}"}),
+        Format.DOCUMENTS,
+        {"title": "Page 0", "text": "A page about 0.", "source": "http://x/0"},
+    ),
+    Shape(
         "problem and solution in code",
         many(lambda n: {"lang": "python", "problem": f"Print {n}.", "solution": f"print({n})"}),
         Format.PROMPT_COMPLETION,
