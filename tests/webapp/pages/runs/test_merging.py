@@ -100,10 +100,11 @@ def test_a_merge_is_launched_shown_and_cloned(pages: Client, choice: dict[str, s
     clone = text(pages.get(f"/runs/new?clone={run.pk}"))
     assert f'<option value="{parents[1].pk}" selected>' in clone
     assert 'name="weight.1" value="0.5"' in clone
-    listed = text(pages.get("/runs"))
+    listed = text(pages.get("/runs/"))
     assert run.name in listed
-    assert run.name in text(pages.get("/runs?q=not+dataset:x"))
-    for page in ("/", "/runs/words", "/queue", "/compare", f"/compare?run={run.pk}", "/methods", "/methods/merge"):
+    assert run.name in text(pages.get("/runs/?q=not+dataset:x"))
+    shown_elsewhere = ("/", "/runs/words", "/runs/queue", f"/compare/?run={run.pk}", "/methods/", "/methods/merge")
+    for page in shown_elsewhere:
         assert pages.get(page).status_code == 200, page
 
 
