@@ -103,7 +103,7 @@ def test_what_cannot_become_something_else_is_refused(make_prepared: MakePrepare
     for to in ("preference", "xml"):
         with pytest.raises(Invalid, match="cannot become") as refusal:
             services.dataset_convert(actor=actor, version=texts, to=to)
-        assert refusal.value.fields == {"to": ["there is no conversion"]}
+        assert refusal.value.fields == {"to": ["must be one of documents"]}
 
 
 def test_a_source_that_is_deleted_before_its_turn(make_prepared: MakePrepared, actor: Actor) -> None:

@@ -59,7 +59,7 @@ def test_create_from_a_path_leaves_the_file(actor: Actor, team: Team, tmp_path: 
         ({"name": "a\0b"}, "name"),
         ({"origin": "stolen"}, "origin"),
         ({"description": "d" * 10_001}, "description"),
-        ({"format": "documents"}, "format"),
+        ({"format": "tables"}, "format"),
         ({"mapping": {"format": "text"}}, "mapping.columns"),
         ({"mapping": {"format": "text", "columns": {"text": "a"}, "script": "rm"}}, "mapping.script"),
         ({"mapping": {"format": "text", "columns": {"prompt": "a"}}}, "mapping"),

@@ -90,7 +90,7 @@ def test_a_checkpoint_is_held_against_what_it_was_trained_from(team: Team, actor
     [
         ("model", {"model": "gone"}, "id of a model or checkpoint"),
         ("dataset", {"method": "eval-accuracy"}, "This method needs prompt and answer"),
-        ("eval_dataset", {"eval_dataset": "rows"}, "must not be given for an evaluation"),
+        ("eval_dataset", {"eval_dataset": "rows"}, "must be left out"),
         ("method", {"method": "eval-los"}, "Did you mean eval-loss"),
     ],
 )

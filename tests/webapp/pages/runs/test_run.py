@@ -113,7 +113,7 @@ def test_a_run_that_trains_nothing_speaks_of_no_checkpoint(pages: Client, team: 
     shown = text(pages.get(path(run)))
     assert "it goes on with what it has made" in shown
     assert "Resume</button>" in shown
-    assert "They are drawn once every prompt is answered" in shown
+    assert "They are drawn once every row is done" in shown
     for absent in ("tab-checkpoints", 'id="checkpoints"', "<dt>Checkpoints</dt>", "last checkpoint"):
         assert absent not in shown
     assert "checkpoint-count" not in text(pages.get(path(run), headers=HTMX))
