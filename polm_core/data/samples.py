@@ -346,6 +346,9 @@ def _question_rows(rng: random.Random) -> Iterator[Row]:
 
 
 SAMPLES: dict[str, tuple[str, Callable[[random.Random], Iterator[Row]]]] = {
+    # The newest dataset that fits is chosen first: these are for who asks for them.
+    Format.DOCUMENTS: ("sample-documents.jsonl", _document_rows),
+    ON_DOCUMENTS: ("sample-questions.jsonl", _question_rows),
     Format.CONVERSATION: ("sample-conversation.jsonl", _conversation_rows),
     Format.PREFERENCE: ("sample-preference.jsonl", _preference_rows),
     Format.PROMPT_ANSWER: ("sample-prompt-answer.jsonl", _answer_rows),
@@ -353,8 +356,6 @@ SAMPLES: dict[str, tuple[str, Callable[[random.Random], Iterator[Row]]]] = {
     Format.STEPWISE: ("sample-steps.jsonl", _step_rows),
     Format.EDIT: ("sample-edit.jsonl", _edit_rows),
     Format.PROMPT: ("sample-probes.jsonl", _probe_rows),
-    Format.DOCUMENTS: ("sample-documents.jsonl", _document_rows),
-    ON_DOCUMENTS: ("sample-questions.jsonl", _question_rows),
 }
 """For each format of text, the file's name and what makes its rows; and for the questions on the documents."""
 
