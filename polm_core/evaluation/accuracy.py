@@ -14,6 +14,7 @@ from polm_core.evaluation.choosing import rows_to_measure
 from polm_core.evaluation.intervals import Scores
 from polm_core.evaluation.results import Figure, figure, growing, row_keys
 from polm_core.method import EVALUATION, ChartSpec, Method, Paper
+from polm_core.methods.alignment.online import WRITING_SPEED
 from polm_core.rewards.config import ROLLOUTS
 from polm_core.training.made import make_rows
 from polm_core.training.rewards import is_right, judged, weighted
@@ -159,6 +160,7 @@ METHOD = Method(
             x="prompts",
             band=True,
         ),
+        WRITING_SPEED,
     ),
     main_fields=("measure_on", "eval_rows", "max_completion_length", "batch_size", "sampled", "min_reward"),
     makes_checkpoints=False,

@@ -14,6 +14,7 @@ from polm_core.evaluation.choosing import rows_to_measure
 from polm_core.evaluation.intervals import Scores
 from polm_core.evaluation.results import Figure, figure, growing, row_keys
 from polm_core.method import EVALUATION, ChartSpec, Method, Paper, Teacher
+from polm_core.methods.alignment.online import WRITING_SPEED
 from polm_core.rewards.config import REWARDS, RewardsConfig
 from polm_core.rewards.judge import Judge
 from polm_core.rewards.verifiers import final_part
@@ -244,6 +245,7 @@ METHOD = Method(
             x="prompts",
             band=True,
         ),
+        WRITING_SPEED,
     ),
     main_fields=("measure_on", "eval_rows", "max_completion_length", "batch_size", "sampled", "rewards.judge_by"),
     makes_checkpoints=False,

@@ -272,6 +272,6 @@ def test_lines_have_the_band_that_was_measured_over_an_axis_of_their_own(
     assert high == [[1, 2, 4, 8], pytest.approx([0.39, 0.42, 0.53, 0.6])]
     axis = page.evaluate(f"{plot}.layout.xaxis")
     assert (axis["type"], axis["title"]["text"], axis["tickvals"]) == ("log", "answers a prompt (N)", [1, 2, 4, 8])
-    expect(page.locator(".chart-card:visible")).to_have_count(2)
+    expect(page.locator(".chart-card:visible")).to_have_count(3)
     expect(page.get_by_role("tab", name="Checkpoints")).to_have_count(0)
     expect(page.locator("#run-head .figure", has_text="Majority vote").locator("b")).to_have_text("0.52")
