@@ -27,7 +27,7 @@ def test_a_checkpoint_is_exported_fetched_and_checked(
 ) -> None:
     checkpoint = make_checkpoint(team)
     page = visit(f"/models/checkpoints/{checkpoint.pk}", width=width, theme=theme)
-    table = page.get_by_role("region", name="Exports")
+    table = page.get_by_role("region", name="Exports", exact=True)
     table.get_by_role("button", name="Export as Merged safetensors").click()
     page.wait_for_url("**#exports")
     expect(table).to_contain_text("for a worker")

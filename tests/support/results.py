@@ -8,6 +8,7 @@ from polm_core.evaluation.intervals import Scores
 from polm_core.evaluation.results import Better, Figure, figure
 from tests.support.runs import make_run
 from webapp.accounts.models import Team
+from webapp.datasets.models import DatasetVersion
 from webapp.evaluations.models import EvaluationResult
 from webapp.evaluations.services import results_record
 from webapp.registry.models import BaseModel
@@ -27,6 +28,7 @@ def make_results(
     config = catalogue.get(method).parse(values.pop("config", {})).model_dump(mode="json")
     fields = {"method": method, "config": config, "status": Status.RUNNING, "lease_epoch": 1, **values}
     run = make_run(team, f"{method} of {model}", model=model, **fields)
+    DatasetVersion.objects.filter(pk=run.dataset_version_id).update(format=catalogue.get(method).formats[0])
     results_record(Claim(run.pk, 1), figures)
     Run.objects.filter(pk=run.pk).update(status=Status.SUCCEEDED)
     return list(run.results.order_by("pk"))
