@@ -45,7 +45,7 @@ def test_the_starter_is_measured_from_its_page(
     Run.objects.filter(pk=run.pk).update(status=Status.RUNNING, lease_epoch=1)
     results_record(Claim(run.pk, 1), [figure_of([1.0, 1.0, 1.0, 0.0] * 5)])
     page.goto(page.url.split("/runs/")[0] + f"/models/{starter.pk}")
-    results = page.get_by_role("region", name="Evaluations")
+    results = page.locator("#results")
     expect(results).to_contain_text("accuracy")
     expect(results).to_contain_text("0.75")
     assert violations(page) == []
