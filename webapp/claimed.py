@@ -7,9 +7,11 @@ nothing once another has the row.
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
+
+from polm_core.errors import PolmError
 
 LEASE = timedelta(seconds=30)
 MAX_ATTEMPTS = 2
@@ -41,7 +43,7 @@ class WorkQuerySet(models.QuerySet[W]):
     def claim(self, **fresh: Any) -> W | None:
         """Take the oldest that is claimable and set it to `fresh` values, in the caller's transaction.
 
-        Its `attempts` is the claim's number; above `MAX_ATTEMPTS` it is to be given up.
+        Its `attempts` is the claim's number; `take` gives up what has had too many.
         """
         found = self.claimable().select_for_update(skip_locked=True, of=("self",)).order_by("pk").first()
         if found is None:
@@ -55,6 +57,27 @@ class WorkQuerySet(models.QuerySet[W]):
     def held(self, work: W) -> Self:
         """The row as long as this claim of it holds."""
         return self.filter(pk=work.pk, status=WorkStatus.RUNNING, attempts=work.attempts)
+
+    def take(self, *, most: int, lost: PolmError, **fresh: Any) -> W | None:
+        """Claim the oldest, as `claim` does; what was lost at `most` attempts is ended with the reason `lost`."""
+        while True:
+            with transaction.atomic():
+                found = self.claim(**fresh)
+            if found is None or found.attempts <= most:
+                return found
+            self.fail(found, lost)
+
+    def renew(self, work: W, **values: Any) -> bool:
+        """Renew a claim and set `values` on the way; False when it was stopped or another worker has it."""
+        return bool(self.held(work).update(lease_until=Now() + LEASE, **values))
+
+    def end(self, work: W, status: WorkStatus = WorkStatus.DONE, **result: Any) -> bool:
+        """End the work with what came out; False when it was stopped or another worker has it."""
+        return bool(self.held(work).update(status=status, lease_until=None, **result))
+
+    def fail(self, work: W, error: PolmError) -> bool:
+        """End the work with the reason why nothing came out."""
+        return self.end(work, WorkStatus.FAILED, error=error.as_dict())
 
     def release(self, work: W, **fresh: Any) -> None:
         """Give a claim back unused, as a worker does that shuts down."""

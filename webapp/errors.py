@@ -1,5 +1,7 @@
 """What a request can be refused for. Pages and API turn these into the same words and the right status."""
 
+from pydantic import ValidationError
+
 from polm_core.errors import PolmError, ResourceError
 
 
@@ -52,3 +54,12 @@ _STATUS: dict[type[PolmError], int] = {
 def status_of(error: PolmError) -> int:
     """The HTTP status of an expected error; what is not listed is input that could not be accepted (422)."""
     return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 422)
+
+
+def refused(error: ValidationError, message: str, field: str) -> Invalid:
+    """Values that a schema does not accept, as problems of what lies below `field`."""
+    fields: dict[str, list[str]] = {}
+    for problem in error.errors(include_url=False):
+        place = ".".join([field, *map(str, problem["loc"])])
+        fields.setdefault(place, []).append(problem["msg"].removeprefix("Value error, "))
+    return Invalid(message, fields=fields)

@@ -1,6 +1,5 @@
 """The sentence encoder of a worker process: one child for questions and for documents that are indexed."""
 
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,12 +10,9 @@ from workers.speaking import ChildSilent, SpeakingChild
 
 # Importing torch on a busy machine comes before the first answer.
 SILENCE_SECONDS = 300.0
-IDLE_SECONDS = 600.0
 _TICK = 1.0
 
 _child = SpeakingChild("polm_core.encode", "encoder.log")
-_speaking = threading.Lock()
-_idle = threading.Timer(0, _child.end)
 
 
 class NotWanted(Exception):
@@ -29,7 +25,7 @@ def encode(request: dict[str, Any], go_on: Callable[[], bool]) -> Iterator[dict[
     `go_on` is asked every second, also while others are being answered. Raises NotWanted when it says no, and
     `PolmError` when the child refuses or dies.
     """
-    while not _speaking.acquire(timeout=_TICK):
+    while not _child.busy.acquire(timeout=_TICK):
         _check(go_on)
     try:
         yield from _exchange({"id": str(uuid.uuid4()), **request}, go_on)
@@ -41,8 +37,8 @@ def encode(request: dict[str, Any], go_on: Callable[[], bool]) -> Iterator[dict[
             advice="Most often the worker ran out of memory; its log is var/logs/encoder.log.",
         ) from None
     finally:
-        _rest()
-        _speaking.release()
+        _child.rest()
+        _child.busy.release()
 
 
 def question_vector(question: str, go_on: Callable[[], bool]) -> list[float]:
@@ -75,20 +71,3 @@ def _exchange(request: dict[str, Any], go_on: Callable[[], bool]) -> Iterator[di
 def _check(go_on: Callable[[], bool]) -> None:
     if not go_on():
         raise NotWanted
-
-
-def _rest() -> None:
-    """Give the encoder's memory back to training once nobody has asked for a while."""
-    global _idle
-    _idle.cancel()
-    _idle = threading.Timer(IDLE_SECONDS, _end_unless_busy)
-    _idle.daemon = True
-    _idle.start()
-
-
-def _end_unless_busy() -> None:
-    if _speaking.acquire(blocking=False):
-        try:
-            _child.end()
-        finally:
-            _speaking.release()

@@ -33,6 +33,7 @@ from workers import presence
 from workers.jobs import TICK, JobInterrupted, how_it_ended, run_job
 from workers.models import checkpoint_path
 from workers.supervisor import dataset_spec
+from workers.turns import take_turns
 
 SECONDS = 2 * 3600.0
 
@@ -40,13 +41,8 @@ _working = threading.Lock()
 
 
 def work(_work_id: str = "") -> None:
-    """Carry out what waits, until nothing does. One thread of a process does so: the others see to the rest."""
-    while not presence.shutting_down.is_set() and exports_wait() and _working.acquire(blocking=False):
-        try:
-            while not presence.shutting_down.is_set() and (found := work_claim()) is not None:
-                _carry_out(found)
-        finally:
-            _working.release()
+    """Carry out what waits, until nothing does."""
+    take_turns(_working, exports_wait, work_claim, _carry_out)
 
 
 def _carry_out(found: Export | ParityCheck) -> None:

@@ -29,6 +29,7 @@ from webapp.retrieval.services import (
 )
 from workers import presence
 from workers.encoding import NotWanted, encode, question_vector
+from workers.turns import take_turns
 
 # A part is written at once: so many documents, or fewer that have as many characters.
 _DOCUMENTS = 16
@@ -38,13 +39,8 @@ _building = threading.Lock()
 
 
 def build(_index_id: str = "") -> None:
-    """Build what waits, until nothing does. One thread of a process does so: the others see to the rest."""
-    while not presence.shutting_down.is_set() and indexes_wait() and _building.acquire(blocking=False):
-        try:
-            while not presence.shutting_down.is_set() and (index := index_claim()) is not None:
-                _build(index)
-        finally:
-            _building.release()
+    """Build what waits, until nothing does."""
+    take_turns(_building, indexes_wait, index_claim, _build)
 
 
 def look_up(_lookup_id: str = "") -> None:

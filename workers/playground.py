@@ -1,6 +1,5 @@
 """Answering prompts: one long-lived child per worker process holds the models and streams what they say."""
 
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -24,46 +23,19 @@ from workers import presence
 from workers.encoding import NotWanted, question_vector
 from workers.models import checkpoint_path, local_path
 from workers.speaking import ChildSilent, SpeakingChild
+from workers.turns import take_turns
 
 WRITE_SECONDS = 0.2
 # Importing torch and loading a big model come before the first piece.
 SILENCE_SECONDS = 300.0
 ANSWER_SECONDS = 900.0
-IDLE_SECONDS = 600.0
-
-_answering = threading.Lock()
-
 
 _child = SpeakingChild("polm_core.generate", "playground.log")
-_idle = threading.Timer(0, _child.end)
 
 
 def generate(_generation_id: str = "") -> None:
-    """Answer what waits, until nothing does. One thread of a process does so; the others have nothing to add."""
-    while not presence.shutting_down.is_set() and generations_wait() and _answering.acquire(blocking=False):
-        try:
-            _idle.cancel()
-            while not presence.shutting_down.is_set() and (generation := generation_claim()) is not None:
-                _answer(generation)
-            _rest()
-        finally:
-            _answering.release()
-
-
-def _rest() -> None:
-    """Give the models' memory back to training once nobody has asked for a while."""
-    global _idle
-    _idle = threading.Timer(IDLE_SECONDS, _end_unless_busy)
-    _idle.daemon = True
-    _idle.start()
-
-
-def _end_unless_busy() -> None:
-    if _answering.acquire(blocking=False):
-        try:
-            _child.end()
-        finally:
-            _answering.release()
+    """Answer what waits, until nothing does."""
+    take_turns(_child.busy, generations_wait, generation_claim, _answer)
 
 
 def _answer(generation: Generation) -> None:
@@ -74,6 +46,8 @@ def _answer(generation: Generation) -> None:
     except ChildSilent:
         _child.end()
         generation_fail(generation=generation, error=_died())
+    finally:
+        _child.rest()
 
 
 def _stream(generation: Generation) -> None:

@@ -12,6 +12,8 @@ from django.conf import settings
 
 from workers.jobs import child_environment
 
+IDLE_SECONDS = 600.0
+
 
 class ChildSilent(Exception):
     """The child has died, or has said nothing for too long."""
@@ -20,7 +22,7 @@ class ChildSilent(Exception):
 class SpeakingChild:
     """`python -m <module>`, started when it is first needed and again after it died. What it prints goes to `log`.
 
-    It ends by itself when this process does, because its standard input closes.
+    It ends by itself when this process does, because its standard input closes. Whoever speaks with it holds `busy`.
     """
 
     def __init__(self, module: str, log: str) -> None:
@@ -28,6 +30,8 @@ class SpeakingChild:
         self._log = log
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._idle = threading.Timer(0, self.end)
+        self.busy = threading.Lock()
 
     def ask(self, request: dict[str, Any]) -> None:
         """Send one request. Raises ChildSilent when the child cannot take it."""
@@ -52,6 +56,7 @@ class SpeakingChild:
 
     def end(self) -> None:
         """Stop the child at once; its models leave the memory."""
+        self._idle.cancel()
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -59,6 +64,20 @@ class SpeakingChild:
             if process.stdin is not None:
                 with suppress(OSError):  # what was still to be sent
                     process.stdin.close()
+
+    def rest(self) -> None:
+        """Give the memory of its models back to training unless somebody asks within some minutes."""
+        self._idle.cancel()
+        self._idle = threading.Timer(IDLE_SECONDS, self._end_unless_busy)
+        self._idle.daemon = True
+        self._idle.start()
+
+    def _end_unless_busy(self) -> None:
+        if self.busy.acquire(blocking=False):
+            try:
+                self.end()
+            finally:
+                self.busy.release()
 
     def _start(self) -> None:
         self.end()

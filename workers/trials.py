@@ -21,6 +21,7 @@ from workers import presence
 from workers.jobs import JobInterrupted, how_it_ended, run_job
 from workers.judges import judge_env
 from workers.supervisor import dataset_spec, model_spec
+from workers.turns import take_turns
 
 SECONDS = 3600.0
 
@@ -29,13 +30,8 @@ _trying = threading.Lock()
 
 
 def try_rewards(_trial_id: str = "") -> None:
-    """Carry out the trials that wait, until none does. One thread of a process does so: the others see to the rest."""
-    while not presence.shutting_down.is_set() and trials_wait() and _trying.acquire(blocking=False):
-        try:
-            while not presence.shutting_down.is_set() and (trial := trial_claim()) is not None:
-                _carry_out(trial)
-        finally:
-            _trying.release()
+    """Carry out the trials that wait, until none does."""
+    take_turns(_trying, trials_wait, trial_claim, _carry_out)
 
 
 def _carry_out(trial: RewardTrial) -> None:

@@ -105,6 +105,15 @@ def kind_name(value: Any) -> str:
     return f"a value of type {type(value).__name__}"
 
 
+def is_storable(text: str) -> bool:
+    """Whether a database can hold the text: it has no NUL, and no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
 def cleaned(text: str) -> str:
     """The text without what no database holds: NUL, and halves of a character (lone surrogates), which become `?`."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -8,9 +8,9 @@ import orjson
 from pydantic import ValidationError
 
 from polm_core.data.mapping import SHAPES, Mapping
+from polm_core.data.values import is_storable
 from polm_core.formats import Format
-from webapp.datasets.texts import is_storable
-from webapp.errors import Invalid
+from webapp.errors import Invalid, refused
 
 
 def clean_format(format: str) -> str:
@@ -37,11 +37,7 @@ def clean_mapping(mapping: MappingType[str, Any] | None, *, format: str = "") ->
     try:
         cleaned = Mapping.model_validate(mapping)
     except ValidationError as error:
-        fields: dict[str, list[str]] = {}
-        for problem in error.errors():
-            place = ".".join(str(part) for part in ("mapping", *problem["loc"]))
-            fields.setdefault(place, []).append(problem["msg"].removeprefix("Value error, "))
-        raise Invalid("The mapping is not accepted.", fields=fields) from None
+        raise refused(error, "The mapping is not accepted.", "mapping") from None
     if format and cleaned.format != format:
         raise Invalid(
             "Format and mapping contradict each other.",

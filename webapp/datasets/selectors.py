@@ -13,6 +13,7 @@ from polm_core.data.mapping import Mapping
 from polm_core.data.preview import Preview, preview_head
 from polm_core.data.report import PrepareReport
 from polm_core.data.rows import read_rows
+from polm_core.data.values import is_storable
 from polm_core.formats import SPECS, Format
 from webapp import artifacts
 from webapp.accounts.access import Actor
@@ -20,7 +21,6 @@ from webapp.accounts.models import Role, Team
 from webapp.datasets.mappings import clean_mapping
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
 from webapp.datasets.services import head_folder, most_rows
-from webapp.datasets.texts import is_storable
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.pagination import DEFAULT_LIMIT, page
 
@@ -80,6 +80,19 @@ def datasets_page(
         queryset = queryset.filter(name__icontains=q.strip()) if is_storable(q) else queryset.none()
     items, next_cursor = page(_with_uses(queryset), limit, cursor)
     return _entries(items), next_cursor
+
+
+def version_to_use(actor: Actor, ref: str | uuid.UUID) -> DatasetVersion:
+    """The newest version of the dataset with that id, with its dataset and team. Raises Invalid when there is no such
+    dataset, Conflict while it is not ready."""
+    try:
+        dataset = actor.get(Dataset.objects.select_related("team"), ref, Role.MEMBER)
+    except NotFound:
+        raise Invalid("There is no such dataset.", fields={"dataset": ["names no dataset of yours"]}) from None
+    version = dataset.versions.select_related("dataset__team").order_by("-number").first()
+    if version is None or version.status != VersionStatus.READY:
+        raise Conflict(f"The dataset {dataset.name} is not ready.", advice="See its page for how far it is.")
+    return version
 
 
 def datasets_of_formats(team_id: uuid.UUID, formats: Collection[str]) -> list[DatasetVersion]:

@@ -15,6 +15,7 @@ from django.db.models import ProtectedError
 from pydantic import ValidationError
 
 from polm_core.data.convert import conversions_of
+from polm_core.data.values import is_storable
 from polm_core.formats import SPECS, Format
 from polm_core.gym.tasks import TaskChoice, table
 from webapp import artifacts
@@ -24,7 +25,6 @@ from webapp.accounts.services import audit
 from webapp.datasets.derivations import ConversionDerivation, Derivation, TaskDerivation
 from webapp.datasets.mappings import check_columns, clean_format, clean_mapping
 from webapp.datasets.models import Dataset, DatasetVersion, Origin, VersionStatus
-from webapp.datasets.texts import is_storable
 from webapp.errors import Conflict, Invalid
 from webapp.live.notify import publish
 from webapp.tasks import DATASETS_PROCESS, wake

@@ -8,14 +8,14 @@ from django.db.models.functions import Now
 from pydantic import BaseModel as Schema
 from pydantic import ConfigDict, Field, ValidationError
 
-from polm_core.data.values import cleaned
+from polm_core.data.values import cleaned, is_storable
 from polm_core.errors import PolmError
 from polm_core.retrieval.config import FindConfig
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.accounts.services import audit
 from webapp.claimed import LEASE, MAX_ATTEMPTS, WorkStatus
-from webapp.errors import Conflict, Invalid, NotFound
+from webapp.errors import Conflict, Invalid, NotFound, refused
 from webapp.ids import new_id
 from webapp.live.notify import publish
 from webapp.playground.models import Generation
@@ -181,8 +181,7 @@ def _source(actor: Actor, ref: str, team: Team) -> dict[str, BaseModel | Checkpo
 
 def _clean_text(field: str, text: str, *, least: int = 0) -> str:
     """Text that Postgres and a tokenizer can take."""
-    encodable = "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
-    if not encodable or not least <= len(text.strip()) or len(text) > MAX_PROMPT:
+    if not is_storable(text) or not least <= len(text.strip()) or len(text) > MAX_PROMPT:
         raise Invalid("The text is not accepted.", fields={field: [f"Give {least} to {MAX_PROMPT:,} characters."]})
     return text
 
@@ -205,7 +204,4 @@ def _clean_settings(kind: type[Schema], settings: Mapping[str, Any], field: str)
     try:
         return kind.model_validate(dict(settings)).model_dump()
     except ValidationError as error:
-        fields: dict[str, list[str]] = {}
-        for problem in error.errors(include_url=False):
-            fields.setdefault(".".join([field, *map(str, problem["loc"])]), []).append(problem["msg"])
-        raise Invalid("Some settings are not accepted.", fields=fields) from None
+        raise refused(error, "Some settings are not accepted.", field) from None

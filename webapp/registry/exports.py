@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
-from django.db.models.functions import Now
 
 from polm_core.catalogue import WRITELESS
+from polm_core.data.values import is_storable
 from polm_core.errors import DISK_FULL, PolmError, ResourceError
 from polm_core.export import ExportFormat, bytes_needed
 from polm_core.parity import PROMPTS
@@ -23,7 +23,7 @@ from webapp import artifacts
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
 from webapp.accounts.services import audit
-from webapp.claimed import LEASE, MAX_ATTEMPTS, WorkStatus
+from webapp.claimed import MAX_ATTEMPTS, WorkStatus
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.registry import selectors
 from webapp.registry.models import Checkpoint, CheckpointKind, Export, ParityCheck
@@ -170,17 +170,17 @@ def work_claim() -> Export | ParityCheck | None:
 
 def work_progress(*, work: Export | ParityCheck, progress: dict[str, Any]) -> bool:
     """Tell how far it is and renew the claim; False when it was deleted or another worker has it."""
-    return bool(_held(work).update(progress=progress, lease_until=Now() + LEASE))
+    return bool(_manager(type(work)).renew(work, progress=progress))
 
 
 def work_finish(*, work: Export | ParityCheck, **result: Any) -> bool:
     """Store what came out, `files` or `report`; False when it was deleted or another worker has it."""
-    return bool(_held(work).update(status=WorkStatus.DONE, lease_until=None, error=None, **result))
+    return bool(_manager(type(work)).end(work, error=None, **result))
 
 
 def work_fail(*, work: Export | ParityCheck, error: PolmError) -> bool:
     """End it with the reason why nothing came out."""
-    return bool(_held(work).update(status=WorkStatus.FAILED, lease_until=None, error=error.as_dict()))
+    return bool(_manager(type(work)).fail(work, error))
 
 
 def work_release(*, work: Export | ParityCheck) -> None:
@@ -190,23 +190,13 @@ def work_release(*, work: Export | ParityCheck) -> None:
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 def _claim(model: type[W]) -> W | None:
-    while True:
-        with transaction.atomic():
-            found = _manager(model).claim(progress={})
-        if found is None:
-            return None
-        if found.attempts <= MAX_ATTEMPTS:
-            return model.objects.select_related("checkpoint__base_model__checkpoint").get(pk=found.pk)
-        lost = PolmError(
-            "The process that exports was lost twice.",
-            code="export.lost",
-            advice="Most often the worker ran out of memory: export on a machine that has more.",
-        )
-        work_fail(work=found, error=lost)
-
-
-def _held(work: Export | ParityCheck) -> Any:
-    return _manager(type(work)).held(work)
+    lost = PolmError(
+        "The process that exports was lost twice.",
+        code="export.lost",
+        advice="Most often the worker ran out of memory: export on a machine that has more.",
+    )
+    found = _manager(model).take(most=MAX_ATTEMPTS, lost=lost, progress={})
+    return found and model.objects.select_related("checkpoint__base_model__checkpoint").get(pk=found.pk)
 
 
 def _manager(model: type[Export] | type[ParityCheck]) -> Any:
@@ -245,13 +235,8 @@ def _check_outstanding(checkpoint: Checkpoint) -> None:
 
 def _clean_prompts(prompts: Sequence[str]) -> list[str]:
     cleaned = [text.strip() for text in prompts if text.strip()]
-    fits = all(len(text) <= MAX_PROMPT and _encodable(text) for text in cleaned)
+    fits = all(len(text) <= MAX_PROMPT and is_storable(text) for text in cleaned)
     if len(cleaned) > MAX_PROMPTS or not fits:
         problem = f"must be at most {MAX_PROMPTS}, each of at most {MAX_PROMPT:,} characters"
         raise Invalid("The prompts are not accepted.", fields={"prompts": [problem]})
     return cleaned
-
-
-def _encodable(text: str) -> bool:
-    """Whether Postgres and a tokenizer can take it."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)

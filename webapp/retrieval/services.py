@@ -6,22 +6,21 @@ from typing import Any, TypeVar
 
 from django.db import connection, transaction
 from django.db.models import F
-from django.db.models.functions import Now
 from pgvector.django import CosineDistance
 from pydantic import BaseModel, ValidationError
 
 from polm_core.data.convert import compatible
-from polm_core.data.values import cleaned
+from polm_core.data.values import cleaned, is_storable
 from polm_core.errors import PolmError
 from polm_core.formats import Format
 from polm_core.retrieval.config import ChunkConfig, FindConfig
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.accounts.services import audit
-from webapp.claimed import LEASE, MAX_ATTEMPTS, WorkStatus
-from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
-from webapp.datasets.texts import is_storable
-from webapp.errors import Conflict, Invalid, NotFound
+from webapp.claimed import MAX_ATTEMPTS, WorkStatus
+from webapp.datasets.models import DatasetVersion
+from webapp.datasets.selectors import version_to_use
+from webapp.errors import Conflict, Invalid, refused
 from webapp.retrieval.models import Chunk, DocumentIndex, Lookup
 from webapp.tasks import DOCUMENTS_FIND, DOCUMENTS_INDEX, wake
 
@@ -146,45 +145,38 @@ def passages_nearest(index: DocumentIndex, vector: Sequence[float], find: FindCo
 # --- by workers -------------------------------------------------------------------------------------------------------
 def index_claim() -> DocumentIndex | None:
     """Take the oldest index that waits or has lost its worker; the row's `attempts` is the claim's number."""
-    while True:
-        with transaction.atomic():
-            found = DocumentIndex.objects.claim(progress={})
-        if found is None or found.attempts <= MAX_BUILDS:
-            return found
-        index_fail(index=found, error=_lost("index"))
+    return DocumentIndex.objects.take(most=MAX_BUILDS, lost=_lost("index"), progress={})
 
 
 def index_add(*, index: DocumentIndex, documents: int, chunks: Sequence[dict[str, Any]], eta: float | None) -> bool:
     """Add the chunks of the next `documents` documents and renew the claim; False when it does not hold any more."""
     with transaction.atomic():
-        held = DocumentIndex.objects.held(index).update(
+        held = DocumentIndex.objects.renew(
+            index,
             documents=F("documents") + documents,
             chunks=F("chunks") + len(chunks),
             progress={} if eta is None else {"eta_s": round(eta, 1)},
-            lease_until=Now() + LEASE,
         )
         if held:
             Chunk.objects.bulk_create(Chunk(index=index, **_storable(chunk)) for chunk in chunks)
     if held:
         index.documents += documents
-    return bool(held)
+    return held
 
 
 def index_hold(*, index: DocumentIndex) -> bool:
     """Renew the claim; False when it was stopped or another worker has it."""
-    return bool(DocumentIndex.objects.held(index).update(lease_until=Now() + LEASE))
+    return DocumentIndex.objects.renew(index)
 
 
 def index_finish(*, index: DocumentIndex) -> bool:
     """Let questions be looked up in it, once all documents are in."""
-    return bool(DocumentIndex.objects.held(index).update(status=WorkStatus.DONE, lease_until=None, progress={}))
+    return DocumentIndex.objects.end(index, progress={})
 
 
 def index_fail(*, index: DocumentIndex, error: PolmError) -> bool:
     """End the building with the reason why it does not go on."""
-    return bool(
-        DocumentIndex.objects.held(index).update(status=WorkStatus.FAILED, lease_until=None, error=error.as_dict())
-    )
+    return DocumentIndex.objects.fail(index, error)
 
 
 def index_release(*, index: DocumentIndex) -> None:
@@ -194,27 +186,22 @@ def index_release(*, index: DocumentIndex) -> None:
 
 def lookup_claim() -> Lookup | None:
     """Take the oldest question that waits or has lost its worker."""
-    while True:
-        with transaction.atomic():
-            found = Lookup.objects.claim()
-        if found is None or found.attempts <= MAX_ATTEMPTS:
-            return found
-        lookup_fail(lookup=found, error=_lost("question"))
+    return Lookup.objects.take(most=MAX_ATTEMPTS, lost=_lost("question"))
 
 
 def lookup_hold(*, lookup: Lookup) -> bool:
     """Renew the claim; False when another worker has it."""
-    return bool(Lookup.objects.held(lookup).update(lease_until=Now() + LEASE))
+    return Lookup.objects.renew(lookup)
 
 
 def lookup_finish(*, lookup: Lookup, passages: list[dict[str, Any]]) -> bool:
     """Store what was found."""
-    return bool(Lookup.objects.held(lookup).update(status=WorkStatus.DONE, lease_until=None, passages=passages))
+    return Lookup.objects.end(lookup, passages=passages)
 
 
 def lookup_fail(*, lookup: Lookup, error: PolmError) -> bool:
     """End a question with the reason why nothing was found."""
-    return bool(Lookup.objects.held(lookup).update(status=WorkStatus.FAILED, lease_until=None, error=error.as_dict()))
+    return Lookup.objects.fail(lookup, error)
 
 
 def lookup_release(*, lookup: Lookup) -> None:
@@ -239,22 +226,13 @@ def _parsed(kind: type[S], settings: Mapping[str, Any], problem: str) -> S:
     try:
         return kind.model_validate(dict(settings))
     except ValidationError as error:
-        fields: dict[str, list[str]] = {}
-        for one in error.errors(include_url=False):
-            fields.setdefault(".".join(["settings", *map(str, one["loc"])]), []).append(one["msg"])
-        raise Invalid(problem, fields=fields) from None
+        raise refused(error, problem, "settings") from None
 
 
 def _version(actor: Actor, ref: str | uuid.UUID) -> DatasetVersion:
-    try:
-        dataset = actor.get(Dataset.objects.select_related("team"), ref, Role.MEMBER)
-    except NotFound:
-        raise Invalid("There is no such dataset.", fields={"dataset": ["names no dataset of yours"]}) from None
-    version = dataset.versions.select_related("dataset__team").order_by("-number").first()
-    if version is None or version.status != VersionStatus.READY:
-        raise Conflict(f"The dataset {dataset.name} is not ready.", advice="See its page for how far it is.")
+    version = version_to_use(actor, ref)
     fit = compatible([Format.DOCUMENTS], Format(version.format))
     if not fit.ok:
         problem = f"must hold documents or texts, not {version.format} rows"
-        raise Invalid(f"{dataset.name} has no documents.", fields={"dataset": [problem]})
+        raise Invalid(f"{version.dataset.name} has no documents.", fields={"dataset": [problem]})
     return version

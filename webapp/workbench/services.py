@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.db import transaction
-from django.db.models.functions import Now
 
 from polm_core.data.completions import ANSWERED
 from polm_core.errors import PolmError
@@ -13,8 +12,9 @@ from polm_core.formats import Format
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team
 from webapp.accounts.services import audit
-from webapp.claimed import LEASE, MAX_ATTEMPTS, WorkStatus
-from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
+from webapp.claimed import MAX_ATTEMPTS, WorkStatus
+from webapp.datasets.models import DatasetVersion
+from webapp.datasets.selectors import version_to_use
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.runs.models import Project, RewardList, Run, RunSample
 from webapp.runs.reward_lists import reward_list_create, rewards_parse, scoring_models
@@ -95,41 +95,32 @@ def trial_pin(*, actor: Actor, trial: RewardTrial, project: Project, name: str) 
 # --- by workers -------------------------------------------------------------------------------------------------------
 def trial_claim() -> RewardTrial | None:
     """Take the oldest trial that waits or has lost its worker; the row's `attempts` is the claim's number."""
-    while True:
-        with transaction.atomic():
-            found = RewardTrial.objects.claim(progress={})
-        if found is None:
-            return None
-        if found.attempts <= MAX_ATTEMPTS:
-            return found
-        lost = PolmError(
-            "The process that judges was lost twice.",
-            code="trial.lost",
-            advice="Most often the worker ran out of memory: take a smaller model, or fewer answers.",
-        )
-        trial_fail(trial=found, error=lost)
+    lost = PolmError(
+        "The process that judges was lost twice.",
+        code="trial.lost",
+        advice="Most often the worker ran out of memory: take a smaller model, or fewer answers.",
+    )
+    return RewardTrial.objects.take(most=MAX_ATTEMPTS, lost=lost, progress={})
 
 
 def trial_progress(*, trial: RewardTrial, progress: dict[str, Any]) -> bool:
     """Tell how far it is and renew the claim; False when it was stopped or another worker has it."""
-    return bool(RewardTrial.objects.held(trial).update(progress=progress, lease_until=Now() + LEASE))
+    return RewardTrial.objects.renew(trial, progress=progress)
 
 
 def trial_finish(*, trial: RewardTrial, report: dict[str, Any], rows: Iterable[dict[str, Any]]) -> bool:
     """Store what came out; False when it was stopped or another worker has it."""
     with transaction.atomic():
-        held = RewardTrial.objects.held(trial).update(status=WorkStatus.DONE, lease_until=None, report=report)
+        held = RewardTrial.objects.end(trial, report=report)
         if held:
             made = (TrialRow(trial=trial, place=place, **row) for place, row in enumerate(rows))
             TrialRow.objects.bulk_create(made, batch_size=_BATCH)
-    return bool(held)
+    return held
 
 
 def trial_fail(*, trial: RewardTrial, error: PolmError) -> bool:
     """End a trial with the reason why nothing came out."""
-    return bool(
-        RewardTrial.objects.held(trial).update(status=WorkStatus.FAILED, lease_until=None, error=error.as_dict())
-    )
+    return RewardTrial.objects.fail(trial, error)
 
 
 def trial_release(*, trial: RewardTrial) -> None:
@@ -144,16 +135,10 @@ def _forget_old(team: Team) -> None:
 
 
 def _version(actor: Actor, ref: str | uuid.UUID) -> DatasetVersion:
-    try:
-        dataset = actor.get(Dataset.objects.select_related("team"), ref, Role.MEMBER)
-    except NotFound:
-        raise Invalid("There is no such dataset.", fields={"dataset": ["names no dataset of yours"]}) from None
-    version = dataset.versions.select_related("dataset__team").order_by("-number").first()
-    if version is None or version.status != VersionStatus.READY:
-        raise Conflict(f"The dataset {dataset.name} is not ready.", advice="See its page for how far it is.")
+    version = version_to_use(actor, ref)
     if Format(version.format) not in ANSWERED:
         right = f"must hold answers: {version.format} rows have none, {', '.join(ANSWERED)} rows do"
-        raise Invalid(f"{dataset.name} has no answers.", fields={"dataset": [right]})
+        raise Invalid(f"{version.dataset.name} has no answers.", fields={"dataset": [right]})
     return version
 
 

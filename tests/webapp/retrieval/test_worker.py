@@ -32,7 +32,6 @@ ROWS = [
 def encoder() -> Iterator[None]:
     """The process that encodes, ended after the module."""
     yield
-    encoding._idle.cancel()
     encoding._child.end()
 
 
