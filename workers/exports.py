@@ -1,8 +1,6 @@
 """Exporting checkpoints, and checking what the exports have kept: each in a child process that loads the models."""
 
-import json
 import shutil
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +13,7 @@ from polm_core.context import ModelSpec
 from polm_core.errors import ModelError, PolmError
 from polm_core.export import ExportFormat, ExportJob, WorkProgress, check_exports
 from polm_core.parity import ParityForm, ParityJob
-from polm_core.run_dir import sha256_of, write_atomic
+from polm_core.run_dir import sha256_of
 from webapp import artifacts
 from webapp.claimed import WorkStatus
 from webapp.registry.exports import (
@@ -30,7 +28,7 @@ from webapp.registry.exports import (
 )
 from webapp.registry.models import Checkpoint, Export, ParityCheck
 from workers import presence
-from workers.jobs import TICK, JobInterrupted, how_it_ended, run_job
+from workers.jobs import TICK, JobInterrupted, ask_child
 from workers.models import checkpoint_path
 from workers.supervisor import dataset_spec
 from workers.turns import take_turns
@@ -147,33 +145,17 @@ def _whole(checkpoint: Checkpoint) -> ModelSpec:
 
 
 def _run(module: str, job: BaseModel, found: Export | ParityCheck, folder: Path) -> dict[str, Any]:
-    """Have a child do the job, and return its answer. Raises what it tells, and ModelError when it tells nothing."""
-    path, log = folder / "job.json", folder / "log.txt"
-    for left in ("answer.json", "progress.json"):  # by a worker that was lost at it
-        (folder / left).unlink(missing_ok=True)
-    write_atomic(path, job.model_dump_json())
-    code = run_job(
-        [sys.executable, "-m", module, str(path)],
-        log=log,
-        go_on=lambda: work_progress(work=found, progress=_progress(folder)),
-        seconds=SECONDS,
-        stopping=presence.shutting_down,
+    """Have a child do the job, and return its answer. Raises as `ask_child` does."""
+    died = PolmError(
+        "The process that exports",
+        code="export.crashed",
+        advice="See that the worker has enough memory, then try again.",
     )
-    try:
-        answer: dict[str, Any] = json.loads((folder / "answer.json").read_bytes())
-    except (OSError, ValueError):
-        raise ModelError(
-            f"The process that exports {how_it_ended(code, log)}",
-            code="export.crashed",
-            advice="See that the worker has enough memory, then try again.",
-        ) from None
-    if told := answer.get("error"):
-        raise PolmError(told["message"], code=told["code"], advice=told["advice"])
-    return answer
-
-
-def _progress(folder: Path) -> dict[str, Any]:
-    try:
-        return WorkProgress.model_validate_json((folder / "progress.json").read_bytes()).model_dump()
-    except (OSError, ValueError):
-        return {}
+    return ask_child(
+        module,
+        job,
+        folder,
+        tell=lambda progress: work_progress(work=found, progress=progress),
+        seconds=SECONDS,
+        died=died,
+    )

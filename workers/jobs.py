@@ -1,17 +1,23 @@
 """Short work in a child process: what could crash, hang or fill the memory must not take the worker with it."""
 
+import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
+from pydantic import BaseModel
 
-from polm_core.errors import ResourceError
+from polm_core.errors import PolmError, ResourceError
+from polm_core.run_dir import write_atomic
 from webapp.studio.identity import Identity
+from workers import presence
 
 TICK = 0.5
 # What reaches the database or the artifact store or signs for the studio is none of a child's business.
@@ -75,6 +81,49 @@ def run_job(
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         record.unlink(missing_ok=True)
+
+
+def ask_child(
+    module: str,
+    job: BaseModel,
+    folder: Path,
+    *,
+    tell: Callable[[dict[str, Any]], bool],
+    seconds: float,
+    died: PolmError,
+    env: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Have `python -m <module>` do a job in `folder`, and return its `answer.json`.
+
+    `tell` is called twice a second with its `progress.json`, and says whether to go on. Raises what `run_job` does,
+    what the child tells, and `died`, with how it ended, when it tells nothing.
+    """
+    path, log = folder / "job.json", folder / "log.txt"
+    for left in ("answer.json", "progress.json"):  # by a worker that was lost at it
+        (folder / left).unlink(missing_ok=True)
+    write_atomic(path, job.model_dump_json())
+    code = run_job(
+        [sys.executable, "-m", module, str(path)],
+        log=log,
+        go_on=lambda: tell(_read_json(folder / "progress.json") or {}),
+        seconds=seconds,
+        env=env,
+        stopping=presence.shutting_down,
+    )
+    answer = _read_json(folder / "answer.json")
+    if answer is None:
+        raise PolmError(f"{died.message} {how_it_ended(code, log)}", code=died.code, advice=died.advice)
+    if told := answer.get("error"):
+        raise PolmError(told["message"], code=told["code"], advice=told["advice"])
+    return answer
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 def how_it_ended(code: int, log: Path) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,20 +10,22 @@ from typing import Any
 from django.conf import settings
 
 from polm_core.errors import PolmError
-from polm_core.run_dir import write_atomic
-from polm_core.trial import TrialAnswer, TrialJob, TrialProgress
+from polm_core.trial import TrialJob
 from webapp.runs.models import RunSample
 from webapp.workbench.models import RewardTrial
 from webapp.workbench.selectors import trials_wait
 from webapp.workbench.services import trial_claim, trial_fail, trial_finish, trial_progress, trial_release
-from workers import presence
-from workers.jobs import JobInterrupted, how_it_ended, run_job
+from workers.jobs import JobInterrupted, ask_child
 from workers.judges import judge_env
 from workers.supervisor import dataset_spec, model_spec
 from workers.turns import take_turns
 
 SECONDS = 3600.0
-
+_DIED = PolmError(
+    "The process that judges",
+    code="trial.crashed",
+    advice="See that the worker has enough memory, then try again.",
+)
 
 _trying = threading.Lock()
 
@@ -38,18 +39,16 @@ def _carry_out(trial: RewardTrial) -> None:
     folder: Path = settings.VAR_DIR / "trials" / f"{trial.pk}-{trial.attempts}"
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        job = folder / "job.json"
-        write_atomic(job, _job(trial, folder).model_dump_json())
-        log = folder / "log.txt"
-        code = run_job(
-            [sys.executable, "-m", "polm_core.trial", str(job)],
-            log=log,
-            go_on=lambda: trial_progress(trial=trial, progress=_progress(folder)),
+        answer = ask_child(
+            "polm_core.trial",
+            _job(trial, folder),
+            folder,
+            tell=lambda progress: trial_progress(trial=trial, progress=progress),
             seconds=SECONDS,
+            died=_DIED,
             env=judge_env(trial.team_id, {"rewards": trial.rewards}),
-            stopping=presence.shutting_down,
         )
-        _store(trial, folder, code, log)
+        trial_finish(trial=trial, report=answer["report"], rows=_rows(folder / "rows.jsonl"))
     except JobInterrupted:
         trial_release(trial=trial)  # does nothing for one that was stopped
     except PolmError as error:
@@ -90,33 +89,7 @@ def _write_samples(trial: RewardTrial, path: Path) -> None:
             file.write(json.dumps(answer) + "\n")
 
 
-def _progress(folder: Path) -> dict[str, Any]:
-    try:
-        return TrialProgress.model_validate_json((folder / "progress.json").read_bytes()).model_dump()
-    except (OSError, ValueError):
-        return {}
-
-
-def _store(trial: RewardTrial, folder: Path, code: int, log: Path) -> None:
-    try:
-        answer = TrialAnswer.model_validate_json((folder / "answer.json").read_bytes())
-    except (OSError, ValueError):
-        raise _died(code, log) from None
-    if answer.report is None:
-        told = answer.error or {}
-        raise PolmError(told.get("message", ""), code=told.get("code", "error"), advice=told.get("advice", ""))
-    trial_finish(trial=trial, report=answer.report.model_dump(mode="json"), rows=_rows(folder / "rows.jsonl"))
-
-
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     """The judged answers, as they stand in the table."""
     with path.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
-
-
-def _died(code: int, log: Path) -> PolmError:
-    return PolmError(
-        f"The process that judges {how_it_ended(code, log)}",
-        code="trial.crashed",
-        advice="See that the worker has enough memory, then try again.",
-    )

@@ -221,17 +221,10 @@ def test_measures_before_and_after_and_comes_to_the_same_wherever_it_was_interru
 def test_changes_weights_without_training(method: Method, make_run: MakeRun, tiny_model: Path) -> None:
     run_dir = make_run(method.slug, format=next(iter(method.formats), None), **_small(method))
     assert execute(run_dir.root) == 0
-    result = run_dir.read_result()
-    assert result is not None
-    assert result.outcome is Outcome.SUCCEEDED
-    assert all(math.isfinite(value) for value in result.metrics.values())
-    assert _never_logged(method, run_dir) == []
-    progress = run_dir.read_progress()
-    assert progress is not None
-    assert (progress.step, progress.phase) == (progress.total_steps, "done")
+    step = _whole(method, run_dir)
     ((folder, manifest),) = run_dir.complete_checkpoints()
     assert verify_checkpoint(folder) == manifest
-    assert (manifest.step, manifest.method, manifest.base_model) == (progress.step, method.slug, "tiny")
+    assert (manifest.step, manifest.method, manifest.base_model) == (step, method.slug, "tiny")
     assert _answers(folder)
     again = make_run(method.slug, name="again", format=next(iter(method.formats), None), **_small(method))
     assert execute(again.root) == 0
@@ -246,14 +239,7 @@ def test_measures_and_goes_on_through_what_it_has_made(method: Method, make_run:
     settings = {"format": method.formats[0], **_small(method)}
     run_dir = make_run(method.slug, **settings)
     assert execute(run_dir.root) == 0
-    result = run_dir.read_result()
-    assert result is not None
-    assert result.outcome is Outcome.SUCCEEDED
-    assert all(math.isfinite(value) for value in result.metrics.values())
-    assert _never_logged(method, run_dir) == []
-    progress = run_dir.read_progress()
-    assert progress is not None
-    assert (progress.step, progress.phase) == (progress.total_steps, "done")
+    _whole(method, run_dir)
     assert bool(read_figures(run_dir.figures)) == method.is_evaluation
     assert list(run_dir.complete_checkpoints()) == []
 
@@ -303,6 +289,19 @@ def _never_logged(method: Method, run_dir: RunDir) -> list[str]:
     logged = {key for line in run_dir.metrics.read_text().splitlines() for key in json.loads(line)["values"]}
     drawn = [key for chart in method.charts for key in (*chart.keys, *chart.band_keys)]
     return [key for key in drawn if key not in logged | idle]
+
+
+def _whole(method: Method, run_dir: RunDir) -> int:
+    """The last step of a run that came to its end, with finite figures and all that its charts draw."""
+    result = run_dir.read_result()
+    assert result is not None
+    assert result.outcome is Outcome.SUCCEEDED
+    assert all(math.isfinite(value) for value in result.metrics.values())
+    assert _never_logged(method, run_dir) == []
+    progress = run_dir.read_progress()
+    assert progress is not None
+    assert (progress.step, progress.phase) == (progress.total_steps, "done")
+    return progress.step
 
 
 def _small(method: Method) -> dict[str, Any]:
