@@ -131,9 +131,7 @@ class Mapping(BaseModel):
 
     @model_validator(mode="after")
     def _roles_fit_the_format(self) -> Self:
-        shapes = SHAPES.get(self.format)
-        if shapes is None:
-            raise ValueError(f"files cannot be mapped to '{self.format}'; use one of {', '.join(SHAPES)}")
+        shapes = SHAPES[self.format]
         given = set(self.columns)
         if not any(set(shape.required) <= given <= {*shape.required, *shape.optional} for shape in shapes):
             raise ValueError(f"{self.format} takes {_described(shapes)}; given: {', '.join(sorted(given))}")

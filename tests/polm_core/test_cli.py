@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from polm_core.__main__ import main
-from polm_core.catalogue import METHODS
+from polm_core.catalogue import EVALUATIONS, METHODS
 from polm_core.method import Method
 from polm_core.run import execute
 from polm_core.run_dir import RunDir
@@ -18,7 +18,7 @@ from tests.support import tiny
 
 def test_methods_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "--slugs"]) == 0
-    assert capsys.readouterr().out.split() == [method.slug for method in METHODS]
+    assert capsys.readouterr().out.split() == [method.slug for method in (*METHODS, *EVALUATIONS)]
     assert main(["methods"]) == 0
     assert METHODS[0].summary in capsys.readouterr().out
 

@@ -271,7 +271,7 @@ def preflight(config: EditConfig, spec: RunSpec, report: Report) -> None:
     )
     report.memory_bytes = max(read.memory_bytes, written.memory_bytes) + 3 * 8 * shape.intermediate**2
     report.disk_bytes = shape.parameters * 4
-    report.seconds = round(read.seconds + written.seconds, 1)
+    report.seconds = round(read.seconds + written.seconds, 3)
 
 
 def _advice(config: EditConfig, report: Report, width: int) -> list[tuple[bool, Entry]]:

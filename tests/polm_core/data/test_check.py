@@ -89,7 +89,10 @@ def test_the_samples_think_and_judge_rightly_about_other_problems(tmp_path: Path
     import json
 
     written = write_samples(tmp_path)
-    rows = {format: [json.loads(line) for line in path.read_text().splitlines()] for format, path in written.items()}
+    rows = {
+        format: [json.loads(line) for line in written[format].read_text().splitlines()]
+        for format in (Format.PROMPT_ANSWER, Format.PROMPT_COMPLETION, Format.STEPWISE)
+    }
     asked = {row["prompt"] for row in rows[Format.PROMPT_ANSWER]}
     for row in rows[Format.PROMPT_COMPLETION]:
         thoughts, _, answer = row["completion"][0]["content"].removeprefix("<think>\n").partition("\n</think>\n")

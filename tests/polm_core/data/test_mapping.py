@@ -31,7 +31,7 @@ def problem(row: dict[str, Any], format: Format, columns: dict[str, str], **opti
     [
         ({"format": "preference", "columns": {"chosen": "a"}}, "preference takes chosen, rejected (optional: prompt"),
         ({"format": "text", "columns": {"text": "a", "label": "b"}}, "given: label, text"),
-        ({"format": "edit", "columns": {"text": "a"}}, "files cannot be mapped to 'edit'"),
+        ({"format": "edit", "columns": {"text": "a"}}, "edit takes prompt, subject, target (optional: paraphrases"),
         ({"format": "poem", "columns": {"text": "a"}}, "Input should be 'conversation'"),
         ({"format": "text", "columns": {}}, "at least 1 item"),
         ({"format": "text", "columns": {"text": "a"}, "regex": "(a+)+"}, "Extra inputs are not permitted"),

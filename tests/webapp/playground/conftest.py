@@ -33,5 +33,4 @@ def tiny(team: Team, model_folder: Path, settings: Any) -> BaseModel:
 def child() -> Iterator[SpeakingChild]:
     """The process that answers, ended after the module."""
     yield playground._child
-    playground._idle.cancel()
     playground._child.end()

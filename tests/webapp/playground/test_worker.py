@@ -124,6 +124,6 @@ def test_a_silent_child_is_given_up(actor: Actor, tiny: BaseModel, monkeypatch: 
 
 def test_another_thread_leaves_the_work_to_the_one_at_it(actor: Actor, tiny: BaseModel) -> None:
     generation = ask(actor, tiny)[0]
-    with playground._answering:
+    with playground._child.busy:
         playground.generate()
     assert ended(generation).status == WorkStatus.WAITING

@@ -63,7 +63,8 @@ def test_it_renders(method: Method) -> None:
     form = MethodForm(method)
     html = render_to_string("components/method_form.html", {"form": form})
     for setting in form.settings.values():
-        assert f'name="{setting.name}"' in html
+        # What stands beside something else on the page is drawn there.
+        assert (f'name="{setting.name}"' in html) == (not setting.beside)
 
 
 @every_method
