@@ -320,7 +320,7 @@ def test_what_pages_are_open_to_strangers_is_listed() -> None:
 
 @pytest.mark.parametrize("view", pages(), ids=lambda view: view.route or "home")
 def test_a_page_lets_in_whom_it_may(world: World, view: Page) -> None:
-    path = view.path({name: str(_page_value(world, view, name)) for name in view.parameters})
+    path = view.path({name: str(page_value(world, view, name)) for name in view.parameters})
     browsers = {
         caller: browser(world.people.get(caller), raise_request_exception=False) for caller in POWERLESS + POWERFUL
     }
@@ -334,7 +334,7 @@ def test_a_page_lets_in_whom_it_may(world: World, view: Page) -> None:
     _check_callers(world, check)
 
 
-def _page_value(world: World, page: Page, name: str) -> Any:
+def page_value(world: World, page: Page, name: str) -> Any:
     begins = [place for place, parameter in PAGE_OBJECTS if parameter == name and page.route.startswith(place)]
     assert begins, f"give PAGE_OBJECTS a {name} for {page.route}"
     return PAGE_OBJECTS[max(begins, key=len), name](world)
