@@ -142,6 +142,7 @@ def health(request: HttpRequest) -> Status[dict[str, Any]]:
 def mount() -> NinjaAPI:
     """Add every app's router; called once by the URL configuration."""
     from webapp.datasets.api import router as datasets
+    from webapp.datasets.choosing_api import router as choosing
     from webapp.evaluations.api import router as evaluations
     from webapp.live.api import router as live
     from webapp.metrics.api import router as metrics
@@ -157,6 +158,7 @@ def mount() -> NinjaAPI:
     from webapp.workbench.api import router as workbench
 
     for router in (
+        choosing,  # first: its `mix` would else be taken for a dataset
         datasets,
         registry,
         exports,

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 from django.conf import settings
@@ -21,7 +22,7 @@ from polm_core.data.preview import HEAD_NAME
 from polm_core.data.report import PrepareProgress, PrepareReport, Status, read_progress, read_report
 from polm_core.errors import ResourceError
 from webapp import artifacts
-from webapp.datasets.derivations import TaskDerivation
+from webapp.datasets.derivations import MixtureDerivation, TaskDerivation
 from webapp.datasets.leases import (
     LEASE,
     Claim,
@@ -39,7 +40,7 @@ from webapp.datasets.storing import rows_discard, rows_store
 from webapp.errors import Invalid, NotFound
 from webapp.studio.identity import Identity
 from workers import presence
-from workers.derived import convert_from, derived_source, fetched
+from workers.derived import convert_from, derived_source, fetched, parts_of_job
 
 logger = logging.getLogger(__name__)
 
@@ -85,12 +86,12 @@ def process(version_id: str) -> None:
 
 def _prepare(claim: Claim, folder: Path, lost: threading.Event) -> None:
     try:
-        source = _source(claim, folder)
+        source, parts = _source(claim, folder), parts_of_job(claim.derivation, folder)
     except (NotFound, Invalid) as error:
         version_finish(claim, PrepareReport(status=Status.INVALID, error=error.as_dict()))
         return
     out = folder / "out"
-    report = _run_child(claim, folder, source, out, lost)
+    report = _run_child(claim, folder, {"source": str(source) if source else None, **parts}, out, lost)
     if (out / HEAD_NAME).exists():
         artifacts.put(out / HEAD_NAME, f"{head_folder(claim.version_id)}/{HEAD_NAME}")
     if report.status != Status.READY:
@@ -108,16 +109,18 @@ def _prepare(claim: Claim, folder: Path, lost: threading.Event) -> None:
         raise
 
 
-def _run_child(claim: Claim, folder: Path, source: Path | None, out: Path, lost: threading.Event) -> PrepareReport:
-    """Have the file read, or the rows made up, by a process of its own, passing its progress on."""
+def _run_child(claim: Claim, folder: Path, parts: dict[str, Any], out: Path, lost: threading.Event) -> PrepareReport:
+    """Have the file read, or the rows made up, by a process of its own, passing its progress on.
+
+    `parts` are those fields of the job that say where the rows come from.
+    """
     job = {
-        "source": str(source) if source is not None else None,
         "filename": claim.filename,
         "out": str(out),
         "format": claim.format or None,
         "mapping": claim.mapping,
         "convert_from": convert_from(claim.derivation),
-        "task": claim.derivation.choice.model_dump() if isinstance(claim.derivation, TaskDerivation) else None,
+        **parts,
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
     log = folder / "log.txt"
@@ -128,7 +131,7 @@ def _run_child(claim: Claim, folder: Path, source: Path | None, out: Path, lost:
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=settings.BASE_DIR,
-            env=_environment(folder) | (FIXED_HASHES if job["task"] else {}),
+            env=_environment(folder) | (FIXED_HASHES if "task" in job else {}),
             start_new_session=True,
         )
     try:
@@ -186,10 +189,11 @@ def _tail(log: Path) -> str:
 def _source(claim: Claim, folder: Path) -> Path | None:
     """What is to be prepared, on this machine's disk: the uploaded file, or rows as the derivation says.
 
-    There is nothing for a task, whose rows the preparing process makes up. Raises NotFound, and Invalid when the
+    There is nothing for a task, whose rows the preparing process makes up, and nothing for a mixture, which has
+    several sources. Raises NotFound, and Invalid when the
     derivation gives no rows.
     """
-    if isinstance(claim.derivation, TaskDerivation):
+    if isinstance(claim.derivation, TaskDerivation | MixtureDerivation):
         return None
     if claim.derivation is not None:
         return derived_source(claim, folder)

@@ -2,13 +2,22 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from polm_core.data.rows import ROWS_NAME
 from webapp import artifacts
-from webapp.datasets.derivations import AnswersDerivation, ConversionDerivation, Derivation, TaskDerivation
+from webapp.datasets.derivations import (
+    AnswersDerivation,
+    ChoiceDerivation,
+    ConversionDerivation,
+    Derivation,
+    MixtureDerivation,
+    TaskDerivation,
+)
 from webapp.datasets.leases import Claim, version_progress
+from webapp.datasets.selectors import rows_keys
 from webapp.errors import Invalid, NotFound
 from webapp.runs.answers import answer_rows
 
@@ -17,18 +26,41 @@ PROGRESS_SECONDS = 1.0
 
 def convert_from(derivation: Derivation | None) -> str | None:
     """The format of the rows that `derived_source` writes; None where the preparing process reads or makes the rows."""
-    if derivation is None or isinstance(derivation, TaskDerivation):
+    if derivation is None or isinstance(derivation, TaskDerivation | MixtureDerivation):
         return None
     return (derivation.source if isinstance(derivation, ConversionDerivation) else derivation.format).value
+
+
+def parts_of_job(derivation: Derivation | None, folder: Path) -> dict[str, Any]:
+    """What a job says of the rows that are chosen, or made up. Raises NotFound when what is mixed is gone."""
+    if isinstance(derivation, TaskDerivation):
+        return {"task": derivation.choice.model_dump()}
+    if isinstance(derivation, ChoiceDerivation):
+        return {"choice": derivation.choice.model_dump(), "rows": derivation.rows}
+    if isinstance(derivation, MixtureDerivation):
+        return {"mixture": {"sources": _mixed(derivation, folder), "seed": derivation.seed}}
+    return {}
+
+
+def _mixed(derivation: MixtureDerivation, folder: Path) -> list[dict[str, Any]]:
+    keys = rows_keys([part.version for part in derivation.parts])
+    if gone := [part.name for part in derivation.parts if part.version not in keys]:
+        raise NotFound(f"{' and '.join(gone)} is deleted, so it cannot be mixed in.", advice="Mix what is there.")
+    paths = [_stored_rows(keys[part.version], folder / f"part-{n}") for n, part in enumerate(derivation.parts)]
+    return [
+        {"path": str(path), "rows": part.rows, "take": part.take}
+        for path, part in zip(paths, derivation.parts, strict=True)
+    ]
 
 
 def derived_source(claim: Claim, folder: Path) -> Path:
     """Write the rows, each a line of JSON. Raises NotFound when what they come from is gone, Invalid for no rows."""
     derivation, path = claim.derivation, folder / "source"
-    if isinstance(derivation, ConversionDerivation):
+    if isinstance(derivation, ConversionDerivation | ChoiceDerivation):
         if not claim.rows_key:
-            raise NotFound("The dataset whose rows were to be converted is deleted.", advice="Upload the rows again.")
-        return _stored_rows(claim, path)
+            deed = "converted" if isinstance(derivation, ConversionDerivation) else "chosen from"
+            raise NotFound(f"The dataset whose rows were to be {deed} is deleted.", advice="Upload the rows again.")
+        return _stored_rows(claim.rows_key, path)
     if not isinstance(derivation, AnswersDerivation):
         raise ValueError("the rows are not made of others")
     rows = answer_rows(derivation)
@@ -51,12 +83,12 @@ def derived_source(claim: Claim, folder: Path) -> Path:
     return path
 
 
-def _stored_rows(claim: Claim, path: Path) -> Path:
-    key = f"{claim.rows_key}/{ROWS_NAME}"
+def _stored_rows(rows_key: str, path: Path) -> Path:
+    key = f"{rows_key}/{ROWS_NAME}"
     if artifacts.is_local():
         stored = artifacts.local_folder(key)
         if not stored.is_file():
-            raise NotFound("The rows that were to be converted are no longer in the artifact store.")
+            raise NotFound("The rows that these are made of are no longer in the artifact store.")
         return stored
     return fetched(key, path)
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import orjson
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 
 from polm_core.data.apply import DROPPED_BY_NATURE, apply_mapping
 from polm_core.data.archive import ImageArchive
+from polm_core.data.choose import mixed
 from polm_core.data.convert import CONVERSIONS, convert_rows
 from polm_core.data.detect import Detection, detect
 from polm_core.data.identify import FileFacts, identify
@@ -33,6 +35,7 @@ from polm_core.data.readers import Head, iter_rows, read_head
 from polm_core.data.report import (
     PROGRESS_NAME,
     REPORT_NAME,
+    Mixture,
     Phase,
     PrepareJob,
     PrepareProgress,
@@ -96,7 +99,9 @@ class _Preparation:
 
     def run(self) -> PrepareReport:
         try:
-            if self._job.source is None:
+            if self._job.mixture is not None:
+                self._mix(self._job.mixture)
+            elif self._job.source is None:
                 self._make()
             else:
                 with ByteSource(self._job.source, self._limits) as source:
@@ -223,13 +228,27 @@ class _Preparation:
     def _convert(self, source: ByteSource, origin: Format) -> None:
         """Canonical rows need no reading, only turning into others."""
         report, target = self._report, self._job.format or origin
-        self._keep(convert_rows(self._canonical(source), origin, target), target)
+        rows = self._canonical(source)
+        if self._job.choice is not None:
+            rows = self._job.choice.chosen(rows, self._job.rows)
+        self._keep(convert_rows(rows, origin, target), target)
         self._tell(Phase.FINISHING, source, now=True)
         if not report.rows_used:
-            raise _nothing_converted(report.rows_total, origin, target)
+            raise _nothing_chosen(report.rows_total) if self._job.choice else _nothing_converted(report, origin, target)
         if origin != target:
             report.why = f"converted from {report.rows_total:,} rows of {SPECS[origin].title.lower()}"
         report.rows_total = report.rows_used
+
+    def _mix(self, mixture: Mixture) -> None:
+        """Canonical rows of several sources."""
+        if self._job.format is None:
+            raise RuntimeError("there is no format to mix rows of")
+        with ExitStack() as opened:
+            files = [opened.enter_context(ByteSource(one.path, self._limits)) for one in mixture.sources]
+            rows = mixed([self._canonical(file) for file in files], mixture.sources, mixture.seed)
+            self._keep(rows, self._job.format)
+        self._tell(Phase.FINISHING, now=True)
+        self._report.rows_total = self._report.rows_used
 
     def _make(self) -> None:
         """Rows that a task makes up."""
@@ -329,10 +348,19 @@ class _Preparation:
             write_atomic(self._draft / PROGRESS_NAME, progress.model_dump_json())
 
 
-def _nothing_converted(rows: int, origin: Format, target: Format) -> DataError:
-    says = CONVERSIONS[origin, target].says if origin != target else "There is none."
+def _nothing_chosen(rows: int) -> DataError:
     return DataError(
-        f"None of {rows:,} rows gives one of the format {SPECS[target].title.lower()}, which takes: {says}",
+        f"None of {rows:,} rows fits what was asked for.",
+        code="data.nothing-chosen",
+        advice="Ask for less, or for another share.",
+    )
+
+
+def _nothing_converted(report: PrepareReport, origin: Format, target: Format) -> DataError:
+    says = CONVERSIONS[origin, target].says if origin != target else "There is none."
+    title = SPECS[target].title.lower()
+    return DataError(
+        f"None of {report.rows_total:,} rows gives one of the format {title}, which takes: {says}",
         code="data.nothing-converted",
         advice="Convert to another format, or add rows that have what this one needs.",
     )

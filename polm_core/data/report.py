@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from polm_core.data.choose import Choice, MixedPart, Seed
 from polm_core.data.convert import CONVERSIONS
 from polm_core.data.detect import Candidate
 from polm_core.data.identify import FileFacts
@@ -24,13 +25,28 @@ class Status(StrEnum):
     INVALID = "invalid"
 
 
+class MixedSource(MixedPart):
+    """Canonical rows at `path`, and how many of them are taken."""
+
+    path: Path
+
+
+class Mixture(BaseModel):
+    """Rows of several sources, all of one format."""
+
+    model_config = ConfigDict(extra="forbid")
+    sources: list[MixedSource] = Field(min_length=1)
+    seed: Seed = 0
+
+
 class PrepareJob(BaseModel):
     """What to prepare. `filename` is the name the file was uploaded under, `source` where it lies.
 
     `out` is made, or replaced, once all is done. `mapping` says how to read the file; `format` alone asks for the
     likeliest mapping to that format; with neither, the file is taken for what it looks like. With `convert_from` the
-    source holds canonical rows of that format, which are converted to `format` (or kept, where it is the same). With
-    `task` there is no source: the rows are made up.
+    source holds canonical rows of that format, which are converted to `format` (or kept, where it is the same);
+    `choice` says which of its `rows` rows, where not all. With `task` there is no source: the rows are made up. With
+    `mixture` there are several, which hold canonical rows of `format`.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -40,13 +56,20 @@ class PrepareJob(BaseModel):
     format: Format | None = None
     mapping: Mapping | None = None
     convert_from: Format | None = None
+    choice: Choice | None = None
+    rows: int = 0
     task: TaskChoice | None = None
+    mixture: Mixture | None = None
     limits: Limits = Field(default_factory=Limits)
 
     @model_validator(mode="after")
     def _conversion_is_known(self) -> Self:
-        if (self.source is None) == (self.task is None):
-            raise ValueError("give either a source to read or a task to make rows")
+        if sum(given is not None for given in (self.source, self.task, self.mixture)) != 1:
+            raise ValueError("give either a source to read, or a task to make rows, or a mixture of sources")
+        if self.mixture is not None and self.format is None:
+            raise ValueError("a mixture needs the format of its rows")
+        if self.choice is not None and (self.convert_from is None or self.convert_from != self.format):
+            raise ValueError("choice needs canonical rows that are kept as they are")
         if self.convert_from is not None and (self.format is None or self.mapping is not None):
             raise ValueError("convert_from needs a format to convert to, and no mapping")
         if self.convert_from not in (None, self.format) and (self.convert_from, self.format) not in CONVERSIONS:

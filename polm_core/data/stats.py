@@ -2,10 +2,9 @@
 
 from array import array
 from collections import Counter
-from typing import Any
 
 from polm_core.data.report import Stats
-from polm_core.data.values import Row
+from polm_core.data.values import Row, texts_of
 
 
 class StatsCollector:
@@ -67,20 +66,5 @@ class StatsCollector:
 
 def _measure(row: Row) -> tuple[int, int]:
     """Characters of all texts and number of messages; the answers of a pair count once each."""
-    length = turns = 0
-    for value in row.values():
-        if isinstance(value, str):
-            length += len(value)
-        elif isinstance(value, list):
-            for item in value:
-                text = _text_of(item)
-                length += len(text)
-                turns += isinstance(item, dict) and "role" in item
-    return length, turns
-
-
-def _text_of(item: Any) -> str:
-    if isinstance(item, dict):
-        # A neighbour of an edit, or a message.
-        item = item["prompt"] + item["target"] if {"prompt", "target"} <= item.keys() else item.get("content")
-    return item if isinstance(item, str) else ""
+    items = (item for value in row.values() if isinstance(value, list) for item in value)
+    return sum(map(len, texts_of(row))), sum(isinstance(item, dict) and "role" in item for item in items)

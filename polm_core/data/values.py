@@ -131,3 +131,21 @@ def truncated(value: Any, length: int = 400) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     return truncated(str(value), length)
+
+
+def texts_of(row: Row) -> list[str]:
+    """All texts of a canonical row: those of its columns, and of the messages and items in them."""
+    texts = []
+    for value in row.values():
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, list):
+            texts += map(_text_of, value)
+    return texts
+
+
+def _text_of(item: Any) -> str:
+    if isinstance(item, dict):
+        # A neighbour of an edit, or a message.
+        item = item["prompt"] + item["target"] if {"prompt", "target"} <= item.keys() else item.get("content")
+    return item if isinstance(item, str) else ""

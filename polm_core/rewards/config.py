@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from polm_core.blocks import DATA, MAIN, SCHEDULE, Block, RunConfig, WritingConfig, setting
+from polm_core.patterns import check_pattern
 from polm_core.rewards.json_schema import check_schema
 from polm_core.rewards.judge import RUBRIC
-from polm_core.rewards.patterns import check_pattern
 
 REWARDS = "rewards"
 ROLLOUTS = "rollouts"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from polm_core.rewards.patterns import check_pattern, is_found
+from polm_core.patterns import check_pattern, is_found
 
 _REFUSED = {
     "$ref": "write out what it refers to",

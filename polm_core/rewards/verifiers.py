@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Literal
 
+from polm_core.patterns import is_found
 from polm_core.rewards import json_schema as schemas
 from polm_core.rewards.config import RewardsConfig
-from polm_core.rewards.patterns import is_found
 
 Verifier = Callable[[str, str | None, RewardsConfig], float | None]
 

@@ -90,7 +90,7 @@ def test_ticked_answers_become_pairs_and_those_ratings(visit: Visit, run: Run, w
     expect(page.locator("#rows-page")).to_contain_text("It is five.")
     expect(page.get_by_role("link", name="learns")).to_be_visible()
     check(page, width)
-    page.get_by_role("tab", name="Conversions").click()
+    page.get_by_role("tab", name="Make others").click()
     check(page, width)
     page.get_by_role("button", name="Convert to rating").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("seven or five as rating")

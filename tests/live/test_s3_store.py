@@ -82,7 +82,9 @@ def test_a_run_with_its_store_in_a_bucket(bucket_studio: RunningStudio, s3_serve
     studio.wait_for(removed, 60, "retention")
 
     def in_the_bucket() -> str:
-        return httpx.get(f"{s3_server.env['AWS_ENDPOINT_URL']}/{BUCKET}?list-type=2&prefix=runs/{pk}/", trust_env=False).text
+        return httpx.get(
+            f"{s3_server.env['AWS_ENDPOINT_URL']}/{BUCKET}?list-type=2&prefix=runs/{pk}/", trust_env=False
+        ).text
 
     # The files go once what says so is stored.
     studio.wait_for(lambda: f"runs/{pk}/step-4/" not in in_the_bucket(), 60, "the files to go")

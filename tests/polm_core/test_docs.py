@@ -37,7 +37,9 @@ def test_each_setting_is_on_the_method_s_page_or_on_the_shared_one(method: Metho
         lines = [line for line in page.splitlines() if line.startswith(f"| `{setting.path}` |")]
         lines += [line for line in shared.splitlines() if line.startswith(f"| `{setting.path}` |")]
         assert lines, setting.path
-        assert f"| `{' '.join(setting.default_text.split())}`" in lines[0] or (not setting.default_text and "| empty" in lines[0])
+        assert f"| `{' '.join(setting.default_text.split())}`" in lines[0] or (
+            not setting.default_text and "| empty" in lines[0]
+        )
 
 
 @pytest.mark.parametrize("name", sorted(docs.pages()))

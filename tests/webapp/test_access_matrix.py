@@ -135,6 +135,9 @@ FORMS: dict[str, Given] = {
     "dataset-delete": lambda world: {},
     "dataset-generate": lambda world: {"task": "gcd", "size": "2", "seed": "0"},
     "dataset-convert": lambda world: {"to": "prompt"},
+    "dataset-split": lambda world: {"share": "0.2", "by": "random", "seed": "0"},
+    "dataset-filter": lambda world: {"distinct": "on"},
+    "dataset-mix": lambda world: {"part": _mixable(world), "weight": ["1", "1"], "seed": "0"},
     "dataset-edit": lambda world: {"name": "another", "origin": "unknown"},
     "dataset-mapping": lambda world: {},
     "model-new": lambda world: {"hub_id": "org/model"},
@@ -181,6 +184,9 @@ BODIES: dict[str, Given] = {
     "PATCH /datasets/{dataset_id}": lambda world: {"name": "another"},
     "POST /datasets/{dataset_id}/remap": lambda world: {},
     "POST /datasets/{dataset_id}/convert": lambda world: {"to": "prompt"},
+    "POST /datasets/{dataset_id}/split": lambda world: {"share": 0.2},
+    "POST /datasets/{dataset_id}/filter": lambda world: {"distinct": True},
+    "POST /datasets/mix": lambda world: {"parts": [{"dataset": pk} for pk in _mixable(world)]},
     "POST /models": lambda world: {"hub_id": "org/model"},
     "PATCH /models/{model_id}": lambda world: {"name": "another"},
     "POST /checkpoints/{checkpoint_id}/register": lambda world: {},
@@ -265,6 +271,11 @@ def _slots(world: World) -> dict[str, str]:
 
 def _slot_fields(world: World) -> dict[str, str]:
     return {f"datasets.{slot}": pk for slot, pk in _slots(world).items()} | {"models.base": str(world.model.pk)}
+
+
+def _mixable(world: World) -> list[str]:
+    """Two datasets of one format: the world's, and the one that its pipeline begins with."""
+    return [str(world.dataset.pk), _slots(world)["demonstrations"]]
 
 
 def _base(world: World) -> dict[str, str]:

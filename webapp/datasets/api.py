@@ -130,6 +130,12 @@ class Convert(Schema):
     version: int | None = Field(None, ge=1, lt=2**31, description="by default the latest that is ready")
 
 
+class DatasetCreated(Schema):
+    id: uuid.UUID
+    status: str
+    version: int
+
+
 class LevelOut(Schema):
     """How hard a task can be: a step of its curriculum, and what it sets."""
 
@@ -164,12 +170,6 @@ class Generate(Schema):
     name: str = Field("", description="by default the task, its level and the size")
     description: str = ""
     team: str = Field("", description="id or slug of the team; by default the first one joined")
-
-
-class DatasetCreated(Schema):
-    id: uuid.UUID
-    status: str
-    version: int
 
 
 class DatasetList(Schema):
@@ -228,7 +228,7 @@ def dataset_create(request: ApiRequest, form: Form[DatasetForm], file: File[Uplo
         origin_model=form.origin_model,
         description=form.description,
     )
-    return Status(201, _created(dataset))
+    return Status(201, created(dataset))
 
 
 @router.get("/tasks", response=TaskList)
@@ -244,7 +244,7 @@ def dataset_generate(request: ApiRequest, payload: Generate) -> Any:
     """Make a dataset of prompts with answers from a task of reasoning-gym. A worker does it, as after an upload."""
     values = payload.dict(exclude={"team"})
     made = services.dataset_generate(actor=request.actor, team=_team(request.actor, payload.team), **values)
-    return Status(201, _created(made.dataset))
+    return Status(201, created(made.dataset))
 
 
 @router.get("/datasets", response=DatasetList)
@@ -327,7 +327,7 @@ def dataset_remap(request: ApiRequest, dataset_id: str, payload: Remap) -> Any:
     """Read the same file another way, as a new version."""
     dataset = selectors.dataset_get(request.actor, dataset_id, Role.MEMBER)
     services.dataset_remap(actor=request.actor, dataset=dataset, format=payload.format, mapping=payload.mapping)
-    return Status(201, _created(dataset))
+    return Status(201, created(dataset))
 
 
 @router.get("/datasets/{dataset_id}/conversions", response=ConversionList)
@@ -346,7 +346,7 @@ def dataset_convert(request: ApiRequest, dataset_id: str, payload: Convert) -> A
     dataset = selectors.dataset_get(request.actor, dataset_id, Role.MEMBER)
     version = selectors.version_with_rows(dataset, payload.version)
     made = services.dataset_convert(actor=request.actor, version=version, to=payload.to, name=payload.name)
-    return Status(201, _created(made.dataset))
+    return Status(201, created(made.dataset))
 
 
 def _team(actor: Actor, ref: str, role: Role = Role.MEMBER) -> Team:
@@ -375,7 +375,7 @@ def _on_disk(file: UploadedFile) -> Path:
     return Path(file.temporary_file_path())
 
 
-def _created(dataset: Dataset) -> dict[str, Any]:
+def created(dataset: Dataset) -> dict[str, Any]:
     version = selectors.version_get(dataset)
     return {"id": dataset.pk, "status": version.status, "version": version.number}
 

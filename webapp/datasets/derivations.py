@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from polm_core.data.choose import Choice
 from polm_core.formats import Format
 from polm_core.gym.tasks import TaskChoice
 
@@ -37,6 +38,37 @@ class ConversionDerivation(BaseModel):
     format: Format
 
 
+class ChoiceDerivation(BaseModel):
+    """Those of the `rows` rows of `made_from` that `choice` takes."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["choice"] = "choice"
+    format: Format
+    rows: int
+    choice: Choice
+
+
+class MixturePart(BaseModel):
+    """`take` of the `rows` rows of a version; `name` is what it was called then."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: uuid.UUID
+    name: str
+    rows: int
+    take: int
+    weight: float
+
+
+class MixtureDerivation(BaseModel):
+    """Rows of several versions, drawn and mixed by chance."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: Literal["mixture"] = "mixture"
+    format: Format
+    parts: list[MixturePart]
+    seed: int
+
+
 class TaskDerivation(BaseModel):
     """Rows that a task of reasoning-gym makes up: the same for the same choice and `version` of that library."""
 
@@ -55,7 +87,7 @@ class TaskDerivation(BaseModel):
         return TaskChoice(task=self.task, level=self.level, size=self.size, seed=self.seed)
 
 
-Derivation = AnswersDerivation | ConversionDerivation | TaskDerivation
+Derivation = AnswersDerivation | ConversionDerivation | ChoiceDerivation | MixtureDerivation | TaskDerivation
 _DERIVATION: TypeAdapter[Derivation] = TypeAdapter(Annotated[Derivation, Field(discriminator="kind")])
 
 

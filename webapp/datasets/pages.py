@@ -198,7 +198,7 @@ def tabs(context: Mapping[str, Any]) -> list[Tab]:
         *([Tab("rows", "Rows")] if ready else problems),
         *([Tab("mapping", "Mapping")] if "form" in context else []),
         *([Tab("serves", "Methods", len(context["serves"]))] if ready else []),
-        *([Tab("conversions", "Conversions", len(context["conversions"])), *problems] if ready else []),
+        *([Tab("conversions", "Make others", len(context["conversions"])), *problems] if ready else []),
         Tab("versions", "Versions", len(context["versions"])),
         Tab("uses", "Used by", len(context["uses"])),
     ]

@@ -95,6 +95,11 @@ def version_to_use(actor: Actor, ref: str | uuid.UUID) -> DatasetVersion:
     return version
 
 
+def rows_keys(versions: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """Where the rows of these versions lie, of those that are there."""
+    return dict(DatasetVersion.objects.filter(pk__in=versions).values_list("pk", "rows_key"))
+
+
 def datasets_of_formats(team_id: uuid.UUID, formats: Collection[str]) -> list[DatasetVersion]:
     """The newest ready version of each of a team's newest datasets, where it has one of these formats."""
     newest = (

@@ -251,7 +251,7 @@ def dataset_convert(*, actor: Actor, version: DatasetVersion, to: str, name: str
         actor=actor,
         team=dataset.team,
         derivation=ConversionDerivation(source=source, format=target),
-        name=name or _free_name(dataset.team_id, f"{dataset.name[:150]} as {SPECS[target].title.lower()}"),
+        name=name or free_name(dataset.team_id, f"{dataset.name[:150]} as {SPECS[target].title.lower()}"),
         origin=dataset.origin,
         origin_model=dataset.origin_model,
         description=dataset.description,
@@ -283,7 +283,7 @@ def dataset_generate(
         actor=actor,
         team=team,
         derivation=TaskDerivation(**choice.model_dump(), version=table().version),
-        name=name or _free_name(team.pk, f"{choice.task}, {f'level {level}, ' if level else ''}{size:,} rows"),
+        name=name or free_name(team.pk, f"{choice.task}, {f'level {level}, ' if level else ''}{size:,} rows"),
         origin=Origin.SYNTHETIC,
         description=description,
     )
@@ -416,7 +416,7 @@ def _clean_name(name: str) -> str:
     return name
 
 
-def _free_name(team_id: uuid.UUID, name: str) -> str:
+def free_name(team_id: uuid.UUID, name: str) -> str:
     """`name`, with a number behind it where it is taken."""
     taken = {
         found.lower()

@@ -159,7 +159,7 @@ def test_on_the_page(pages: Client, make_prepared: MakePrepared, django_assert_m
     source = make_prepared(ratings(True, False, True), name="thumbs")
     address = f"/datasets/{source.dataset_id}"
     page = pages.get(address).content.decode()
-    for words in ("Conversions", "The good answers.", "at most", "A good and a bad answer"):
+    for words in ("Make others", "The good answers.", "at most", "A good and a bad answer"):
         assert words in page
     answer = pages.post(f"{address}/convert", {"to": "prompt-completion", "version": "1"})
     made = DatasetVersion.objects.get(made_from=source)
