@@ -60,8 +60,10 @@ export function clipRange(lines, tail = 0.02) {
 /**
  * The x values of a series as the API answers it. `axis` is `step`, `relative` (seconds since the run began), `wall`
  * (milliseconds since the epoch, as date axes take them), or anything else for the metric that was asked for as `x`.
+ * Groups of runs come with the places that they share on any axis.
  */
 export function xValues(series, axis) {
+  if (series.members && axis !== "step") return axis === "wall" ? series.x.map((time) => time * 1000) : series.x;
   switch (axis) {
     case "step":
       return series.step;

@@ -179,7 +179,8 @@ def _grouped(group: Group, views: Mapping[uuid.UUID, SeriesView], asked: Compari
         "mean": rounded(line.mean),
         "max": rounded(line.high),
         "not_finite": np.column_stack([line.step[odd], line.not_finite[odd]]),
-        "x": None if line.x is None else rounded(line.x, 10),
+        # Times of day have ten digits before the point.
+        "x": None if line.x is None else rounded(line.x, 13),
     }
 
 

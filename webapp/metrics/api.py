@@ -1,7 +1,7 @@
 """Metrics over REST."""
 
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router, Schema
@@ -22,12 +22,14 @@ from webapp.metrics.answers import (
     series_answer,
 )
 from webapp.metrics.health import Advice, advice_for
+from webapp.metrics.importance import importance
 from webapp.metrics.models import MetricSeries
 from webapp.runs.models import Run
 
 router = Router(tags=["metrics"])
 
 MAX_RUNS = 100
+MAX_METRICS = 5
 
 
 class SeriesSummary(Schema):
@@ -73,6 +75,37 @@ class ComparisonQuery(ComparisonOptions):
     run: list[str] = Field(description=f"2 to {MAX_RUNS} run ids")
 
 
+class SettingsQuery(Schema):
+    run: list[str] = Field(description=f"2 to {MAX_RUNS} run ids")
+    metric: list[str] = Field(min_length=1, max_length=MAX_METRICS, description="the keys of 1 to 5 metrics")
+    figure: Literal["last", "min", "max"] = Field("last", description="the newest, lowest or highest value of each")
+
+
+class RunName(Schema):
+    id: uuid.UUID
+    name: str
+
+
+class ImportanceOut(Schema):
+    """`explained`, 0 to 1, is the adjusted share of the order of the metric's values that the setting explains alone:
+    by Spearman's `correlation` for numbers, else by the correlation ratio. `share` is of what all settings explain."""
+
+    field: str
+    explained: float
+    share: float
+    correlation: float | None
+    runs: int
+
+
+class SettingsOut(Schema):
+    """Values in the order of `runs`; null where a run has none. `importance` is of the first metric, most first."""
+
+    runs: list[RunName]
+    settings: dict[str, list[Any]]
+    metrics: dict[str, list[float | None]]
+    importance: list[ImportanceOut]
+
+
 @router.get("/runs/{run_id}/metrics", response=SeriesList, summary="The metrics a run has logged")
 def metrics_list(request: HttpRequest, run_id: str) -> dict[str, Any]:
     run = _actor(request).get(Run, run_id)
@@ -97,6 +130,20 @@ def advice_list(request: HttpRequest, run_id: str) -> dict[str, list[Advice]]:
 def compare(request: HttpRequest, query: Query[ComparisonQuery]) -> HttpResponse:
     runs = _runs(_actor(request), query.run)
     return json_answer({**comparison(runs, query), "config_diff": selectors.config_diff(runs)})
+
+
+@router.get("/compare/settings", response=SettingsOut, summary="What settings do to a metric over several runs")
+def compare_settings(request: HttpRequest, query: Query[SettingsQuery]) -> dict[str, Any]:
+    """The settings that differ beside the figures of some metrics, and how much of the first each of them explains."""
+    runs = _runs(_actor(request), query.run)
+    settings = selectors.config_diff(runs)
+    figures = selectors.figures_of([run.pk for run in runs], query.metric, query.figure)
+    return {
+        "runs": runs,
+        "settings": settings,
+        "metrics": figures,
+        "importance": importance(settings, figures[query.metric[0]]),
+    }
 
 
 def _actor(request: HttpRequest) -> Actor:

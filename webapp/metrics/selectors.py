@@ -21,6 +21,18 @@ from webapp.runs.models import Run
 
 # What a row of a run list can show of a run that logs very many metrics.
 SUMMARY_KEYS = 200
+# What a comparison of settings names besides the settings.
+SOURCES = (
+    "method",
+    "model",
+    "reward_model",
+    "judge_model",
+    "teacher_model",
+    "merge_models",
+    "dataset",
+    "eval_dataset",
+    "documents",
+)
 SPARKLINE_KEYS = ("loss", "reward", "train_loss", "eval/loss")
 
 
@@ -122,6 +134,13 @@ def summary(series: MetricSeries) -> dict[str, Any]:
     """The figures of one series as JSON takes them: a `last` that is not finite is None."""
     last = series.last if series.last is not None and math.isfinite(series.last) else None
     return {"last": last, "min": series.min, "max": series.max, "count": series.count}
+
+
+def figures_of(run_ids: Sequence[uuid.UUID], keys: Sequence[str], figure: str) -> dict[str, list[float | None]]:
+    """`{key: [value of each run]}` of one of the figures of `summary`; None where a run has none."""
+    usable = [key for key in keys if is_usable(key)]
+    found = summaries(run_ids, usable)
+    return {key: [found.get(run_id, {}).get(key, {}).get(figure) for run_id in run_ids] for key in keys}
 
 
 def config_diff(runs: Sequence[Run]) -> dict[str, list[Any]]:
