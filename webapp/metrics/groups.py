@@ -138,7 +138,8 @@ def line_along(views: Sequence[SeriesView], axes: Sequence[Floats], band: Band, 
     known = [where[np.argsort(x[where], kind="stable")] for where, x in zip(known, axes, strict=True)]
     ends = np.concatenate([x[where] for where, x in zip(known, axes, strict=True)])
     if not len(ends):
-        return _line(*[np.zeros((len(views), 0))] * 4, band, np.zeros(0, "i8"), np.zeros(0))
+        nothing = np.zeros((len(views), 0))
+        return _line(nothing, nothing, nothing, nothing, band, np.zeros(0, "i8"), np.zeros(0))
     places = np.linspace(ends.min(), ends.max(), points) if ends.min() < ends.max() else ends[:1]
 
     def table(name: str) -> Floats:

@@ -101,8 +101,9 @@ def report_edit(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
         except services.SavedMeanwhile as error:
             form.add_problems(error)
             theirs, status = error.theirs, 409
-            form.data = form.data.copy()
-            form.data["base"] = str(theirs.number)
+            again = request.POST.copy()
+            again["base"] = str(theirs.number)
+            form.data = again
     else:
         version = selectors.version_of(found)
         form = ReportForm(initial={"title": version.title, "body": version.body, "base": version.number})

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from polm_core.errors import PolmError
 from webapp.accounts.models import Team
 from webapp.errors import Invalid
-from webapp.metrics.answers import Band
+from webapp.metrics.groups import Band
 from webapp.metrics.selectors import with_settings
 from webapp.reports.rules import MAX_BLOCKS, MAX_KEYS, MAX_RUNS
 from webapp.runs.models import Run

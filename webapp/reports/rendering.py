@@ -40,7 +40,8 @@ def render_report(team: Team, body: str, source: Source | None = None) -> SafeSt
         token.content = _block(team, place, token, source)
     rendered = markdown.renderer.render(tokens, markdown.options, {})
     # Everything in it was escaped by the renderer, or by the templates of the blocks.
-    return mark_safe(rendered)  # noqa: S308
+    page: SafeString = mark_safe(rendered)  # noqa: S308
+    return page
 
 
 def block_at(body: str, place: int) -> Block | None:
