@@ -1,9 +1,9 @@
 """From a report's text to its page: markdown without HTML of one's own, and live blocks in their places."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
@@ -20,7 +20,7 @@ from webapp.runs.config_files import flat_settings
 from webapp.runs.models import Run
 from webapp.ui.templatetags.studio import number, setting_text
 
-SCHEMES = ("", "http", "https", "mailto")
+SCHEMES = ("http", "https", "mailto")
 Source = Callable[[int], str]
 
 # The page's own title stands above the headings of the text.
@@ -69,10 +69,8 @@ def _markdown() -> MarkdownIt:
 
 def _may_link(url: str) -> bool:
     """Addresses on the web, mail, and places of this page or studio; nothing that runs."""
-    try:
-        return urlsplit(url.strip()).scheme in SCHEMES
-    except ValueError:
-        return False
+    scheme, colon, _ = re.split("[/?#]", url.strip(), maxsplit=1)[0].partition(":")
+    return not colon or scheme.lower() in SCHEMES
 
 
 def _link_open(self: RendererHTML, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
