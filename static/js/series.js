@@ -63,7 +63,8 @@ export function clipRange(lines, tail = 0.02) {
  * Groups of runs come with the places that they share on any axis.
  */
 export function xValues(series, axis) {
-  if (series.members && axis !== "step") return axis === "wall" ? series.x.map((time) => time * 1000) : series.x;
+  const own = () => series.x ?? series.step.map(() => null);
+  if (series.members && axis !== "step") return axis === "wall" ? own().map((time) => time * 1000) : own();
   switch (axis) {
     case "step":
       return series.step;
@@ -72,6 +73,6 @@ export function xValues(series, axis) {
     case "wall":
       return series.time.map((time) => time * 1000);
     default:
-      return series.x ?? series.step.map(() => null);
+      return own();
   }
 }

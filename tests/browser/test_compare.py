@@ -80,7 +80,7 @@ def test_settings_are_shown_beside_a_metric(visit: Visit, runs: list[Run], width
     page.mouse.move(box["x"] + 14, box["y"] + 30, steps=4)
     page.mouse.up()
     expect(page.locator("[data-parallel] polyline.faded")).to_have_count(4)
-    page.get_by_label("Up", exact=True).select_option("setting:seed")
+    page.locator("select[name=sy]").select_option("setting:seed")
     wait_until(page, "() => document.querySelector('[data-scatter]').data?.[0].y.includes(2)")
     assert "sy=setting%3Aseed" in page.url
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

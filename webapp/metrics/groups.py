@@ -31,6 +31,10 @@ class Band(StrEnum):
     RANGE = "range"
     CI = "ci"
 
+    @property
+    def label(self) -> str:
+        return {"std": "standard deviation", "range": "lowest to highest", "ci": "95% interval of the mean"}[self]
+
 
 # What runs are grouped by besides the settings, which are named `config.adapter.r`. A run is in the group of each tag.
 FIELDS: dict[str, Callable[[Run], list[Any]]] = {

@@ -63,7 +63,7 @@ class Change:
 
     def __str__(self) -> str:
         sign = "+" if self.difference > 0 else ""
-        share = "" if self.percent is None else f" ({sign}{number(self.percent)}%)"
+        share = "" if self.percent is None else f" ({sign}{number(float(f'{self.percent:.3g}'))}%)"
         return f"{sign}{number(self.difference)}{share}"
 
 

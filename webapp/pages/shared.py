@@ -17,6 +17,7 @@ from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.errors import Conflict, Invalid, NotFound, refused, status_of
 from webapp.metrics.answers import ComparisonOptions, comparison, json_answer
+from webapp.metrics.groups import SETTING
 from webapp.metrics.selectors import summaries, with_settings
 from webapp.pages.compare import FIRST_CHARTS, charts_of, figures_row, legend_groups, run_keys
 from webapp.registry.links import private
@@ -150,6 +151,7 @@ def _comparison(link: ViewLink, token: str) -> dict[str, Any]:
         "charts": charts[:FIRST_CHARTS],
         "more_charts": charts[FIRST_CHARTS:],
         "values": [(chart.key, figures_row(chart.key, runs, figures)) for chart in charts],
+        "group": link.group.removeprefix(SETTING) if groups else "",
         "groups": groups,
         "groups_json": [{"id": group.id, "name": group.name} for group in groups],
         "runs_json": [{"id": str(run.pk), "name": run.name} for run in runs],

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from polm_core.errors import PolmError
 from webapp.accounts.models import Team
 from webapp.errors import Invalid
-from webapp.metrics.groups import Band
+from webapp.metrics.groups import SETTING, Band
 from webapp.metrics.selectors import with_settings
 from webapp.reports.rules import MAX_BLOCKS, MAX_KEYS, MAX_RUNS
 from webapp.runs.models import Run
@@ -67,6 +67,13 @@ class ChartBlock(Block):
     group: str = Field("", max_length=250)
     band: Band = Band.STD
     logy: YesNo = False
+
+    @property
+    def says(self) -> str:
+        """What its lines are, where they are no runs."""
+        if not self.group:
+            return ""
+        return f"mean by {self.group.removeprefix(SETTING)}, band: {self.band.label}"
 
 
 class TableBlock(Block):

@@ -62,9 +62,10 @@ def test_what_bounds_a_line_is_no_chart_of_its_own(pages: Client, team: Team) ->
 def test_values_are_measured_against_the_first_run(pages: Client, team: Team) -> None:
     first, second = logged(team, "a", 1.0), logged(team, "b", 1.5)
     shown = page(pages, address(first, second))
-    assert shown.count("+0.5 (+50%)</span>") == 2
-    assert "+0.5 (+16.67%)</span>" in shown
-    assert "-0.5 (-33.33%)</span>" in page(pages, address(second, first))
+    assert "+0.5 (+50%)</span>" in shown
+    assert "lowest 1.5 +0.5 (+50%)" in shown
+    assert "highest 3.5 +0.5 (+16.7%)" in shown
+    assert "-0.5 (-33.3%)</span>" in page(pages, address(second, first))
 
 
 def test_nothing_is_a_share_of_a_baseline_of_zero(pages: Client, team: Team) -> None:
