@@ -38,6 +38,21 @@ def runs(team: Team) -> list[Run]:
     return made
 
 
+def test_smoothing_can_go_by_distance(visit: Visit, team: Team) -> None:
+    """Values far apart on the axis shall not be drawn together, however few lie between them."""
+    runs = [make_run(team, name) for name in "ab"]
+    for run in runs:
+        steps = [*range(1, 51), *range(5001, 5051)]
+        MetricWriter(run.pk).append(MetricLine(step, 1e9 + step, {"loss": float(step > 5000)}) for step in steps)
+    page = visit(address(runs, "&smoothing=0.9"))
+    last = f"{FIRST}?.data.at(-1)"
+    first_after = f"{last}?.y[{last}.x.findIndex((x) => x > 5000)]"
+    wait_until(page, f"() => {first_after} < 0.2")
+    page.locator("select[name=weighting]").select_option("time")
+    wait_until(page, f"() => {first_after} > 0.99")
+    assert "weighting=time" in page.url
+
+
 def address(runs: list[Run], more: str = "") -> str:
     return "/compare/?" + "&".join(f"run={run.pk}" for run in runs) + more
 
