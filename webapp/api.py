@@ -150,6 +150,7 @@ def mount() -> NinjaAPI:
     from webapp.recipes.api import router as recipes
     from webapp.registry.api import router as registry
     from webapp.registry.exports_api import router as exports
+    from webapp.reports.api import router as reports
     from webapp.retrieval.api import router as retrieval
     from webapp.runs.answers_api import router as answers
     from webapp.runs.api import router as runs
@@ -173,6 +174,7 @@ def mount() -> NinjaAPI:
         playground,
         workbench,
         evaluations,
+        reports,
     ):
         api.add_router("", router)
     return api

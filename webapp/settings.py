@@ -131,6 +131,7 @@ INSTALLED_APPS = [
     "webapp.playground",
     "webapp.workbench",
     "webapp.evaluations",
+    "webapp.reports",
     "webapp.live",
     "webapp.ui",
     "webapp.studio",

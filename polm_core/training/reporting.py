@@ -109,7 +109,7 @@ class RunCallback(TrainerCallback):
         self.context.progress(
             step=step,
             tokens=int(state.num_input_tokens_seen),
-            samples=round(state.epoch * len(kwargs["train_dataloader"].dataset)),
+            samples=_samples(state, kwargs["train_dataloader"]),
             epoch=state.epoch,
             seconds_per_step=(time.monotonic() - self.began) / (state.global_step - self.first_step),
         )
@@ -117,7 +117,7 @@ class RunCallback(TrainerCallback):
             self.context.phase("evaluating")
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any, **kwargs: Any
     ) -> None:
         # The trainer keeps every log line for its own state file, which would grow with the run.
         state.log_history.clear()
@@ -130,6 +130,7 @@ class RunCallback(TrainerCallback):
             logger.info("step %d of %d: %s", step, total, _readable(values))
         if "learning_rate" in values:
             values |= {"epoch": state.epoch, "num_tokens": float(state.num_input_tokens_seen)}
+            values["samples"] = float(_samples(state, kwargs["train_dataloader"]))
             values |= self.meter.read(state.num_input_tokens_seen)
         self.context.log_metrics(step, values)
 
@@ -254,6 +255,11 @@ def _gpu_memory() -> dict[str, float]:
     if not torch.cuda.is_available():
         return {}
     return {"system/gpu_memory_bytes": float(torch.cuda.max_memory_allocated())}
+
+
+def _samples(state: TrainerState, dataloader: Any) -> int:
+    """Rows that have been trained on; each counts as often as it was."""
+    return round(state.epoch * len(dataloader.dataset))
 
 
 def _readable(values: Mapping[str, float]) -> str:

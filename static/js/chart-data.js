@@ -4,7 +4,6 @@ import { getJSON, RequestError } from "./http.js";
 import { dashOf } from "./plot.js";
 
 const RUN_COLOURS = 10;
-const ZOOM_RUNS = 20;
 const COLUMNS = ["step", "time", "count", "min", "mean", "max"];
 
 /** The colour of a run: the same on every page (the tag `run_colour` on the server). */
@@ -87,18 +86,31 @@ export function runLines(runs) {
   });
 }
 
-/** A loader for one metric of many runs; `axis()` names the x axis at the time of loading. */
-export function metricOfRuns(runs, key, axis) {
+/** Groups of runs as lines; their colours are those of the legend. */
+export function groupLines(groups) {
+  return groups.map(({ id, name }) => {
+    const place = Number(id.slice(id.lastIndexOf("-") + 1));
+    return { id, name, colour: place % RUN_COLOURS, dash: dashOf(Math.floor(place / RUN_COLOURS)) };
+  });
+}
+
+/** Where the API tells of several runs. */
+export function sourceOf(runs) {
+  return `/api/v1/compare?${new URLSearchParams(runs.map(({ id }) => ["run", id]))}&`;
+}
+
+/**
+ * A loader for one metric of many runs. `grouping()` tells at the time of loading the `group` and `band` where runs
+ * are drawn as groups. `source` is the address that has them, ready for further parameters.
+ */
+export function metricOfRuns(runs, key, grouping, source = runs.length > 1 ? sourceOf(runs) : null) {
   const lines = runLines(runs);
-  return async ({ points, from, to }) => {
-    const x = ["step", "relative", "wall"].includes(axis()) ? "step" : axis();
-    if (from !== undefined && x === "step" && runs.length <= ZOOM_RUNS) {
-      return Promise.all(lines.map(async (line) => ({ ...line, series: await readSeries(line.id, key, { points, from, to }) })));
-    }
-    if (runs.length === 1) return [{ ...lines[0], series: await readSeries(lines[0].id, key, { points }) }];
-    const parameters = query({ key, points, x });
-    for (const { id } of runs) parameters.append("run", id);
-    const answer = await getJSON(`/api/v1/compare?${parameters}`);
+  return async ({ points, from, to, axis }) => {
+    const { group, band } = grouping();
+    if (!source) return [{ ...lines[0], series: await readSeries(lines[0].id, key, { points, from, to }) }];
+    const parameters = query({ key, points, from, to, x: axis, ...(group ? { group, band } : {}) });
+    const answer = await getJSON(`${source}${parameters}`);
+    if (answer.groups.length) return groupLines(answer.groups).map((line, place) => ({ ...line, series: answer.groups[place] }));
     const series = new Map(answer.runs.map((run) => [run.id, run]));
     return lines.map((line) => ({ ...line, series: series.get(line.id)?.step.length ? series.get(line.id) : null }));
   };

@@ -3,7 +3,7 @@
 //   const board = new Board({ axis: "step", smoothing: 0.6 });
 //   board.add(card, { title, load, xTitle });
 //
-// `card` is templates/components/chart.html. `load({ points, from, to, lines })` resolves to lines
+// `card` is templates/components/chart.html. `load({ points, from, to, lines, axis })` resolves to lines
 // { id, name, colour, dash, series } with series as the API gives them, or null where there is nothing.
 // `lines` is what is shown already, so that a loader may fetch only what is new. Nothing is loaded or drawn
 // before the chart is in view. A chart whose steps count something else names it: it has an x axis of its own.
@@ -20,10 +20,11 @@ const LEAST_REST_MS = 100;
 const MOST_REST_MS = 2_000;
 const MIN_POINTS = 200;
 const MAX_POINTS = 1_500;
+const FINEST_POINTS = 5_000;
 
 export class Board {
   constructor(options = {}) {
-    this.options = { axis: "step", smoothing: 0, logX: false, logY: false, outliers: false, legend: true, ...options };
+    this.options = { axis: "step", smoothing: 0, weighting: "values", logX: false, logY: false, outliers: false, legend: true, ...options };
     this.range = null;
     this.hidden = new Set();
     this.charts = new Set();
@@ -176,7 +177,7 @@ class Chart {
     const lines = this.stale === "end" ? this.lines : [];
     const window_ = this.window();
     this.stale = "";
-    this.lines = await this.load({ points, lines, ...window_ });
+    this.lines = await this.load({ points, lines, axis: this.options.axis, ...window_ });
   }
 
   /** The steps that the zoom covers, found in what is shown now. */
@@ -188,6 +189,8 @@ class Chart {
       const before = (range[1] - range[0]) / 2;
       return { from: Math.max(0, Math.floor(range[0] - before)), to: Math.max(0, Math.ceil(range[1])) };
     }
+    // Runs of a group are at different steps at the same place of another axis: only all of it can be read finer.
+    if (this.lines.some(({ series }) => series?.members)) return { points: FINEST_POINTS };
     const within = this.lines.flatMap(({ series }) => {
       const x = series ? xValues(series, axis) : [];
       return x.flatMap((value, i) => (value >= range[0] && value <= range[1] ? [series.step[i], series.step[i] + series.width] : []));
@@ -254,7 +257,7 @@ class Chart {
     button.dataset.line = line.id;
     button.setAttribute("aria-pressed", String(!this.board.hidden.has(line.id)));
     const value = document.createElement("b");
-    value.textContent = (this.inBytes ? bytesize : number)(lastOf(shownValues(line, this.options.smoothing)));
+    value.textContent = (this.inBytes ? bytesize : number)(lastOf(shownValues(line, this.options)));
     button.append(swatch(), line.name, value);
     const entry = document.createElement("li");
     entry.append(button);
@@ -290,7 +293,11 @@ class Chart {
   async download(format) {
     const name = this.title.replace(/[^\w.-]+/g, "-").toLowerCase();
     if (format === "csv") {
-      save(new Blob([csv(this.shownLines, this.options.axis)], { type: "text/csv" }), `${name}.csv`);
+      // All of it, as fine as it can be had: what is drawn is coarser, or a stretch.
+      const { axis } = this.options;
+      const lines = await this.load({ points: FINEST_POINTS, lines: [], axis });
+      const shown = lines.filter(({ id }) => !this.board.hidden.has(id));
+      save(new Blob([csv(shown, axis)], { type: "text/csv" }), `${name}.csv`);
     } else if (this.figure) {
       const ground = cssColour("--surface");
       save(await picture(await loadPlotly(), this.figure, { title: this.title, format, ground }), `${name}.${format}`);

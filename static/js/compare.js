@@ -1,13 +1,17 @@
 // The Compare page: one chart for each metric, all runs in it. The address holds the view, so that a link shows it again.
 
 import { toast } from "./app.js";
-import { metricOfRuns, runLines } from "./chart-data.js";
+import { groupLines, metricOfRuns, runLines } from "./chart-data.js";
 import { Board } from "./charts.js";
 
 const GROW_MS = 5_000;
-const DEFAULTS = { x: "step", smoothing: "0.6", logx: "", logy: "", outliers: "" };
+const DEFAULTS = { x: "step", smoothing: "0.6", weighting: "values", band: "std" };
 
 const runs = JSON.parse(document.getElementById("compare-runs").textContent);
+const groups = JSON.parse(document.getElementById("compare-groups").textContent);
+// Elsewhere than in the API, where the page is shown to others.
+const elsewhere = document.getElementById("compare-source");
+const source = elsewhere ? JSON.parse(elsewhere.textContent) : undefined;
 const controls = document.querySelector("[data-compare-controls]");
 const address = new URLSearchParams(location.search);
 
@@ -35,15 +39,21 @@ function readControls() {
   return {
     axis: form.x.value,
     smoothing: Number(form.smoothing.value),
+    weighting: form.weighting.value,
     logX: form.logx.checked,
     logY: form.logy.checked,
     outliers: form.outliers.checked,
   };
 }
 
+/** How the runs are grouped; the page itself knows by what. */
+function grouping() {
+  return { group: groups.length ? controls.querySelector("[name=group]")?.value ?? "link" : "", band: controls.querySelector("[name=band]")?.value };
+}
+
 function fillControls() {
   for (const field of controls.querySelectorAll("[name]")) {
-    if (!address.has(field.name)) continue;
+    if (!address.has(field.name) || field.name === "group") continue;
     if (field.type === "checkbox") field.checked = true;
     else field.value = address.get(field.name);
   }
@@ -57,7 +67,7 @@ function showVisibility() {
 
 /** The legend shows the dash of runs that share a colour, as the charts do. */
 function showDashes() {
-  for (const { id, dash } of runLines(runs)) {
+  for (const { id, dash } of groups.length ? groupLines(groups) : runLines(runs)) {
     document.querySelector(`[data-toggle-run="${id}"]`).classList.add(dash);
   }
 }
@@ -87,12 +97,16 @@ if (controls) {
   for (const id of address.get("hide")?.split(",") ?? []) board.hidden.add(id);
   for (const card of document.querySelectorAll("[data-chart]")) {
     const key = card.dataset.key;
-    board.add(card, { title: key, load: metricOfRuns(runs, key, () => board.options.axis), xTitle: card.dataset.x });
+    board.add(card, { title: key, load: metricOfRuns(runs, key, grouping, source), xTitle: card.dataset.x });
   }
   controls.addEventListener("input", ({ target }) => {
     remember(target.name, target.type === "checkbox" ? (target.checked ? "1" : "") : target.value);
     if (target.name === "x") remember("zoom", "");
-    board.set(readControls(), { reload: target.name === "x" });
+    // Another grouping has another legend.
+    if (target.name === "group") {
+      remember("hide", "");
+      location.reload();
+    } else board.set(readControls(), { reload: ["x", "band"].includes(target.name) });
   });
   showVisibility();
   follow(board);
@@ -103,6 +117,7 @@ document.addEventListener("click", async ({ target }) => {
   if (!button) return;
   const { toggleRun, removeRun, baseline } = button.dataset;
   const ids = runs.map(({ id }) => id);
+  if (button.matches("[data-dialog='#share-view']")) document.querySelector("[data-view-address]").value = location.search;
   if (toggleRun) board?.toggle(toggleRun);
   if (removeRun) goTo(ids.filter((id) => id !== removeRun));
   if (baseline) goTo([baseline, ...ids.filter((id) => id !== baseline)]);

@@ -1,9 +1,10 @@
 // From series to what Plotly draws. A line is { id, name, colour, dash, series }; colours are CSS variables of the page.
 
-import { clipRange, smooth, xValues } from "./series.js";
+import { clipRange, smooth, smoothOverX, xValues } from "./series.js";
 
 // With more lines than this the faint raw lines and the bands would hide more than they show.
 const MOST_WITH_BAND = 6;
+const MOST_GROUPS_WITH_BAND = 12;
 const FEW_POINTS = 40;
 const MOST_MARKS = 200;
 const DASHES = ["solid", "dash", "dot", "dashdot"];
@@ -33,46 +34,56 @@ const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 /** The same dash for the n-th line that has to share a colour. */
 export const dashOf = (place) => DASHES[place % DASHES.length];
 
-export function figure(lines, { axis, smoothing, logX, logY, outliers, range, bytes = false, xTitle = "" }) {
+export function figure(lines, options) {
+  const { axis, logX, logY, outliers, range, bytes = false, xTitle = "" } = options;
   const shown = lines.filter((line) => line.series?.step.length);
-  const band = shown.length <= MOST_WITH_BAND;
-  const data = shown.flatMap((line) => traces(line, { axis, smoothing, band, bytes }));
-  const clip = outliers ? clipRange(shown.map((line) => shownValues(line, smoothing))) : null;
+  const band = shown.length <= (shown[0]?.series.members ? MOST_GROUPS_WITH_BAND : MOST_WITH_BAND);
+  const data = shown.flatMap((line) => traces(line, { ...options, band, bytes }));
+  const clip = outliers ? clipRange(shown.map((line) => shownValues(line, options))) : null;
   const ticks = xTitle && [...new Set(shown.flatMap(({ series }) => series.step))];
   return { data, layout: layout({ axis, logX, logY, clip, range, bytes, xTitle, ticks, marks: notFinite(shown, axis) }) };
 }
 
 /** What is drawn: smoothed, unless there are so few values that each is looked at (evaluations). */
-export function shownValues({ series }, smoothing) {
-  return isSmoothed(series, smoothing) ? smooth(series.mean, smoothing, series.count) : series.mean;
+export function shownValues({ series }, options) {
+  return smoothed(series, series.mean, options);
+}
+
+/** `weighting` is `time` where the further values lie apart on the x axis, the less they shall share. */
+function smoothed(series, values, { axis, smoothing, weighting }) {
+  if (!isSmoothed(series, smoothing)) return values;
+  return weighting === "time" ? smoothOverX(values, smoothing, xValues(series, axis)) : smooth(values, smoothing, series.count);
 }
 
 function isSmoothed(series, smoothing) {
   return smoothing > 0 && series.total_points > FEW_POINTS;
 }
 
-function traces(line, { axis, smoothing, band, bytes }) {
+function traces(line, options) {
+  const { axis, smoothing, band, bytes } = options;
   const { series } = line;
   const x = xValues(series, axis);
   const colour = cssColour(`--run-${line.colour}`);
   const base = { x, type: "scatter", mode: "lines", connectgaps: false, hoverinfo: "skip", showlegend: false };
   const extremes = { ...base, line: { width: 0, color: colour } };
   const found = [];
-  const smoothed = isSmoothed(series, smoothing);
-  if (band && !smoothed && (series.width > 1 || series.banded)) {
-    found.push({ ...extremes, y: series.max }, { ...extremes, y: series.min, fill: "tonexty", fillcolor: withAlpha(colour, 0.16) });
+  const isSmooth = isSmoothed(series, smoothing);
+  if (band && (series.members || (!isSmooth && (series.width > 1 || series.banded)))) {
+    const [high, low] = series.members ? [series.max, series.min].map((end) => smoothed(series, end, options)) : [series.max, series.min];
+    found.push({ ...extremes, y: high }, { ...extremes, y: low, fill: "tonexty", fillcolor: withAlpha(colour, 0.16) });
   }
-  if (band && smoothed) found.push({ ...base, y: series.mean, opacity: 0.25, line: { width: 1, color: colour } });
+  if (band && isSmooth && !series.members) found.push({ ...base, y: series.mean, opacity: 0.25, line: { width: 1, color: colour } });
   found.push({
     ...base,
-    y: shownValues(line, smoothing),
+    y: shownValues(line, options),
     name: plain(line.name),
     meta: line.id,
     mode: series.step.length <= FEW_POINTS ? "lines+markers" : "lines",
     marker: { size: 4, color: colour },
     line: { width: 1.75, color: colour, dash: line.dash },
     hoverinfo: "all",
-    hovertemplate: bytes ? "%{y:.3~s}B" : "%{y:.4~g}",
+    hovertemplate: `${bytes ? "%{y:.3~s}B" : "%{y:.4~g}"}${series.members ? " of %{customdata}" : ""}`,
+    ...(series.members ? { customdata: series.members } : {}),
   });
   return found;
 }
@@ -91,6 +102,22 @@ function notFinite(lines, axis) {
   return marks.filter((x) => x !== null && x !== undefined).slice(0, MOST_MARKS);
 }
 
+/** Runs as points over two of their settings or metrics: `x` and `y` are { name, values, log }. */
+export function scatter(names, colours, x, y) {
+  const plainAxis = ({ values, name, log }) => {
+    const numeric = values.every((value) => value === null || typeof value === "number");
+    return { title: name, type: numeric ? (log ? "log" : "linear") : "category", values: numeric ? values : values.map((value) => (value === null ? "not set" : String(value))) };
+  };
+  const [across, up] = [plainAxis(x), plainAxis(y)];
+  const data = [{
+    x: across.values, y: up.values, type: "scatter", mode: "markers", text: names.map(plain), hovertemplate: "%{text}<br>%{x}, %{y}<extra></extra>",
+    marker: { size: 9, color: colours.map((colour) => cssColour(`--run-${colour}`)) },
+  }];
+  const base = layout({ axis: "step", marks: [] });
+  const axisOf = (own, { title, type }) => ({ ...own, title: { text: plain(title), font: { size: 11 }, standoff: 6 }, type, autorange: true, showspikes: false });
+  return { data, layout: { ...base, hovermode: "closest", xaxis: axisOf(base.xaxis, across), yaxis: axisOf(base.yaxis, up), uirevision: `${x.name} ${y.name} ${x.log} ${y.log}` } };
+}
+
 function layout({ axis, logX, logY, clip, range, bytes, xTitle, ticks, marks }) {
   const text = cssColour("--text-3");
   const line = cssColour("--line");
@@ -105,6 +132,7 @@ function layout({ axis, logX, logY, clip, range, bytes, xTitle, ticks, marks }) 
     font: { family: getComputedStyle(document.body).fontFamily, size: 11, color: text },
     showlegend: false,
     hovermode: "x unified",
+    hoversort: "value descending",
     hoverlabel: { bgcolor: cssColour("--surface"), bordercolor: cssColour("--line-strong"), font: { color: cssColour("--text"), size: 11 } },
     dragmode: "zoom",
     xaxis: {

@@ -60,8 +60,11 @@ export function clipRange(lines, tail = 0.02) {
 /**
  * The x values of a series as the API answers it. `axis` is `step`, `relative` (seconds since the run began), `wall`
  * (milliseconds since the epoch, as date axes take them), or anything else for the metric that was asked for as `x`.
+ * Groups of runs come with the places that they share on any axis.
  */
 export function xValues(series, axis) {
+  const own = () => series.x ?? series.step.map(() => null);
+  if (series.members && axis !== "step") return axis === "wall" ? own().map((time) => time * 1000) : own();
   switch (axis) {
     case "step":
       return series.step;
@@ -70,6 +73,6 @@ export function xValues(series, axis) {
     case "wall":
       return series.time.map((time) => time * 1000);
     default:
-      return series.x ?? series.step.map(() => null);
+      return own();
   }
 }

@@ -231,6 +231,9 @@ def test_the_machine_is_measured(make_run: MakeRun) -> None:
     assert points(run_dir, "system/seconds_per_step")[4] > 0
     counts = points(run_dir, "num_tokens")
     assert counts[1] < counts[4]
+    rows = points(run_dir, "samples")
+    # There are 15: the last batch of an epoch is smaller.
+    assert (rows[1], rows[4]) == (4, 15)
 
 
 def test_samples_answer_the_same_held_out_prompts_each_time(make_run: MakeRun) -> None:

@@ -22,6 +22,9 @@ from webapp.playground.models import Generation
 from webapp.recipes.models import Pipeline, PipelineStage, StageRun
 from webapp.recipes.services import pipeline_stop
 from webapp.registry.models import BaseModel, Checkpoint, Export, ModelSource, ParityCheck, Share
+from webapp.reports.links import link_create
+from webapp.reports.models import Report, ReportVersion, ViewLink
+from webapp.reports.services import report_create
 from webapp.retrieval.models import Chunk, DocumentIndex, Lookup
 from webapp.runs.models import Project, RewardList, Run, RunCheckpoint, RunLog, RunSample, RunView, Worker
 from webapp.runs.reward_lists import reward_list_create
@@ -61,6 +64,8 @@ class World:
     stopped_pipeline: Pipeline
     # Shared with the team by the member.
     run_view: RunView
+    report: Report
+    view_link: ViewLink
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
         """What the team owns and what is made from it, row by row: equal twice when nothing changed in between."""
@@ -83,6 +88,9 @@ class World:
             RunCheckpoint: Q(run__team=self.team),
             RunView: of_team & Q(shared=True),
             RewardTrial: of_team,
+            Report: Q(project__team=self.team),
+            ReportVersion: Q(report__project__team=self.team),
+            ViewLink: of_team,
             RewardList: Q(project__team=self.team),
             Pipeline: of_team,
             PipelineStage: Q(pipeline__team=self.team),
@@ -111,6 +119,8 @@ class World:
             self.export,
             self.pipeline,
             self.run_view,
+            self.report,
+            self.view_link,
         )
         return [
             MARK.encode(),
@@ -136,6 +146,7 @@ def make_world() -> World:
     index, lookup = make_index(member, MARK)
     pipeline, stopped_pipeline = (make_pipeline(member, f"{MARK} {name} ", name=MARK) for name in ("new", "old"))
     pipeline_stop(actor=member, pipeline=stopped_pipeline)
+    report = report_create(actor=member, project=project, title=f"{MARK} report", body=f"{MARK}\n")
     return World(
         team=team,
         people=people,
@@ -159,6 +170,8 @@ def make_world() -> World:
         pipeline=pipeline,
         stopped_pipeline=stopped_pipeline,
         run_view=view_create(actor=member, name=f"{MARK} view", state=ViewState(f"tag:{MARK}"), shared=True),
+        report=report,
+        view_link=link_create(actor=member, report=report),
     )
 
 

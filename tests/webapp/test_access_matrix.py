@@ -59,12 +59,15 @@ PAGE_OBJECTS: dict[tuple[str, str], Given] = {
     ("runs/recipes/", "slug"): lambda world: "instructgpt",
     ("runs/queue/workers/", "pk"): lambda world: world.worker.pk,
     ("workbench/", "pk"): lambda world: world.trial.pk,
+    ("reports/", "pk"): lambda world: world.report.pk,
+    ("links/", "pk"): lambda world: world.view_link.pk,
     ("team/", "pk"): lambda world: world.team.pk,
     ("team/", "user"): lambda world: _pk(world, "bystander"),
     # Whoever holds one of these is let in by it, so callers here have none.
     ("welcome/", "token"): lambda world: "not-a-token",
     ("join/", "token"): lambda world: "not-a-token",
     ("models/shared/", "token"): lambda world: "not-a-token",
+    ("shared/", "token"): lambda world: "not-a-token",
 }
 API_OBJECTS: dict[str, Given] = {
     "action": lambda world: "stop",
@@ -82,6 +85,8 @@ API_OBJECTS: dict[str, Given] = {
     "run_id": lambda world: world.run.pk,
     "list_id": lambda world: world.reward_list.pk,
     "trial_id": lambda world: world.trial.pk,
+    "report_id": lambda world: world.report.pk,
+    "link_id": lambda world: world.view_link.pk,
     "view_id": lambda world: world.run_view.pk,
     "share_id": lambda world: world.share.pk,
     "slug": lambda world: "sft",
@@ -161,6 +166,14 @@ FORMS: dict[str, Given] = {
     "workbench": lambda world: {"source": f"run:{world.run.pk}", "config.rewards.length": "1"},
     "reward-trial-stop": lambda world: {},
     "reward-trial-pin": lambda world: {"name": "another", "project": world.project.pk},
+    "compare-share": lambda world: {"address": f"run={world.run.pk}&run={world.second_run.pk}", "days": "7"},
+    "report-new": lambda world: {"title": "another", "project": world.project.pk},
+    "report-edit": lambda world: {"title": "another", "body": "text", "base": "1"},
+    "report-preview": lambda world: {"body": "text"},
+    "report-restore": lambda world: {"version": "1"},
+    "report-delete": lambda world: {},
+    "report-share": lambda world: {"days": "7"},
+    "link-end": lambda world: {},
     "playground": lambda world: {"left": world.checkpoint.pk, "prompt": "1 + 1 =", **GENERATION},
 }
 
@@ -201,11 +214,16 @@ BODIES: dict[str, Given] = {
     "POST /pipelines/{pipeline_id}/restart": lambda world: {"stage": "sft"},
     "POST /indexes": lambda world: {"dataset": str(world.index.dataset_version.dataset_id), "settings": CUT},
     "POST /indexes/{index_id}/lookups": lambda world: {"question": "Why?"},
+    "POST /reports": lambda world: {"project": str(world.project.pk), "title": "another"},
+    "PATCH /reports/{report_id}": lambda world: {"version": 1, "title": "another"},
+    "POST /reports/{report_id}/restore": lambda world: {"version": 1},
+    "POST /view-links": lambda world: {"report": str(world.report.pk)},
     "POST /generations": lambda world: {"models": [str(world.checkpoint.pk)], "prompt": "1 + 1 ="},
 }
 FILES: dict[str, Given] = {"POST /datasets": lambda world: {"file": SimpleUploadedFile("rows.jsonl", UPLOAD)}}
 QUERIES: dict[str, Given] = {
     "GET /compare": lambda world: {"run": [world.run.pk, world.second_run.pk], "key": "loss"},
+    "GET /compare/settings": lambda world: {"run": [world.run.pk, world.second_run.pk], "metric": "loss"},
 }
 
 # --- what is expected beyond the rules --------------------------------------------------------------------------------
@@ -326,7 +344,7 @@ def test_a_page_says_who_may_open_it(view: Page) -> None:
 
 def test_what_pages_are_open_to_strangers_is_listed() -> None:
     public = {view.name for view in pages() if view.access is not None and view.access.public}
-    assert public == {"sign-in", "sign-in-link", "join", "share", "share-download"}
+    assert public == {"sign-in", "sign-in-link", "join", "share", "share-download", "shared-view", "shared-data"}
 
 
 @pytest.mark.parametrize("view", pages(), ids=lambda view: view.route or "home")

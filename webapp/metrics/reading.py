@@ -87,10 +87,13 @@ _BUCKETS = f"""
 """  # noqa: S608
 
 
-def window_of(series: MetricSeries, points: int, low: int | None = None, high: int | None = None) -> Window | None:
+def window_of(
+    series: MetricSeries, points: int, low: int | None = None, high: int | None = None, *, bits: int = 0
+) -> Window | None:
     """The finest view of a series, or of the steps `low` to `high` of it, in at most `points` buckets.
 
-    None when there is no such step. A bucket is read whole: the outer ones may reach beyond `low` and `high`.
+    With `bits` it is in buckets of no fewer than `2**bits` steps. None when there is no such step. A bucket is read
+    whole: the outer ones may reach beyond `low` and `high`.
     """
     if series.first_step is None or series.last_step is None:
         return None
@@ -98,7 +101,6 @@ def window_of(series: MetricSeries, points: int, low: int | None = None, high: i
     high = series.last_step if high is None else min(high, series.last_step)
     if low > high:
         return None
-    bits = 0
     if series.count > points:
         while (high >> bits) - (low >> bits) >= points:
             bits += 1

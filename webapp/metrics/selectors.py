@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from django.db.models import F, Window, prefetch_related_objects
+from django.db.models import F, QuerySet, Window, prefetch_related_objects
 from django.db.models.functions import RowNumber
 
 from webapp.errors import NotFound
@@ -21,6 +21,18 @@ from webapp.runs.models import Run
 
 # What a row of a run list can show of a run that logs very many metrics.
 SUMMARY_KEYS = 200
+# What a comparison of settings names besides the settings.
+SOURCES = (
+    "method",
+    "model",
+    "reward_model",
+    "judge_model",
+    "teacher_model",
+    "merge_models",
+    "dataset",
+    "eval_dataset",
+    "documents",
+)
 SPARKLINE_KEYS = ("loss", "reward", "train_loss", "eval/loss")
 
 
@@ -61,16 +73,29 @@ def series_read(
 
 
 def series_read_many(
-    run_ids: Iterable[uuid.UUID], key: str, *, points: int = 500, x: str | None = None
+    run_ids: Iterable[uuid.UUID],
+    key: str,
+    *,
+    points: int = 500,
+    x: str | None = None,
+    low: int | None = None,
+    high: int | None = None,
+    aligned: bool = False,
 ) -> dict[uuid.UUID, SeriesView]:
     """One key of many runs in one read, each in at most `points` buckets; runs without it are left out.
 
-    `x` names another metric (`epoch`, `num_tokens`) whose value at each bucket is given beside it.
+    `low` and `high` are the first and last step to read. `x` names another metric (`epoch`, `num_tokens`) whose value
+    at each bucket is given beside it. `aligned` buckets have the same width for all runs, as the widest needs it.
     """
     series = _series_of(run_ids, [key, x] if x else [key])
     chosen = {run_id: keys for run_id, keys in series.items() if key in keys}
-    windows = {run_id: reading.window_of(keys[key], points) for run_id, keys in chosen.items()}
-    axes = {run_id: reading.window_of(keys[x], points) for run_id, keys in chosen.items() if x and x in keys}
+    windows = {run_id: reading.window_of(keys[key], points, low, high) for run_id, keys in chosen.items()}
+    if aligned:
+        bits = max((window.bits for window in windows.values() if window), default=0)
+        windows = {
+            run_id: reading.window_of(keys[key], points, low, high, bits=bits) for run_id, keys in chosen.items()
+        }
+    axes = {run_id: reading.window_of(keys[x], points, low, high) for run_id, keys in chosen.items() if x and x in keys}
     found = reading.read_windows([window for window in (*windows.values(), *axes.values()) if window])
     views = {}
     for run_id, keys in chosen.items():
@@ -111,6 +136,13 @@ def summary(series: MetricSeries) -> dict[str, Any]:
     return {"last": last, "min": series.min, "max": series.max, "count": series.count}
 
 
+def figures_of(run_ids: Sequence[uuid.UUID], keys: Sequence[str], figure: str) -> dict[str, list[float | None]]:
+    """`{key: [value of each run]}` of one of the figures of `summary`; None where a run has none."""
+    usable = [key for key in keys if is_usable(key)]
+    found = summaries(run_ids, usable)
+    return {key: [found.get(run_id, {}).get(key, {}).get(figure) for run_id in run_ids] for key in keys}
+
+
 def config_diff(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """What differs between runs: `{"adapter.r": [8, 16]}`, the values in the order of `runs`, None where unset."""
     prefetch_related_objects(runs, "merge_models__model")
@@ -118,6 +150,19 @@ def config_diff(runs: Sequence[Run]) -> dict[str, list[Any]]:
     paths = sorted({path for settings in flat for path in settings})
     rows = {path: [settings.get(path) for settings in flat] for path in paths}
     return {path: values for path, values in rows.items() if any(value != values[0] for value in values)}
+
+
+def with_settings(runs: QuerySet[Run]) -> QuerySet[Run]:
+    """The runs with what `config_diff` reads of each."""
+    return runs.select_related(
+        "model",
+        "reward_model",
+        "judge_model",
+        "teacher_model",
+        "dataset_version__dataset",
+        "eval_dataset_version__dataset",
+        "documents_version__dataset",
+    )
 
 
 def _settings(run: Run) -> dict[str, Any]:

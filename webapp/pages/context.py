@@ -35,6 +35,7 @@ _NAV = (
     ("home", "Home", "house", False),
     ("runs", "Runs", "activity", False),
     ("compare", "Compare", "chart-spline", False),
+    ("reports", "Reports", "notebook-text", False),
     ("leaderboard", "Leaderboard", "trophy", False),
     ("datasets", "Datasets", "database", True),
     ("models", "Models", "box", False),

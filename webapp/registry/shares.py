@@ -36,7 +36,7 @@ def share_create(
     actor.require(checkpoint.team_id, Role.MEMBER, "checkpoint")
     if [bool(team), bool(user), link].count(True) != 1:
         raise Invalid("Say whom to share with.", fields={"team": ["Give exactly one of team, user and link."]})
-    _check_end(expires_at)
+    check_end(expires_at)
     receiver = _receiver(checkpoint, team, user)
     with transaction.atomic():
         Checkpoint.objects.select_for_update(of=("self",)).get(pk=checkpoint.pk)  # one share per receiver
@@ -80,7 +80,8 @@ def share_count_download(share: Share) -> None:
     Share.objects.filter(pk=share.pk).update(downloads=F("downloads") + 1)
 
 
-def _check_end(expires_at: datetime | None) -> None:
+def check_end(expires_at: datetime | None) -> None:
+    """Raise Invalid for an end that is past, too far away or has no zone."""
     if expires_at is None:
         return
     if timezone.is_naive(expires_at):

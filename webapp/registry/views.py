@@ -33,7 +33,7 @@ from webapp.registry.exports import (
 from webapp.registry.exports import export_delete as remove_export
 from webapp.registry.exports import parity_delete as remove_parity
 from webapp.registry.forms import ModelAddForm, ModelNameForm, RegisterForm, ShareForm
-from webapp.registry.links import share_url
+from webapp.registry.links import private, share_url
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource, ModelStatus
 from webapp.registry.shares import share_revoke as end_share
 
@@ -285,7 +285,7 @@ def share(request: HttpRequest, token: str) -> HttpResponseBase:
     """The page behind a share link: what the checkpoint is, and the button that downloads it."""
     found = selectors.share_for_token(token)
     response = render(request, "registry/share.html", {"share": found, "token": token})
-    return _private(response)
+    return private(response)
 
 
 @public
@@ -293,11 +293,4 @@ def share(request: HttpRequest, token: str) -> HttpResponseBase:
 @require_safe
 def share_download(request: HttpRequest, token: str) -> HttpResponseBase:
     found = selectors.share_for_token(token)
-    return _private(download_response(request, found.checkpoint, found))
-
-
-def _private(response: HttpResponseBase) -> HttpResponseBase:
-    """The address is the secret: keep it out of caches, search engines and other sites' logs."""
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["X-Robots-Tag"] = "noindex, nofollow"
-    return response
+    return private(download_response(request, found.checkpoint, found))

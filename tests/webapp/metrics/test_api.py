@@ -152,3 +152,33 @@ def test_the_documentation_lists_the_operations(api: ApiClient) -> None:
     assert {one["name"] for one in reading["parameters"]} == {"run_id", "key", "points", "from", "to"}
     stream = schema["paths"]["/api/v1/runs/{run_id}/events"]["get"]
     assert "text/event-stream" in stream["responses"]["200"]["content"]
+
+
+def study(api: ApiClient, *runs: Run, **query: object) -> Any:
+    parameters = [*(f"run={run.pk}" for run in runs), *(f"{name}={value}" for name, value in query.items())]
+    return api.get(f"/compare/settings?{'&'.join(parameters)}")
+
+
+def test_what_settings_do_to_a_metric(api: ApiClient, team: Team, log: Log) -> None:
+    runs = [make_run(team, f"r{rate}", config={"rate": rate, "kind": "a", "seed": 3 * rate % 5}) for rate in range(6)]
+    for run in runs[:5]:
+        rate = run.config["rate"]
+        log(run, {"loss": [(1, 9.0), (2, rate**2)], "speed": [(1, 1.0)]})
+    body = study(api, *runs, metric="loss").json()
+    assert body["settings"] == {"rate": list(range(6)), "seed": [0, 3, 1, 4, 2, 0]}
+    assert body["metrics"] == {"loss": [0.0, 1.0, 4.0, 9.0, 16.0, None]}
+    assert [run["name"] for run in body["runs"]] == [run.name for run in runs]
+    first = body["importance"][0]
+    assert (first["field"], first["correlation"], first["runs"]) == ("rate", pytest.approx(1), 5)
+    assert study(api, *runs, metric="loss", figure="max").json()["metrics"]["loss"] == [9.0, 9.0, 9.0, 9.0, 16.0, None]
+    assert study(api, *runs, metric="nothing").json()["importance"] == []
+    assert study(api, *runs, metric="a%00b").status_code == 200
+
+
+@pytest.mark.parametrize("query", [{}, {"metric": "loss", "figure": "mean"}])
+def test_what_is_no_question_about_settings(api: ApiClient, team: Team, run: Run, query: dict[str, str]) -> None:
+    assert study(api, run, make_run(team, "other"), **query).status_code == 422
+
+
+def test_settings_of_others_are_not_told(api: ApiClient, other_team: Team, run: Run) -> None:
+    assert study(api, run, make_run(other_team, "foreign"), metric="loss").status_code == 404

@@ -62,9 +62,15 @@ def test_what_bounds_a_line_is_no_chart_of_its_own(pages: Client, team: Team) ->
 def test_values_are_measured_against_the_first_run(pages: Client, team: Team) -> None:
     first, second = logged(team, "a", 1.0), logged(team, "b", 1.5)
     shown = page(pages, address(first, second))
-    assert "+0.5</span>" in shown
-    assert "1 to 3" in shown
-    assert "-0.5</span>" in page(pages, address(second, first))
+    assert "+0.5 (+50%)</span>" in shown
+    assert "lowest 1.5 +0.5 (+50%)" in shown
+    assert "highest 3.5 +0.5 (+16.7%)" in shown
+    assert "-0.5 (-33.3%)</span>" in page(pages, address(second, first))
+
+
+def test_nothing_is_a_share_of_a_baseline_of_zero(pages: Client, team: Team) -> None:
+    shown = page(pages, address(logged(team, "a", 0.0), logged(team, "b", 1.0)))
+    assert "+1</span>" in shown
 
 
 def test_only_settings_that_differ_are_listed(pages: Client, team: Team) -> None:
@@ -117,3 +123,28 @@ def test_a_hundred_runs_cost_as_many_queries_as_two(
     assert "100 runs" in shown
     with django_assert_max_num_queries(15):
         page(pages, address(*runs[:2]))
+
+
+def grouped(client: Client, field: str, *runs: Run) -> str:
+    return page(client, f"{address(*runs)}&group={field}")
+
+
+def test_groups_stand_in_the_legend_with_their_size(pages: Client, team: Team) -> None:
+    runs = [logged(team, f"r{rank}", 1.0, config={"adapter": {"r": rank}, "seed": 1}) for rank in (8, 16, 8)]
+    shown = grouped(pages, "config.adapter.r", *runs)
+    legend = shown.split('aria-label="Groups"')[1].split("</ul>")[0]
+    assert [part.split("<")[0] for part in legend.split('nowrap">')[1:]] == ["2 runs", "1 run"]
+    assert '<option value="config.adapter.r" selected>adapter.r</option>' in shown
+    data = shown.split('<script id="compare-groups" type="application/json">')[1].split("</script>")[0]
+    assert [group["name"] for group in json.loads(data)] == ["8", "16"]
+    # What is the same for all runs is offered only where the address asks for it.
+    assert "config.seed" not in shown
+    assert '<option value="config.seed" selected>' in grouped(pages, "config.seed", *runs)
+
+
+@pytest.mark.parametrize("field", ["config.nothing", "nonsense", "<b>"])
+def test_what_runs_cannot_be_grouped_by_is_said_and_nothing_lost(pages: Client, team: Team, field: str) -> None:
+    shown = grouped(pages, field, logged(team, "a", 1.0), logged(team, "b", 1.5))
+    assert "The runs cannot be grouped by this." in shown
+    assert 'data-key="loss"' in shown
+    assert 'aria-label="Groups"' not in shown

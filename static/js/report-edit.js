@@ -1,0 +1,32 @@
+// Writing a report: blocks are put in where the cursor is, and a text that is not saved is not left unasked.
+
+const dialog = document.getElementById("insert-block");
+const text = document.getElementById(dialog.dataset.insert);
+const saved = text.value;
+let leaving = false;
+
+function block(form) {
+  const { kind, key, group, query } = Object.fromEntries(["kind", "key", "group", "query"].map((name) => [name, form.elements[name].value.trim()]));
+  const runs = [...form.querySelectorAll("[name=run]:checked")].map(({ value }) => value);
+  const lines = [runs.length ? `runs: ${runs.join(", ")}` : `query: ${query}`];
+  if (kind === "chart") lines.push(`key: ${key}`);
+  if (kind === "chart" && group) lines.push(`group: ${group}`);
+  if (kind === "table") lines.push(`keys: ${key}`);
+  return ["```" + kind, ...lines, "```"].join("\n");
+}
+
+dialog.querySelector("form").addEventListener("submit", ({ target: form }) => {
+  const before = text.value.slice(0, text.selectionStart).trimEnd();
+  const after = text.value.slice(text.selectionEnd).trimStart();
+  const start = `${before}${before ? "\n\n" : ""}${block(form)}`;
+  text.value = `${start}\n\n${after}`;
+  text.focus();
+  text.setSelectionRange(start.length + 2, start.length + 2);
+  text.dispatchEvent(new Event("input", { bubbles: true }));
+});
+text.form.addEventListener("submit", () => {
+  leaving = true;
+});
+window.addEventListener("beforeunload", (event) => {
+  if (!leaving && text.value !== saved) event.preventDefault();
+});

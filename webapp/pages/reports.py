@@ -1,0 +1,188 @@
+"""Reports: the list, one as it reads, and the page where it is written, with a preview beside the text."""
+
+import uuid
+from functools import partial
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from webapp.accounts.access import requires
+from webapp.accounts.middleware import StudioRequest
+from webapp.accounts.models import Role, Team
+from webapp.errors import Conflict, Invalid
+from webapp.metrics.groups import FIELDS
+from webapp.pages.compare import CANDIDATES
+from webapp.pages.context import Frame
+from webapp.pagination import page
+from webapp.registry.models import KEY_METRICS
+from webapp.reports import selectors, services
+from webapp.reports.forms import LinkForm, NewReportForm, ReportForm
+from webapp.reports.links import link_url, links_to
+from webapp.reports.models import Report
+from webapp.reports.rendering import render_report
+from webapp.reports.rules import clean_body
+from webapp.runs.models import ACTIVE, Run
+from webapp.runs.selectors import projects, runs_visible
+from webapp.runs.services import project_for
+
+REPORTS = 30
+VERSIONS = 50
+MAX_LIVE = 20
+
+
+@requires(Role.VIEWER)
+@require_safe
+def reports(request: StudioRequest) -> HttpResponse:
+    """The team's reports, or the chosen project's, newest first."""
+    actor, team = request.actor, request.actor.current_team
+    found = selectors.reports_visible(actor).filter(project__team=team)
+    if project := Frame(request).project:
+        found = found.filter(project=project)
+    items, cursor = page(found, REPORTS, request.GET.get("cursor"))
+    context = {"reports": items, "cursor": cursor, "may_change": actor.holds(Role.MEMBER, team.pk)}
+    return render(request, "reports/reports.html", context)
+
+
+@requires(Role.MEMBER)
+@require_http_methods(["GET", "HEAD", "POST"])
+def report_new(request: StudioRequest) -> HttpResponse:
+    """A new report in one of the team's projects."""
+    actor = request.actor
+    offered = projects(actor)
+    if request.method == "POST":
+        form = NewReportForm(request.POST, projects=offered)
+        made = form.attempt(partial(_create, request))
+        if made:
+            return redirect("report", made.pk)
+    else:
+        chosen = Frame(request).project
+        form = NewReportForm(projects=offered, initial={"project": chosen.pk if chosen else None})
+    context = {"form": form, **_helper(request, actor.current_team)}
+    return render(request, "reports/edit.html", context, status=422 if form.errors else 200)
+
+
+@requires(Role.VIEWER)
+@require_safe
+def report(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """A report as it reads; `?version=` shows it as it was."""
+    found = selectors.report_get(request.actor, pk)
+    asked = request.GET.get("version", "")
+    version = selectors.version_of(found, int(asked) if asked.isdecimal() and len(asked) < 9 else None)
+    team = found.project.team
+    may_change = request.actor.holds(Role.MEMBER, team.pk)
+    context = {
+        "report": found,
+        "version": version,
+        "rendered": render_report(team, version.body),
+        "may_change": may_change,
+        "links": [(link, link_url(request, link)) for link in links_to(found)] if may_change else [],
+        "link_form": LinkForm(),
+        "live": Run.objects.filter(team=team, status__in=ACTIVE).order_by("-id")[:MAX_LIVE],
+    }
+    return render(request, "reports/report.html", context)
+
+
+@requires(Role.MEMBER)
+@require_http_methods(["GET", "HEAD", "POST"])
+def report_edit(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """The text of a report. Saved by somebody else meanwhile, it comes back with both texts, and nothing is lost."""
+    found = selectors.report_get(request.actor, pk, Role.MEMBER)
+    theirs, status = None, 200
+    if request.method == "POST":
+        form = ReportForm(request.POST)
+        try:
+            if form.is_valid() and _save(request, found, form):
+                return redirect("report", pk)
+            status = 422
+        except services.SavedMeanwhile as error:
+            form.add_problems(error)
+            theirs, status = error.theirs, 409
+            again = request.POST.copy()
+            again["base"] = str(theirs.number)
+            form.data = again
+    else:
+        version = selectors.version_of(found)
+        form = ReportForm(initial={"title": version.title, "body": version.body, "base": version.number})
+    context = {"report": found, "form": form, "theirs": theirs, **_helper(request, found.project.team)}
+    return render(request, "reports/edit.html", context, status=status)
+
+
+@requires(Role.VIEWER)
+@require_POST
+def report_preview(request: StudioRequest) -> HttpResponse:
+    """A text as it will read, as a fragment."""
+    of = request.POST.get("report")
+    team = selectors.report_get(request.actor, of).project.team if of else request.actor.current_team
+    try:
+        body = clean_body(request.POST.get("body", ""))
+    except Invalid as error:
+        return render(request, "reports/_link_problem.html", {"error": error}, status=422)
+    return HttpResponse(render_report(team, body))
+
+
+@requires(Role.VIEWER)
+@require_safe
+def report_history(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """The versions of a report, newest first."""
+    found = selectors.report_get(request.actor, pk)
+    items, cursor = page(selectors.versions_of(found), VERSIONS, request.GET.get("cursor"))
+    may_change = request.actor.holds(Role.MEMBER, found.team_id)
+    context = {"report": found, "versions": items, "cursor": cursor, "may_change": may_change}
+    return render(request, "reports/history.html", context)
+
+
+@requires(Role.MEMBER)
+@require_POST
+def report_restore(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    """Make the posted `version` the newest again."""
+    found = selectors.report_get(request.actor, pk, Role.MEMBER)
+    asked = request.POST.get("version", "")
+    number = int(asked) if asked.isdecimal() and len(asked) < 9 else 0
+    try:
+        made = services.report_restore(actor=request.actor, report=found, number=number)
+        messages.success(request, f"Version {number} is back, as version {made.number}.")
+    except (Invalid, Conflict) as error:
+        messages.error(request, f"{error.message} {error.advice}".strip())
+    return redirect("report", pk)
+
+
+@requires(Role.MEMBER)
+@require_POST
+def report_delete(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
+    found = selectors.report_get(request.actor, pk, Role.MEMBER)
+    services.report_delete(actor=request.actor, report=found)
+    messages.info(request, f"{found.title} was deleted.")
+    return redirect("reports")
+
+
+def _create(request: StudioRequest, *, project: str, title: str, body: str, base: int | None) -> Report:
+    actor, team = request.actor, request.actor.current_team
+    actor.require(team.pk, Role.MEMBER, "team")
+    with transaction.atomic():  # a refused report leaves no new project behind
+        chosen = project_for(actor=actor, team=team, ref=project or None)
+        return services.report_create(actor=actor, project=chosen, title=title, body=body)
+
+
+def _save(request: StudioRequest, found: Report, form: ReportForm) -> bool:
+    """Whether it was saved; what it is refused for stands at the form, but for a conflict."""
+    values = form.cleaned_data
+    try:
+        services.report_save(
+            actor=request.actor, report=found, base=values["base"] or 0, title=values["title"], body=values["body"]
+        )
+    except Invalid as error:
+        form.add_problems(error)
+        return False
+    return True
+
+
+def _helper(request: StudioRequest, team: Team) -> dict[str, Any]:
+    """What the dialog that inserts a block offers."""
+    runs = runs_visible(request.actor).filter(team=team)
+    if (project := Frame(request).project) and project.team_id == team.pk:
+        runs = runs.filter(project=project)
+    return {"candidates": runs[:CANDIDATES], "keys": KEY_METRICS, "group_fields": list(FIELDS)}
