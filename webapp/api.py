@@ -141,6 +141,7 @@ def health(request: HttpRequest) -> Status[dict[str, Any]]:
 
 def mount() -> NinjaAPI:
     """Add every app's router; called once by the URL configuration."""
+    from webapp.alerts.api import router as alerts
     from webapp.datasets.api import router as datasets
     from webapp.evaluations.api import router as evaluations
     from webapp.live.api import router as live
@@ -168,6 +169,7 @@ def mount() -> NinjaAPI:
         recipes,
         live,
         retrieval,
+        alerts,
         playground,
         workbench,
         evaluations,
