@@ -16,6 +16,8 @@ from tests.support.runs import make_run
 from webapp.accounts import services
 from webapp.accounts.access import Actor
 from webapp.accounts.models import ApiToken, Invitation, Membership, Role, Team, TeamSecret, User
+from webapp.alerts.models import Alert, AlertDelivery, AlertRule
+from webapp.alerts.services import rule_create
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.metrics.services import MetricLine, MetricWriter
 from webapp.playground.models import Generation
@@ -61,6 +63,9 @@ class World:
     stopped_pipeline: Pipeline
     # Shared with the team by the member.
     run_view: RunView
+    # A rule with a webhook, and an alert of it on the run.
+    alert_rule: AlertRule
+    alert: Alert
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
         """What the team owns and what is made from it, row by row: equal twice when nothing changed in between."""
@@ -90,6 +95,9 @@ class World:
             DocumentIndex: of_team,
             Chunk: Q(index__team=self.team),
             Lookup: Q(index__team=self.team),
+            AlertRule: Q(project__team=self.team),
+            Alert: of_team,
+            AlertDelivery: Q(rule__project__team=self.team),
             Generation: of_team | Q(checkpoint__team=self.team) | Q(model__team=self.team),
         }
         return {
@@ -111,6 +119,8 @@ class World:
             self.export,
             self.pipeline,
             self.run_view,
+            self.alert_rule,
+            self.alert,
         )
         return [
             MARK.encode(),
@@ -136,6 +146,13 @@ def make_world() -> World:
     index, lookup = make_index(member, MARK)
     pipeline, stopped_pipeline = (make_pipeline(member, f"{MARK} {name} ", name=MARK) for name in ("new", "old"))
     pipeline_stop(actor=member, pipeline=stopped_pipeline)
+    alert_rule = rule_create(
+        actor=member,
+        project=project.pk,
+        name=f"{MARK} rule",
+        kind="health",
+        webhook_url=f"https://{MARK}.example.com/x",
+    )
     return World(
         team=team,
         people=people,
@@ -158,6 +175,8 @@ def make_world() -> World:
         worker=Worker.objects.create(name="worker", host="host", heartbeat_at=timezone.now()),
         pipeline=pipeline,
         stopped_pipeline=stopped_pipeline,
+        alert_rule=alert_rule,
+        alert=Alert.objects.create(team=team, rule=alert_rule, run=run, message=MARK),
         run_view=view_create(actor=member, name=f"{MARK} view", state=ViewState(f"tag:{MARK}"), shared=True),
     )
 

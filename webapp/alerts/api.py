@@ -24,7 +24,7 @@ class Body(Schema):
     model_config = ConfigDict(extra="forbid")
 
 
-class Condition(Body):
+class Condition(Schema):
     """What a rule looks for: of the fields, those of its `kind` count."""
 
     query: str = ""
@@ -38,6 +38,8 @@ class Condition(Body):
 
 class RuleIn(Condition):
     """`email_to` names people of the team, by id or username. The webhook's address and secret are never given back."""
+
+    model_config = ConfigDict(extra="forbid")
 
     project: str
     name: str
