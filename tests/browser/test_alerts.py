@@ -17,7 +17,6 @@ from webapp.runs.models import Run, Status
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 Visit = Callable[..., Page]
-SHOTS = __import__("os").environ.get("SHOTS")
 
 
 @pytest.fixture
@@ -32,11 +31,11 @@ def log(run: Run, step: int, value: float) -> None:
 def test_a_rule_is_made_its_alert_rings_the_bell_and_is_seen(visit: Visit, run: Run) -> None:
     page = visit("/alerts/")
     page.get_by_role("link", name="When the loss is no number").click()
-    expect(page.get_by_label("Metric")).to_have_value("loss")
+    expect(page.get_by_label("Metric", exact=True)).to_have_value("loss")
     page.get_by_label("Is", exact=True).select_option("above")
-    page.get_by_label("Bound").fill("5")
+    page.get_by_label("Bound", exact=True).fill("5")
     page.get_by_role("radio", name="A run ends").check()
-    expect(page.get_by_label("Bound")).to_be_hidden()
+    expect(page.get_by_label("Bound", exact=True)).to_be_hidden()
     page.get_by_role("radio", name="A metric passes").check()
     page.get_by_role("button", name="Watch").click()
     expect(page.get_by_text("loss is above 5")).to_be_visible()
@@ -84,10 +83,8 @@ def test_the_pages_are_accessible_and_fit(visit: Visit, run: Run, team: Team, wi
     rule.deliveries.create(status="failed", attempts=5, error={"message": "It answered 503.", "advice": ""})
     address = f"/alerts/rules/{rule.pk}"
     run_page = f"/runs/{run.pk}"
-    for number, path in enumerate(("/alerts/", "/alerts/rules/", address, f"{address}/edit", run_page)):
+    for path in ("/alerts/", "/alerts/rules/", address, f"{address}/edit", run_page):
         page = visit(path, width=width, theme=theme)
         page.wait_for_load_state()
         assert violations(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-        if SHOTS:
-            page.screenshot(path=f"{SHOTS}/{number}-{width}-{theme}.png", full_page=True)

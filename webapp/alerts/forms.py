@@ -29,8 +29,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
 class RuleForm(StudioForm):
     """What a rule looks for and whom it tells. A rule that is there keeps its project, and its webhook unless told."""
 
-    project = forms.ChoiceField(required=False)
-    name = forms.CharField(max_length=100, required=False)
+    project = forms.ChoiceField()
+    name = forms.CharField(max_length=100)
     query = forms.CharField(
         label="Only runs that match",
         max_length=1_000,
@@ -49,15 +49,13 @@ class RuleForm(StudioForm):
     )
     metric = forms.CharField(
         max_length=200,
-        required=False,
         help_text="As the charts name it: loss, eval/loss, reward.",
         widget=forms.TextInput(attrs={"spellcheck": "false", "autocomplete": "off"}),
     )
-    comparison = forms.ChoiceField(label="Is", choices=Comparison.choices, required=False, initial=Comparison.ABOVE)
-    threshold = forms.FloatField(label="Bound", required=False, widget=forms.NumberInput(attrs={"step": "any"}))
+    comparison = forms.ChoiceField(label="Is", choices=Comparison.choices, initial=Comparison.ABOVE)
+    threshold = forms.FloatField(label="Bound", widget=forms.NumberInput(attrs={"step": "any"}))
     points = forms.IntegerField(
         label="Points in a row",
-        required=False,
         initial=1,
         help_text="So many logged points must pass the bound one after another; as many that do not clear the alert.",
     )
@@ -98,6 +96,16 @@ class RuleForm(StudioForm):
             del self.fields["project"]
         if rule is None or rule.webhook is None:
             del self.fields["webhook_remove"]
+        if data is not None:
+            self._ask_of(data.get("kind", ""), data.get("comparison", ""))
+
+    def _ask_of(self, kind: str, comparison: str) -> None:
+        """What the kind of rule that was chosen does not ask, or the comparison, may be empty."""
+        if kind != RuleKind.METRIC:
+            for name in ("metric", "comparison", "threshold", "points"):
+                self.fields[name].required = False
+        elif comparison == Comparison.NOT_FINITE:
+            self.fields["threshold"].required = False
 
     def clean(self) -> dict[str, Any]:
         """The service's arguments."""

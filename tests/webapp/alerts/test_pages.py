@@ -54,12 +54,14 @@ def test_from_the_empty_page_to_a_rule_and_away(pages: Client, run: Run) -> None
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"name": ""}, "Must have 1 to 100 characters"),
+        ({"name": ""}, "This field is required"),
         ({"kind": ""}, "This field is required"),
         ({"query": "loss<"}, "a number was expected"),
         ({"threshold": "much"}, "Enter a number"),
         ({"points": "500"}, "Must be from 1 to 100"),
-        ({"metric": ""}, "Must be the name of a metric"),
+        ({"metric": ""}, "This field is required"),
+        ({"metric": "a\tb"}, "Must be the name of a metric"),
+        ({"threshold": ""}, "This field is required"),
         ({"webhook_url": "http://10.0.0.1/"}, "POLM_WEBHOOK_HOSTS"),
         ({"email_to": "nobody"}, "Select a valid choice"),
         ({"project": "x"}, "Select a valid choice"),
