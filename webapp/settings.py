@@ -71,7 +71,7 @@ EMAIL_USE_TLS = _flag("EMAIL_USE_TLS")
 EMAIL_USE_SSL = _flag("EMAIL_USE_SSL")
 EMAIL_TIMEOUT = 10
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
-DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL", "PoLM Studio <studio@localhost>")
+DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL") or "PoLM Studio <studio@localhost>"
 
 # --- watching runs ----------------------------------------------------------------------------------------------------
 STALL_SECONDS = os.environ.get("POLM_STALL_SECONDS", "120")

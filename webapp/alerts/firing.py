@@ -166,13 +166,13 @@ def _by_metric(rule: AlertRule, runs: Sequence[Run]) -> Iterator[tuple[Run, Answ
     read_up_to = [_read_up_to(one, watches) for one in series]
     moved = []
     for one, points in zip(series, points_after(series, read_up_to), strict=True):
-        watch = watches.get(one.run_id)
+        watch, last = watches.get(one.run_id), one.last_step or 0
         if watch is None:
             # What was logged before the rule was there is none of its business.
             points = points[points["wall"].astype("i8") / 1e6 >= rule.since.timestamp()]
-            watch = MetricWatch(rule=rule, run_id=one.run_id, step=one.last_step)
-        elif one.last_step < watch.step:  # the run went back to a checkpoint
-            watch.step = one.last_step
+            watch = MetricWatch(rule=rule, run_id=one.run_id, step=last)
+        elif last < watch.step:  # the run went back to a checkpoint
+            watch.step = last
         answer = _read(rule, watch, points["step"].tolist(), points["value"].tolist())
         moved.append(watch)
         yield by_key[one.run_id], answer

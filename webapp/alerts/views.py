@@ -80,7 +80,7 @@ def rules(request: StudioRequest) -> HttpResponse:
 def rule_new(request: StudioRequest) -> HttpResponse:
     """A rule to be; `?example=` fills the form in."""
     actor = request.actor
-    offered = {
+    offered: dict[str, Any] = {
         "projects": list(projects(actor)[: selectors.MAX_CHOICES]),
         "people": selectors.people_to_mail(actor.current_team),
     }
@@ -121,7 +121,8 @@ def rule_edit(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     found = selectors.rule_get(request.actor, pk, Role.MEMBER)
     people = selectors.people_to_mail(found.project.team)
     form = RuleForm(request.POST if request.method == "POST" else None, rule=found, people=people)
-    if request.method == "POST" and form.attempt(partial(services.rule_update, actor=request.actor, rule=found)):
+    change = partial(services.rule_update, actor=request.actor, rule=found)
+    if request.method == "POST" and form.attempt(change) is not None:
         messages.success(request, "Saved.")
         return redirect("alert-rule", pk)
     return _form_page(request, form, selectors.rule_get(request.actor, pk))

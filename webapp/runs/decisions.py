@@ -2,7 +2,7 @@
 
 from polm_core.data.values import is_storable
 from webapp.errors import Conflict, Invalid
-from webapp.runs.models import FINISHED, Run, Verdict
+from webapp.runs.models import FINISHED, MAX_LINE, Run, Verdict
 
 
 def decide(run: Run, *, hypothesis: str | None, result: str | None, verdict: str | None) -> list[str]:
@@ -30,8 +30,8 @@ def decide(run: Run, *, hypothesis: str | None, result: str | None, verdict: str
 
 
 def clean_line(name: str, text: str) -> str:
-    """One line of at most as many characters as the column holds; what stood on several is joined."""
-    line, most = " ".join(text.split()), Run._meta.get_field(name).max_length or 0
-    if len(line) > most or not is_storable(line):
-        raise Invalid(f"The {name} is not accepted.", fields={name: [f"must have at most {most} characters"]})
+    """One line of at most `MAX_LINE` characters; what stood on several is joined."""
+    line = " ".join(text.split())
+    if len(line) > MAX_LINE or not is_storable(line):
+        raise Invalid(f"The {name} is not accepted.", fields={name: [f"must have at most {MAX_LINE} characters"]})
     return line

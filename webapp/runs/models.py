@@ -68,6 +68,10 @@ MOVED_LINE = uuid.UUID(int=2**128 - 1)
 OWNERLESS_LINE = uuid.UUID(int=0)
 
 
+# Characters of a line of a run's decision.
+MAX_LINE = 500
+
+
 class Verdict(models.TextChoices):
     """What a run said of its hypothesis."""
 
@@ -179,8 +183,8 @@ class Run(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     # Its decision line: what it was to show, what came out, and what that says of the first.
-    hypothesis = models.CharField(max_length=500, blank=True)
-    result = models.CharField(max_length=500, blank=True)
+    hypothesis = models.CharField(max_length=MAX_LINE, blank=True)
+    result = models.CharField(max_length=MAX_LINE, blank=True)
     verdict = models.CharField(max_length=10, choices=Verdict.choices, blank=True)
 
     # What is run: frozen at creation.

@@ -67,7 +67,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?P<time>[T ]\d{2}:\d{2})?", re.ASCII)
 _UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _EQUAL = (":", "=", "!=")
 # The fields that have few values, with what these are called where a wrong one is given.
-_CHOICES = {
+_CHOICES: dict[Subject, tuple[str, list[str]]] = {
     OfRun("status"): ("state", Status.values),
     OfRun("verdict"): ("verdict", [*Verdict.values, NO_VERDICT]),
 }
@@ -256,8 +256,8 @@ class _Reader:
                 raise self._missing("a value", after, before)
             self._move(start + len(bare), before + bare)
             value = Text(bare)
-        what, known = _CHOICES.get(subject, ("", None))
-        if known is not None and value.text.lower() not in known:
+        what, known = _CHOICES.get(subject, ("", []))
+        if known and value.text.lower() not in known:
             said = f"{before}{value.text}: there is no such {what}; there are {', '.join(known)}"
             raise self._fault(said, start, self._last_end)
         return value
