@@ -141,6 +141,7 @@ def health(request: HttpRequest) -> Status[dict[str, Any]]:
 
 def mount() -> NinjaAPI:
     """Add every app's router; called once by the URL configuration."""
+    from webapp.alerts.api import router as alerts
     from webapp.datasets.api import router as datasets
     from webapp.datasets.choosing_api import router as choosing
     from webapp.evaluations.api import router as evaluations
@@ -171,6 +172,7 @@ def mount() -> NinjaAPI:
         recipes,
         live,
         retrieval,
+        alerts,
         playground,
         workbench,
         evaluations,

@@ -27,6 +27,12 @@ def _words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
 
 
+def own_address() -> str:
+    """Where the studio answers on its own machine."""
+    host = os.environ.get("HOST") or "127.0.0.1"
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{os.environ.get('PORT') or '8000'}"  # noqa: S104
+
+
 def _secret_key() -> str:
     """`SECRET_KEY`, or one generated into `var/` on first use and readable by its owner alone."""
     if key := os.environ.get("SECRET_KEY"):
@@ -54,6 +60,19 @@ CACHE_BYTES = int(os.environ.get("POLM_CACHE_BYTES", 50 * 1024**3))
 # Base models may be read from these folders of a worker, and from nowhere else.
 MODEL_ROOTS = [Path(p).resolve() for p in _words("POLM_MODEL_ROOTS", str(VAR_DIR / "models"))]
 
+# --- telling people ---------------------------------------------------------------------------------------------------
+# Links in messages begin with this.
+PUBLIC_URL = os.environ.get("POLM_URL", "").rstrip("/") or own_address()
+EMAIL_HOST = os.environ.get("EMAIL_HOST", "")
+EMAIL_PORT = int(os.environ.get("EMAIL_PORT", "25"))
+EMAIL_HOST_USER = os.environ.get("EMAIL_HOST_USER", "")
+EMAIL_HOST_PASSWORD = os.environ.get("EMAIL_HOST_PASSWORD", "")
+EMAIL_USE_TLS = _flag("EMAIL_USE_TLS")
+EMAIL_USE_SSL = _flag("EMAIL_USE_SSL")
+EMAIL_TIMEOUT = 10
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
+DEFAULT_FROM_EMAIL = os.environ.get("DEFAULT_FROM_EMAIL") or "PoLM Studio <studio@localhost>"
+
 # --- watching runs ----------------------------------------------------------------------------------------------------
 STALL_SECONDS = os.environ.get("POLM_STALL_SECONDS", "120")
 STALL_POLICY = os.environ.get("POLM_STALL_POLICY", "retry")
@@ -61,6 +80,8 @@ STALL_POLICY = os.environ.get("POLM_STALL_POLICY", "retry")
 # --- limits -----------------------------------------------------------------------------------------------------------
 # Hosts inside that a judge may be asked at; see polm_core.rewards.endpoint, which reads it where it is asked.
 JUDGE_HOSTS = os.environ.get("POLM_JUDGE_HOSTS", "")
+# The same for the webhooks of alerts.
+WEBHOOK_HOSTS = os.environ.get("POLM_WEBHOOK_HOSTS", "")
 
 MAX_UPLOAD_BYTES = int(os.environ.get("POLM_MAX_UPLOAD_BYTES", 2 * 1024**3))
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024**2
@@ -132,6 +153,7 @@ INSTALLED_APPS = [
     "webapp.workbench",
     "webapp.evaluations",
     "webapp.reports",
+    "webapp.alerts",
     "webapp.live",
     "webapp.ui",
     "webapp.studio",

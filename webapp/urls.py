@@ -19,6 +19,7 @@ urlpatterns = [
     path("datasets/", include("webapp.datasets.urls")),
     path("models/", include("webapp.registry.urls")),
     path("indexes/", include("webapp.retrieval.urls")),
+    path("alerts/", include("webapp.alerts.urls")),
     path("playground/", include("webapp.playground.urls")),
 ]
 

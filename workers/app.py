@@ -33,7 +33,10 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_enable_remote_control=False,
     beat_schedule_filename=str(settings.VAR_DIR / "beat-schedule"),
-    beat_schedule={"reap": {"task": tasks.REAP, "schedule": 3.0, "options": {"queue": "light", "expires": 3.0}}},
+    beat_schedule={
+        name: {"task": task, "schedule": seconds, "options": {"queue": "light", "expires": seconds}}
+        for name, task, seconds in (("reap", tasks.REAP, 3.0), ("alerts", tasks.ALERTS_CHECK, 15.0))
+    },
     timezone="UTC",
 )
 tasks.register(app)

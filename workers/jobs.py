@@ -30,6 +30,7 @@ _KEPT_BACK = frozenset(
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
         "AWS_SESSION_TOKEN",
+        "EMAIL_HOST_PASSWORD",
     }
 )
 

@@ -6,6 +6,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from webapp import tasks
+from webapp.alerts.selectors import deliveries_wait
 from webapp.datasets.leases import versions_to_wake
 from webapp.playground.selectors import generations_wait
 from webapp.registry.exports import exports_wait
@@ -44,4 +45,6 @@ def reap() -> None:
         tasks.send(tasks.DOCUMENTS_INDEX)
     if lookups_wait():
         tasks.send(tasks.DOCUMENTS_FIND)
+    if deliveries_wait():
+        tasks.send(tasks.ALERTS_DELIVER)
     Worker.objects.filter(heartbeat_at__lt=now - GONE_AFTER, runs=None).delete()

@@ -10,10 +10,11 @@ from django.db import close_old_connections, connections
 from webapp import tasks as names
 from webapp.runs.claims import run_claim
 from webapp.runs.projects import project_retain
-from workers import datasets, exports, indexes, models, playground, preflight, presence, reaper, trials
+from workers import alerts, datasets, exports, indexes, models, playground, preflight, presence, reaper, trials
 from workers.supervisor import Supervisor
 
 REAP = "studio.reap"
+ALERTS_CHECK = "alerts.check"
 
 
 def register(app: Celery) -> None:
@@ -29,6 +30,8 @@ def register(app: Celery) -> None:
         (names.EXPORT, exports.work),
         (names.DOCUMENTS_INDEX, indexes.build),
         (names.DOCUMENTS_FIND, indexes.look_up),
+        (names.ALERTS_DELIVER, alerts.deliver),
+        (ALERTS_CHECK, alerts.check),
         (REAP, reaper.reap),
     ):
         app.task(name=name, queue=names.QUEUE_OF.get(name, "light"))(_with_connections(function))

@@ -6,7 +6,7 @@
 // While a dialog or a menu of theirs is open, a row is held or dragged, or an answer is ticked, nothing is put in place:
 // what the dialog asks about may stand in it, and the menu or the tick would be gone.
 
-const KINDS = ["status", "metrics", "sample", "checkpoint"];
+const KINDS = ["status", "metrics", "sample", "checkpoint", "alert"];
 const SOON_MS = 50;
 const PERIOD_MS = 1_000;
 const BUSY = "dialog[open], [data-follow] details.menu[open], .held, .dragged, [data-tick]:checked";

@@ -5,7 +5,7 @@
 // of each kind of state for each topic, with `detail.resync`, so that whoever shows it reads it again.
 // `body[data-live]` is "on" while the stream is open and "off" when it has been lost for a while.
 
-const STATE_KINDS = ["status", "metrics", "log", "sample", "checkpoint", "progress"];
+const STATE_KINDS = ["status", "metrics", "log", "sample", "checkpoint", "progress", "alert"];
 const FIRST_RETRY_MS = 1_000;
 const LONGEST_RETRY_MS = 30_000;
 const OFFLINE_AFTER_MS = 3_000;

@@ -16,6 +16,8 @@ from tests.support.runs import make_run
 from webapp.accounts import services
 from webapp.accounts.access import Actor
 from webapp.accounts.models import ApiToken, Invitation, Membership, Role, Team, TeamSecret, User
+from webapp.alerts.models import Alert, AlertDelivery, AlertRule
+from webapp.alerts.services import rule_create
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.metrics.services import MetricLine, MetricWriter
 from webapp.playground.models import Generation
@@ -66,6 +68,9 @@ class World:
     run_view: RunView
     report: Report
     view_link: ViewLink
+    # A rule with a webhook, and an alert of it on the run.
+    alert_rule: AlertRule
+    alert: Alert
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
         """What the team owns and what is made from it, row by row: equal twice when nothing changed in between."""
@@ -98,6 +103,9 @@ class World:
             DocumentIndex: of_team,
             Chunk: Q(index__team=self.team),
             Lookup: Q(index__team=self.team),
+            AlertRule: Q(project__team=self.team),
+            Alert: of_team,
+            AlertDelivery: Q(rule__project__team=self.team),
             Generation: of_team | Q(checkpoint__team=self.team) | Q(model__team=self.team),
         }
         return {
@@ -121,6 +129,8 @@ class World:
             self.run_view,
             self.report,
             self.view_link,
+            self.alert_rule,
+            self.alert,
         )
         return [
             MARK.encode(),
@@ -147,6 +157,13 @@ def make_world() -> World:
     pipeline, stopped_pipeline = (make_pipeline(member, f"{MARK} {name} ", name=MARK) for name in ("new", "old"))
     pipeline_stop(actor=member, pipeline=stopped_pipeline)
     report = report_create(actor=member, project=project, title=f"{MARK} report", body=f"{MARK}\n")
+    alert_rule = rule_create(
+        actor=member,
+        project=project.pk,
+        name=f"{MARK} rule",
+        kind="health",
+        webhook_url=f"https://{MARK}.example.com/x",
+    )
     return World(
         team=team,
         people=people,
@@ -169,6 +186,8 @@ def make_world() -> World:
         worker=Worker.objects.create(name="worker", host="host", heartbeat_at=timezone.now()),
         pipeline=pipeline,
         stopped_pipeline=stopped_pipeline,
+        alert_rule=alert_rule,
+        alert=Alert.objects.create(team=team, rule=alert_rule, run=run, message=MARK),
         run_view=view_create(actor=member, name=f"{MARK} view", state=ViewState(f"tag:{MARK}"), shared=True),
         report=report,
         view_link=link_create(actor=member, report=report),

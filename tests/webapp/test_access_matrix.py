@@ -39,6 +39,8 @@ UPLOAD = b'{"prompt": "1 + 1 =", "completion": " 2"}\n' * 5
 # The parameters of pages, by how the address begins; the longest beginning counts.
 PAGE_OBJECTS: dict[tuple[str, str], Given] = {
     ("account/tokens/", "pk"): lambda world: world.token.pk,
+    ("alerts/rules/", "pk"): lambda world: world.alert_rule.pk,
+    ("alerts/runs/", "pk"): lambda world: world.run.pk,
     ("datasets/", "pk"): lambda world: world.dataset.pk,
     ("datasets/", "name"): lambda world: _image(world),
     ("indexes/", "pk"): lambda world: world.index.pk,
@@ -71,6 +73,7 @@ PAGE_OBJECTS: dict[tuple[str, str], Given] = {
 }
 API_OBJECTS: dict[str, Given] = {
     "action": lambda world: "stop",
+    "alert_id": lambda world: world.alert.pk,
     "checkpoint_id": lambda world: world.checkpoint.pk,
     "dataset_id": lambda world: world.dataset.pk,
     "export_id": lambda world: world.export.pk,
@@ -82,6 +85,7 @@ API_OBJECTS: dict[str, Given] = {
     "model_id": lambda world: world.model.pk,
     "pipeline_id": lambda world: world.pipeline.pk,
     "project_id": lambda world: world.project.pk,
+    "rule_id": lambda world: world.alert_rule.pk,
     "run_id": lambda world: world.run.pk,
     "list_id": lambda world: world.reward_list.pk,
     "trial_id": lambda world: world.trial.pk,
@@ -134,6 +138,13 @@ FORMS: dict[str, Given] = {
     "run-delete": lambda world: {},
     "run-dataset": lambda world: {"take": "chosen", "sample": _sample(world), **MADE_OF_ANSWERS},
     "run-edit": lambda world: {"name": "another"},
+    "run-decision": lambda world: {"hypothesis": "another"},
+    "alerts-seen": lambda world: {"alert": world.alert.pk},
+    "alert-rule-new": lambda world: {"project": world.project.pk, "name": "another", "kind": "health"},
+    "alert-rule-edit": lambda world: {"name": "another", "kind": "health"},
+    "alert-rule-switch": lambda world: {"enabled": "no"},
+    "alert-rule-test": lambda world: {},
+    "alert-rule-delete": lambda world: {},
     "queue-pause": lambda world: {"paused": "yes"},
     "run-move": lambda world: {"past": world.second_run.pk, "place": "behind"},
     "worker-drain": lambda world: {"draining": "yes"},
@@ -187,6 +198,9 @@ BODIES: dict[str, Given] = {
     "POST /runs": lambda world: {"method": "sft", **_sources(world)},
     "POST /runs/preflight": lambda world: {**PREFLIGHT, **_sources(world)},
     "PATCH /runs/{run_id}": lambda world: {"name": "another"},
+    "POST /alerts/seen": lambda world: {"alerts": [str(world.alert.pk)]},
+    "POST /alert-rules": lambda world: {"project": str(world.project.pk), "name": "another", "kind": "health"},
+    "PATCH /alert-rules/{rule_id}": lambda world: {"name": "another"},
     "POST /runs/{run_id}/move": lambda world: {"past": str(world.second_run.pk), "place": "behind"},
     "POST /workers/{worker_id}/drain": lambda world: {"draining": True},
     "POST /runs/{run_id}/dataset": lambda world: {"samples": [_sample(world)], **MADE_OF_ANSWERS},

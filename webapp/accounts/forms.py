@@ -90,6 +90,12 @@ class WelcomeForm(StudioForm):
 
 class NameForm(StudioForm):
     full_name = _full_name()
+    email = forms.EmailField(
+        label="E-mail",
+        required=False,
+        help_text="Where alert rules that name you write to.",
+        widget=forms.EmailInput(attrs={"autocomplete": "email"}),
+    )
 
 
 class PasswordForm(StudioForm):

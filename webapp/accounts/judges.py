@@ -6,7 +6,8 @@ import uuid
 
 from django.conf import settings
 
-from polm_core.rewards.endpoint import Endpoint, check_url, hosts_of
+from polm_core.outbound import hosts_of
+from polm_core.rewards.endpoint import Endpoint, check_url
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, TeamSecret
 from webapp.accounts.services import secret_get, secret_keep

@@ -93,12 +93,14 @@ def user_create(*, username: str, password: str | None = None, full_name: str = 
     return user
 
 
-def user_rename(*, actor: Actor, full_name: str) -> User:
-    """Set the name that others see."""
+def user_rename(*, actor: Actor, full_name: str, email: str | None = None) -> User:
+    """Set the name that others see, and the address that alerts are mailed to where one is given. Raises Invalid."""
     user = actor.user
     user.full_name = full_name.strip()
+    if email is not None:
+        user.email = email.strip()
     _check(user, exclude=["password", "username"])
-    user.save(update_fields=["full_name"])
+    user.save(update_fields=["full_name", "email"])
     return user
 
 

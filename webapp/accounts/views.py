@@ -153,7 +153,7 @@ def account_name(request: StudioRequest) -> HttpResponse:
     form = NameForm(request.POST)
     if not form.attempt(partial(services.user_rename, actor=request.actor)):
         return _account_page(request, name_form=form, status=422)
-    messages.success(request, "Your name is saved.")
+    messages.success(request, "Saved.")
     return redirect("account")
 
 
@@ -197,7 +197,7 @@ def token_revoke(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
 def _account_page(request: StudioRequest, *, status: int = 200, **given: Any) -> HttpResponse:
     user = request.actor.user
     context = {
-        "name_form": NameForm(initial={"full_name": user.full_name}),
+        "name_form": NameForm(initial={"full_name": user.full_name, "email": user.email}),
         "password_form": PasswordForm(user=user),
         "token_form": TokenForm(),
         "tokens": selectors.user_tokens(user),

@@ -2,10 +2,11 @@
 
 Imports nothing of the studio, so that every service may use it.
 
-Topics are `run:<id>`, `dataset:<id>`, `model:<id>`, `batch:<id>` and `team:<id>`; kinds are `status`, `metrics`,
-`log`, `sample`, `checkpoint`, `progress` and `token`. An event says that there is something new and where; whoever
-needs the thing itself reads it. On a `run:` topic `status` carries `status`, `metrics` carries `lines` (metric lines
-stored so far), `log` and `sample` carry `to` (the offset up to which they are stored).
+Topics are `run:<id>`, `dataset:<id>`, `model:<id>`, `batch:<id>`, `team:<id>` and `alerts:<id of a team>`; kinds are
+`status`, `metrics`, `log`, `sample`, `checkpoint`, `progress`, `token` and `alert`. An event says that there is
+something new and where; whoever needs the thing itself reads it. On a `run:` topic `status` carries `status`,
+`metrics` carries `lines` (metric lines stored so far), `log` and `sample` carry `to` (the offset up to which they are
+stored).
 """
 
 from collections.abc import Mapping

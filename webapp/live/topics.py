@@ -13,7 +13,7 @@ from webapp.registry.models import BaseModel
 from webapp.runs.models import Run
 
 MAX_TOPICS = 50
-KINDS = ("run", "dataset", "model", "batch", "team")
+KINDS = ("run", "dataset", "model", "batch", "team", "alerts")
 
 
 def require_topics(actor: Actor, topics: Iterable[str]) -> list[str]:

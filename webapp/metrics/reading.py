@@ -8,9 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from webapp.metrics.columns import execute
-from webapp.metrics.models import OPEN, MetricSeries
+from webapp.metrics.models import CHUNK_POINTS, OPEN, MetricSeries
 from webapp.metrics.packing import BUCKET_ARRAYS, POINT_ARRAYS, buckets_from, points_from
 from webapp.metrics.rollup import BASE, Rows, buckets_of, merged
+
+# How many points behind a step are read, about.
+MOST_BEHIND = 8_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,27 @@ _BUCKETS = f"""
     ) r
     GROUP BY s.place, s.level
 """  # noqa: S608
+
+# The newest rows that hold something behind a step, bounded in number.
+_BEHIND = f"""
+    SELECT s.place, {POINT_ARRAYS}
+    FROM unnest(%s::int[], %s::int[], %s::bigint[]) AS s(place, id, step)
+    CROSS JOIN LATERAL (
+        SELECT * FROM metric_chunk WHERE series_id = s.id AND last_step > s.step
+        ORDER BY last_step DESC LIMIT {MOST_BEHIND // CHUNK_POINTS} OFFSET 0
+    ) c
+    GROUP BY s.place
+"""  # noqa: S608
+
+
+def points_after(series: Sequence[MetricSeries], steps: Sequence[int]) -> list[Rows]:
+    """Of each series the points behind a step, in their order, in one query; of very many the newest."""
+    if not series:
+        return []
+    numbers = [np.arange(len(series)), np.array([one.pk for one in series], "i8"), np.array(steps, "i8")]
+    points, _ = points_from(execute(_BEHIND, numbers))
+    behind = points[points["step"] > numbers[2][points["series"]]]
+    return [behind[behind["series"] == place] for place in range(len(series))]
 
 
 def window_of(

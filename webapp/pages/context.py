@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role, Team, User
+from webapp.alerts.selectors import unseen_count
 from webapp.runs.models import Project
 from webapp.runs.selectors import projects
 
@@ -78,6 +79,11 @@ class Frame:
         """The project chosen in the top bar; None shows all of the team's."""
         chosen = self._request.session.get("project")
         return next((project for project in self.projects if str(project.pk) == chosen), None)
+
+    @cached_property
+    def unseen_alerts(self) -> int:
+        """How many alerts of the team nobody has seen; it counts up to a hundred."""
+        return unseen_count(self.team) if self.team else 0
 
     @property
     def may_manage(self) -> bool:

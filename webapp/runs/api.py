@@ -75,6 +75,7 @@ class RunCreateIn(RunIn):
     project: str | None = None
     name: str = Field("", max_length=200)
     notes: str = Field("", max_length=20_000)
+    hypothesis: str = ""
     priority: int = 0
     labels: list[str] = Field(default_factory=list)
     gpu_memory_gb: int = 0
@@ -88,6 +89,9 @@ class RunUpdateIn(Body):
     tags: list[str] | None = None
     priority: int | None = None
     project: str | None = None
+    hypothesis: str | None = None
+    result: str | None = None
+    verdict: str | None = None
 
 
 class RunCloneIn(Body):
@@ -124,6 +128,9 @@ class RunOut(Schema):
     devices: list[str]
     tags: list[str]
     notes: str
+    hypothesis: str
+    result: str
+    verdict: str
     error: dict[str, Any] | None
     worker: str | None
     parent: uuid.UUID | None
@@ -263,7 +270,7 @@ def run(request: ActorRequest, run_id: str) -> dict[str, Any]:
 
 @router.patch("/runs/{run_id}", response=RunOut)
 def run_update(request: ActorRequest, run_id: str, payload: RunUpdateIn) -> dict[str, Any]:
-    """Change name, notes, tags or priority, or move the run to another project, by id or name."""
+    """Change name, notes, tags, priority or the decision line, or move the run to another project, by id or name."""
     found = selectors.run_get(request.actor, run_id, Role.MEMBER)
     changes = payload.dict(exclude_unset=True)
     with transaction.atomic():
@@ -467,6 +474,9 @@ def _run(run: Run) -> dict[str, Any]:
         "devices": run.devices,
         "tags": run.tags,
         "notes": run.notes,
+        "hypothesis": run.hypothesis,
+        "result": run.result,
+        "verdict": run.verdict,
         "error": run.error,
         "worker": run.worker.name if run.worker else None,
         "parent": run.parent_id,

@@ -68,6 +68,18 @@ MOVED_LINE = uuid.UUID(int=2**128 - 1)
 OWNERLESS_LINE = uuid.UUID(int=0)
 
 
+# Characters of a line of a run's decision.
+MAX_LINE = 500
+
+
+class Verdict(models.TextChoices):
+    """What a run said of its hypothesis."""
+
+    ACCEPTED = "accepted", "Accepted"
+    REJECTED = "rejected", "Rejected"
+    UNCLEAR = "unclear", "Unclear"
+
+
 class Worker(models.Model):
     """A worker process that has reported itself; `heartbeat_at` says when it last did.
 
@@ -170,6 +182,11 @@ class Run(models.Model):
     created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
+    # Its decision line: what it was to show, what came out, and what that says of the first.
+    hypothesis = models.CharField(max_length=MAX_LINE, blank=True)
+    result = models.CharField(max_length=MAX_LINE, blank=True)
+    verdict = models.CharField(max_length=10, choices=Verdict.choices, blank=True)
+
     # What is run: frozen at creation.
     method = models.CharField(max_length=50)
     model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="runs")
@@ -252,6 +269,7 @@ class Run(models.Model):
             models.Index(fields=["team", "status", "-id"], name="run_team_status"),
             models.Index(fields=["team", "method", "-id"], name="run_team_method"),
             models.Index(fields=["project", "-id"], name="run_project_newest"),
+            models.Index(fields=["project", "finished_at"], name="run_project_ended"),
             models.Index(
                 fields=["priority", "line", "turn", "queued_at"], condition=Q(status="queued"), name="run_queue"
             ),

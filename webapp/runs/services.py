@@ -25,6 +25,7 @@ from webapp.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from webapp.registry.models import BaseModel, ModelStatus
 from webapp.registry.selectors import team_of_source
 from webapp.registry.services import model_resolve_for_run
+from webapp.runs.decisions import clean_line, decide
 from webapp.runs.leases import announce
 from webapp.runs.models import FINISHED, MergeModel, Preflight, Project, RewardList, Run, Status
 from webapp.runs.reward_lists import reward_list_for_run, scoring_models
@@ -191,6 +192,7 @@ def run_create(
     project: str | None = None,
     name: str = "",
     notes: str = "",
+    hypothesis: str = "",
     priority: int = 0,
     labels: Iterable[str] = (),
     gpu_memory_gb: int = 0,
@@ -224,6 +226,7 @@ def run_create(
                 project=project_for(actor=actor, team=team, ref=project),
                 name=name.strip() or _default_name(request),
                 notes=notes,
+                hypothesis=clean_line("hypothesis", hypothesis),
                 tags=clean_tags(tags),
                 priority=_clean_priority(priority),
                 labels=clean_labels(labels),
@@ -362,8 +365,14 @@ def run_update(
     notes: str | None = None,
     tags: Iterable[str] | None = None,
     priority: int | None = None,
+    hypothesis: str | None = None,
+    result: str | None = None,
+    verdict: str | None = None,
 ) -> Run:
-    """Change what people say about a run; what it ran stays as it was."""
+    """Change what people say about a run; what it ran stays as it was. Raises Invalid.
+
+    Raises Conflict for a `result` or a `verdict` of a run that has not finished.
+    """
     actor.require(run.team_id, Role.MEMBER, "run")
     changed = []
     if name is not None:
@@ -381,6 +390,7 @@ def run_update(
         run.priority = _clean_priority(priority)
         run.turn = None
         changed += ["priority", "turn"]
+    changed += decide(run, hypothesis=hypothesis, result=result, verdict=verdict)
     with transaction.atomic():
         run.save(update_fields=changed)
         audit(actor=actor, team_id=run.team_id, verb="run.update", target=run, detail={"changed": changed})

@@ -43,6 +43,12 @@ def check_environment(**_: Any) -> list[CheckMessage]:
     if settings.STALL_POLICY not in STALL_POLICIES:
         hint = f"Give one of {', '.join(STALL_POLICIES)}."
         found.append(Error(f"POLM_STALL_POLICY is {settings.STALL_POLICY!r}.", hint=hint, id="studio.E006"))
+    if settings.EMAIL_USE_TLS and settings.EMAIL_USE_SSL:
+        hint = "Set EMAIL_USE_TLS for port 587, EMAIL_USE_SSL for port 465."
+        found.append(Error("EMAIL_USE_TLS and EMAIL_USE_SSL exclude each other.", hint=hint, id="studio.E008"))
+    if urlsplit(settings.PUBLIC_URL).scheme not in {"http", "https"}:
+        hint = "Write it like https://studio.example.org, or leave it out."
+        found.append(Error(f"POLM_URL is {settings.PUBLIC_URL!r}, no address.", hint=hint, id="studio.E009"))
     return found
 
 

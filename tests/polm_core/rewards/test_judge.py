@@ -8,7 +8,8 @@ import pytest
 from polm_core.blocks import TrainConfig
 from polm_core.context import ModelSpec
 from polm_core.errors import ConfigError, ModelError
-from polm_core.rewards.endpoint import Endpoint, EndpointJudge, check_url, connect
+from polm_core.outbound import Trusted, connect
+from polm_core.rewards.endpoint import Endpoint, EndpointJudge, check_url
 from polm_core.rewards.judge import Judge
 from polm_core.training.judging import LocalJudge, bring_judge
 from tests.support.judge import JudgeServer, answering_to
@@ -194,7 +195,7 @@ def test_a_name_that_leads_inside_is_refused_when_it_is_connected_to(server: Jud
     assert check_url("https://localhost/v1").hostname == "localhost"
     for name in ("localhost", "2130706433", "0x7f.1"):
         with pytest.raises(ValueError, match="public address"):
-            connect(name, server.server_port, allowed=False, timeout=1)
+            connect(name, server.server_port, Trusted("POLM_JUDGE_HOSTS"), timeout=1)
     judge = EndpointJudge(Endpoint(f"https://localhost:{server.server_port}/v1", "m"))
     assert judge.score("Capital?", "Paris") is None
     assert "POLM_JUDGE_HOSTS" in judge.problem

@@ -5,12 +5,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.test import Client
 
 from tests.support.factories import make_user
 from webapp.accounts import selectors, services
 from webapp.accounts.models import Membership, Role, Team, User
+from webapp.settings import own_address
 
 
 def _run(*args: Any, **options: Any) -> str:
@@ -77,4 +79,5 @@ EVERYWHERE = "0.0.0.0"
 def test_the_link_follows_host_and_port(admin: User, monkeypatch: pytest.MonkeyPatch, host: str, shown: str) -> None:
     monkeypatch.setenv("HOST", host)
     monkeypatch.setenv("PORT", "9001")
-    assert _run("sign_in_link").startswith(f"http://{shown}:9001/welcome/")
+    assert own_address() == f"http://{shown}:9001"
+    assert _run("sign_in_link").startswith(f"{settings.PUBLIC_URL}/welcome/")

@@ -54,6 +54,7 @@ OWN = {
         Column("created", "Created", first=NEWEST),
         Column("finished", "Finished", first="-finished"),
         Column("step", "Step", first="-step"),
+        Column("verdict", "Verdict", first="verdict"),
     )
 }
 _FIELDS = {"name": "name", "method": "method", "created": "pk", "finished": "finished_at", "step": "step"}
@@ -118,6 +119,8 @@ def sorted_by(runs: QuerySet[Run], sort: str) -> QuerySet[Run]:
         runs = runs.annotate(sorting=series)
     elif isinstance(of, OfConfig):
         value = NullIf(setting(of.path), Value(None, output_field=setting(of.path).output_field))
+    elif column.name == "verdict":
+        value = NullIf(F("verdict"), Value(""))
     else:
         value = F(_FIELDS[column.name])
     return runs.order_by(OrderBy(value, descending=sort.startswith("-"), nulls_last=True), "-pk")

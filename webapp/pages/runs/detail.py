@@ -15,6 +15,7 @@ from polm_core.method import Method
 from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
+from webapp.alerts.selectors import alerts_of_run
 from webapp.errors import Invalid, NotFound
 from webapp.metrics.health import advice_for
 from webapp.metrics.selectors import config_diff
@@ -49,6 +50,8 @@ def run(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     context |= {
         "charts": method.charts if method else (),
         "has_metrics": found.series.exists(),
+        "run_alerts": alerts_of_run(found),
+        "finished": found.status in FINISHED,
         "config_yaml": yaml.safe_dump(
             settings_in_order(found.method, found.config), sort_keys=False, allow_unicode=True
         ),

@@ -218,7 +218,7 @@ class LaunchForm:
 
     def naming(self) -> dict[str, Any]:
         """What the run is called and where it stands. Problems with it are noted beside their fields."""
-        return naming(self.value, self.fields)
+        return naming(self.value, self.fields) | {"hypothesis": self.value("hypothesis")}
 
     def refuse(self, error: PolmError) -> None:
         """Show an error of the services: beside the fields it names, and above the form."""

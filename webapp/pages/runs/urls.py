@@ -1,6 +1,6 @@
 from django.urls import path
 
-from webapp.pages.runs import adding, bulk, comparing, detail, launch, listing, parts, queue, saved
+from webapp.pages.runs import adding, bulk, comparing, decision, detail, launch, listing, parts, queue, saved
 
 urlpatterns = [
     path("", listing.runs, name="runs"),
@@ -15,6 +15,7 @@ urlpatterns = [
     path("queue/workers/<uuid:pk>", queue.drain, name="worker-drain"),
     path("<uuid:pk>", detail.run, name="run"),
     path("<uuid:pk>/edit", detail.edit, name="run-edit"),
+    path("<uuid:pk>/decision", decision.decision, name="run-decision"),
     path("<uuid:pk>/move", queue.move, name="run-move"),
     path("<uuid:pk>/delete", detail.delete, name="run-delete"),
     path("<uuid:pk>/samples", parts.samples, name="run-samples"),

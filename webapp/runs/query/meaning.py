@@ -33,6 +33,7 @@ _TEXTS = {
     "model": ("model__name__icontains", "model__name__iexact"),
     "dataset": ("dataset_version__dataset__name__icontains", "dataset_version__dataset__name__iexact"),
     "by": ("created_by__username", "created_by__username"),
+    "hypothesis": ("hypothesis__icontains", "hypothesis__iexact"),
 }
 _TIMES = {"created": "created_at", "finished": "finished_at"}
 
@@ -89,6 +90,8 @@ def _field(name: str, sign: str, value: tree.Value) -> Q:
     match value:
         case Text(text) if name == "tag":
             return Q(tags__contains=[text])
+        case Text(text) if name == "verdict":
+            return Q(verdict="" if text.lower() == tree.NO_VERDICT else text.lower())
         case Text(text):
             return Q(**{_TEXTS[name][sign == "="]: text.lower() if name == "status" else text})
         case float():

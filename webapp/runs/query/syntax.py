@@ -21,10 +21,11 @@ from typing import cast
 from django.utils import timezone
 
 from webapp.errors import Invalid
-from webapp.runs.models import Status
+from webapp.runs.models import Status, Verdict
 from webapp.runs.query.tree import (
     FIELDS,
     FIGURES,
+    NO_VERDICT,
     Age,
     All,
     AnyOf,
@@ -65,6 +66,11 @@ _AGE = re.compile(r"(?P<count>\d{1,6}(\.\d{1,3})?)(?P<unit>min|h|d|w)", re.ASCII
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?P<time>[T ]\d{2}:\d{2})?", re.ASCII)
 _UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _EQUAL = (":", "=", "!=")
+# The fields that have few values, with what these are called where a wrong one is given.
+_CHOICES: dict[Subject, tuple[str, list[str]]] = {
+    OfRun("status"): ("state", Status.values),
+    OfRun("verdict"): ("verdict", [*Verdict.values, NO_VERDICT]),
+}
 
 
 class QueryError(Invalid):
@@ -250,8 +256,9 @@ class _Reader:
                 raise self._missing("a value", after, before)
             self._move(start + len(bare), before + bare)
             value = Text(bare)
-        if subject == OfRun("status") and value.text.lower() not in Status.values:
-            said = f"{before}{value.text}: there is no such state; there are {', '.join(Status.values)}"
+        what, known = _CHOICES.get(subject, ("", []))
+        if known and value.text.lower() not in known:
+            said = f"{before}{value.text}: there is no such {what}; there are {', '.join(known)}"
             raise self._fault(said, start, self._last_end)
         return value
 

@@ -28,7 +28,10 @@ FIELDS: dict[str, tuple[Kind, str]] = {
     "created": (Kind.TIME, "a date or an age: created<7d is the last week"),
     "finished": (Kind.TIME, "a date or an age: finished>=2026-01-31"),
     "step": (Kind.NUMBER, "the step it has reached"),
+    "hypothesis": (Kind.TEXT, "a part of the hypothesis"),
+    "verdict": (Kind.TEXT, "accepted, rejected, unclear, or none for runs without one"),
 }
+NO_VERDICT = "none"
 FIGURES = ("last", "min", "max")
 Figure = Literal["last", "min", "max"]
 

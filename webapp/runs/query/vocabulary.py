@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from webapp.accounts.access import Actor
 from webapp.runs.config_files import flat_settings
-from webapp.runs.models import Project, Run, Status
+from webapp.runs.models import Project, Run, Status, Verdict
 from webapp.runs.query.meaning import series_of_runs
+from webapp.runs.query.tree import NO_VERDICT
 
 # What the newest runs have is offered; older names can still be typed.
 RECENT = 100
@@ -34,6 +35,7 @@ def vocabulary(actor: Actor) -> Vocabulary:
     keys = series_of_runs().filter(run__in=[pk for pk, _ in recent]).values_list("key", flat=True)
     values = {
         "status": list(Status.values),
+        "verdict": [*Verdict.values, NO_VERDICT],
         "method": _few(method for method, *_ in names),
         "tag": _few(tag for *_, tags in names for tag in tags),
         "project": list(Project.objects.filter(team=team).order_by("name").values_list("name", flat=True)[:MOST]),

@@ -49,6 +49,9 @@ _STATES = {
     "done": ("check", "good"),
     "online": ("dot", "good"),
     "failed": ("cross", "bad"),
+    "accepted": ("check", "good"),
+    "rejected": ("cross", "bad"),
+    "unclear": ("ring", "hold"),
     "invalid": ("cross", "bad"),
 }
 

@@ -1,9 +1,9 @@
 """`manage.py sign_in_link [username]`: a link that signs somebody in once."""
 
-import os
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 
@@ -17,7 +17,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("username", nargs="?")
-        parser.add_argument("--address", default=_default_address(), help="where the studio answers (%(default)s)")
+        parser.add_argument("--address", default=settings.PUBLIC_URL, help="where the studio answers (%(default)s)")
 
     def handle(self, *args: Any, username: str | None, address: str, **options: Any) -> None:
         try:
@@ -26,8 +26,3 @@ class Command(BaseCommand):
             raise CommandError(f"{error.message} {error.advice}") from None
         path = reverse("sign-in-link", args=[sign_in_link_create(user=user)])
         self.stdout.write(address.rstrip("/") + path)
-
-
-def _default_address() -> str:
-    host = os.environ.get("HOST", "127.0.0.1")
-    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{os.environ.get('PORT', '8000')}"  # noqa: S104
