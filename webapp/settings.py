@@ -127,6 +127,7 @@ INSTALLED_APPS = [
     "webapp.runs",
     "webapp.metrics",
     "webapp.recipes",
+    "webapp.sweeps",
     "webapp.retrieval",
     "webapp.playground",
     "webapp.workbench",

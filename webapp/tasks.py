@@ -24,6 +24,7 @@ REWARDS_TRY = "rewards.try"
 EXPORT = "checkpoints.export"
 DOCUMENTS_INDEX = "documents.index"
 DOCUMENTS_FIND = "documents.find"
+SWEEP_ADVANCE = "sweeps.advance"
 
 QUEUE_OF = {
     RUNS_WAKE: "runs",
@@ -36,6 +37,7 @@ QUEUE_OF = {
     EXPORT: "light",
     DOCUMENTS_INDEX: "light",
     DOCUMENTS_FIND: "light",
+    SWEEP_ADVANCE: "light",
 }
 
 sender = Celery("studio", broker=settings.BROKER_URL, set_as_current=False)
