@@ -20,10 +20,12 @@ Objective = Callable[[Mapping[str, Any]], float]
 
 def make_sweep(actor: Actor, mark: str = "", **values: Any) -> Sweep:
     """A sweep of sft by held-out loss, with its first trials begun."""
-    model = make_base_model(actor.current_team, f"{mark}swept")
-    version = factories.make_version(actor, f"{mark}swept rows")
-    asked = {"method": "sft", "model": str(model.pk), "dataset": version.dataset_id, "space": LEARNING_RATES}
-    sweep = sweep_create(actor=actor, **{"metric": "eval/loss", "max_trials": 8, **asked, **values})
+    asked = {"method": "sft", "space": LEARNING_RATES, "metric": "eval/loss", "max_trials": 8, **values}
+    if "model" not in asked:
+        asked["model"] = str(make_base_model(actor.current_team, f"{mark}swept").pk)
+    if "dataset" not in asked:
+        asked["dataset"] = factories.make_version(actor, f"{mark}swept rows").dataset_id
+    sweep = sweep_create(actor=actor, **asked)
     sweep_advance(sweep.pk)
     return sweep_get(actor, sweep.pk)
 

@@ -34,6 +34,7 @@ class NavEntry:
 _NAV = (
     ("home", "Home", "house", False),
     ("runs", "Runs", "activity", False),
+    ("sweeps", "Sweeps", "sliders-horizontal", False),
     ("compare", "Compare", "chart-spline", False),
     ("leaderboard", "Leaderboard", "trophy", False),
     ("datasets", "Datasets", "database", True),

@@ -9,6 +9,7 @@ urlpatterns = [
     path("first-run", home.first_run, name="first-run"),
     path("runs/", include("webapp.pages.runs.urls")),
     path("runs/", include("webapp.pages.recipes.urls")),
+    path("sweeps/", include("webapp.pages.sweeps.urls")),
     path("compare/", compare.compare, name="compare"),
     path("models/<uuid:pk>/frontier", frontier.frontier, name="frontier"),
     path("leaderboard/", leaderboard.leaderboard, name="leaderboard"),

@@ -8,6 +8,7 @@ from django.db.models import Count, F, Q, QuerySet
 
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
+from webapp.sweeps.importance import Row
 from webapp.sweeps.models import Sweep, Trial, TrialState
 
 # What is woken in one round.
@@ -52,12 +53,18 @@ def best_of(sweep: Sweep, trials: Iterable[Trial]) -> Trial | None:
     return best
 
 
+def rows_of(trials: Iterable[Trial]) -> list[Row]:
+    """What importance is told from: those that went to their end."""
+    done = (trial for trial in trials if trial.state == TrialState.DONE)
+    return [(trial.params, trial.value) for trial in done if trial.value is not None]
+
+
 def best_trials(sweeps: Collection[Sweep]) -> dict[uuid.UUID, Trial]:
     """The best trial of each of the sweeps that has one, in one query."""
     done = Trial.objects.filter(sweep__in=sweeps, state=TrialState.DONE, value__isnull=False)
     found: dict[uuid.UUID, Trial] = {}
     by_sweep = {sweep.pk: sweep for sweep in sweeps}
-    for trial in done.only("sweep", "number", "value", "run").order_by("sweep", "number"):
+    for trial in done.order_by("sweep", "number"):
         known = found.get(trial.sweep_id)
         if known is None or by_sweep[trial.sweep_id].better(trial.value or 0.0, known.value or 0.0):
             found[trial.sweep_id] = trial
