@@ -68,11 +68,11 @@ def _distribution(dimension: list[Any] | Range) -> "optuna.distributions.BaseDis
 
     if isinstance(dimension, list):
         return CategoricalDistribution(range(len(dimension)))
-    low, high, step = dimension.min, dimension.max, dimension.step
+    low, step = dimension.min, dimension.step
+    # The last step, where the end is none.
+    high = dimension.max if step is None else dimension.values[-1]
     if isinstance(low, int) and isinstance(high, int) and isinstance(step, int | None):
         return IntDistribution(low, high, log=dimension.log, step=step or 1)
-    if step is not None:
-        high = dimension.values[-1]
     return FloatDistribution(low, high, log=dimension.log, step=step)
 
 

@@ -14,11 +14,13 @@ from webapp.sweeps.models import Sweep, Trial, TrialState
 # What is woken in one round.
 MAX_WOKEN = 100
 
+_LIVE = Q(trials__state=TrialState.RUNNING, trials__run__isnull=False)
+_COUNTS = {"made": Count("trials"), "live": Count("trials", filter=_LIVE)}
+
 
 def sweeps_counted() -> QuerySet[Sweep]:
     """Sweeps with their trials counted, which their state follows from."""
-    live = Q(trials__state=TrialState.RUNNING, trials__run__isnull=False)
-    return Sweep.objects.annotate(made=Count("trials"), live=Count("trials", filter=live))
+    return Sweep.objects.annotate(**_COUNTS)
 
 
 def sweeps_visible(actor: Actor) -> QuerySet[Sweep]:

@@ -18,7 +18,7 @@ from webapp import tasks
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
 from webapp.accounts.services import audit
-from webapp.errors import Conflict, Forbidden, Invalid
+from webapp.errors import Conflict, Forbidden, Invalid, NotFound
 from webapp.live.notify import publish
 from webapp.metrics.models import MetricSeries
 from webapp.runs.models import Run, Status
@@ -106,10 +106,10 @@ def sweep_stop(*, actor: Actor, sweep: Sweep) -> None:
             raise Conflict(f"The sweep is {sweep.state}.", advice="This is possible while it runs.")
         sweep.stopped_at = timezone.now()
         sweep.save(update_fields=["stopped_at"])
-        for trial in _live(sweep):
+        for run in Run.objects.filter(trial__sweep=sweep, trial__state=TrialState.RUNNING).order_by("pk"):
             # Meanwhile it may have ended, or somebody has stopped it.
             with suppress(Conflict):
-                run_stop(actor=actor, run=trial.run)
+                run_stop(actor=actor, run=run)
         audit(actor=actor, team_id=sweep.team_id, verb="sweep.stop", target=sweep)
         _announce(sweep)
 
@@ -170,7 +170,7 @@ def trial_follow(*, run: Run, **_: Any) -> None:
 
 def sweep_advance(sweep_id: str | uuid.UUID) -> None:
     """Begin as many trials as there is room for; what keeps one from being made is noted with it."""
-    with transaction.atomic():
+    with transaction.atomic(), suppress(NotFound):
         sweep = _held(sweep_id)
         # The run of one that was to go on may have been deleted.
         gone = sweep.trials.filter(state__in=(TrialState.RUNNING, TrialState.HELD), run=None)
@@ -226,8 +226,9 @@ def _begin(actor: Actor, sweep: Sweep, trials: Sequence[Trial]) -> Trial:
 
 def _go_on(actor: Actor, trial: Trial) -> None:
     """Queue the run of a held trial again, unless somebody has done so meanwhile."""
-    with suppress(Conflict):
-        run_resume(actor=actor, run=trial.run)
+    if trial.run is not None:
+        with suppress(Conflict):
+            run_resume(actor=actor, run=trial.run)
     trial.refresh_from_db()
     if trial.state == TrialState.HELD:
         trial.state = TrialState.STOPPED
@@ -275,14 +276,10 @@ def _carrier(sweep: Sweep) -> Actor:
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
 def _held(pk: str | uuid.UUID) -> Sweep:
-    """The sweep, its row held, with its trials counted after that. Raises Sweep.DoesNotExist."""
-    Sweep.objects.select_for_update().only("pk").get(pk=pk)
+    """The sweep, its row held, with its trials counted after that. Raises NotFound for one that has been deleted."""
+    if Sweep.objects.select_for_update().only("pk").filter(pk=pk).first() is None:
+        raise NotFound("There is no such sweep.")
     return sweeps_counted().select_related("carried_by").get(pk=pk)
-
-
-def _live(sweep: Sweep) -> list[Trial]:
-    running = sweep.trials.filter(state=TrialState.RUNNING).exclude(run=None)
-    return list(running.select_related("run").order_by("number"))
 
 
 def _announce(sweep: Sweep) -> None:

@@ -11,7 +11,7 @@ from webapp.sweeps.models import Sweep, Trial, TrialState
 
 SPACE = {
     "learning_rate": {"min": 1e-6, "max": 1e-2, "log": True},
-    "batch_size": {"min": 2, "max": 32, "step": 2},
+    "batch_size": {"min": 2, "max": 33, "step": 2},
     "lr_scheduler": ["linear", "cosine", "constant"],
 }
 
@@ -58,7 +58,7 @@ def test_values_stay_in_their_space_and_read_well() -> None:
         assert 1e-6 <= rate <= 1e-2
         assert rate == float(f"{rate:.4g}")
         assert isinstance(size, int)
-        assert size in range(2, 33, 2)
+        assert size in range(2, 34, 2)
 
 
 def test_trials_that_run_failed_or_were_pruned_are_reckoned_with() -> None:

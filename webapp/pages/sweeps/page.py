@@ -25,6 +25,8 @@ from webapp.sweeps.space import Range, Space
 
 SWEEPS = 25
 TRIALS = 50
+# Of so many runs that are at work each step is told as it comes; of the others when one ends.
+FOLLOWED = 20
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def sweep(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
         "varies": space.words(),
         "best": best,
         "ended": ended,
+        "followed": [trial.run_id for trial in trials if trial.state == TrialState.RUNNING and trial.run_id][:FOLLOWED],
         "rows": sum(trial.state == TrialState.DONE for trial in trials),
         "importances": importances(selectors.rows_of(trials)),
         "headings": _headings(space, found, sort),
@@ -171,9 +174,9 @@ def _drawn(sweep: Sweep, space: Space, trials: list[Trial]) -> dict[str, Any]:
     """What the drawings are made of."""
     axes = []
     for path in space.paths:
-        dimension = space.root[path]
-        is_range = isinstance(dimension, Range)
-        axes.append({"path": path, "log": is_range and dimension.log, "values": None if is_range else dimension})
+        one = space.root[path]
+        log, values = (one.log, None) if isinstance(one, Range) else (False, one)
+        axes.append({"path": path, "log": log, "values": values})
     return {
         "metric": sweep.metric,
         "lower": sweep.lower_is_better,
