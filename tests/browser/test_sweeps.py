@@ -27,7 +27,7 @@ def actor(member: User) -> Actor:
 def test_it_is_made_from_the_launch_page_and_followed_live(visit: Visit, actor: Actor, team: Team) -> None:
     make_base_model(team, "small")
     factories.make_version(actor, "rows")
-    page = visit("/runs/launch?method=sft")
+    page = visit("/runs/new?method=sft")
     page.get_by_label("Start from").select_option(label="small")
     page.get_by_label("Dataset").select_option(index=1)
     page.get_by_role("button", name="Sweep…").click()

@@ -32,7 +32,7 @@ def _choices(sweep: Sweep, *rows: tuple[str, str], **values: str) -> dict[str, s
 
 
 def test_the_launch_page_hands_its_choices_over(pages: Client, sweep: Sweep) -> None:
-    launch = pages.get("/runs/launch?method=sft").content.decode()
+    launch = pages.get("/runs/new?method=sft").content.decode()
     assert 'formaction="/sweeps/new"' in launch
     posted = {name: value for name, value in _choices(sweep).items() if not name.startswith(("metric", "max"))}
     page = pages.post("/sweeps/new", {**posted, "config.max_steps": "7", "config.learning_rate": "0.001"})
