@@ -29,7 +29,7 @@ def test_it_is_made_from_the_launch_page_and_followed_live(visit: Visit, actor: 
     factories.make_version(actor, "rows")
     page = visit("/runs/new?method=sft")
     page.get_by_label("Start from").select_option(label="small")
-    page.get_by_label("Dataset").select_option(index=1)
+    page.get_by_label("Dataset", exact=True).select_option(index=1)
     page.get_by_role("button", name="Sweep…").click()
     page.wait_for_url("**/sweeps/new")
     expect(page.get_by_label("Setting 1", exact=True)).to_have_value("learning_rate")

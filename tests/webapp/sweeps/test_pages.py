@@ -47,7 +47,14 @@ def test_it_is_started_with_lists_and_ranges(pages: Client, sweep: Sweep) -> Non
     rows += (("packing", "on, off"),)
     answer = pages.post(
         "/sweeps/new",
-        _choices(sweep, *rows, launch="yes", prune="on", **{"vary.0.scale": "log", "vary.1.step": "2", "name": "mine"}),
+        _choices(
+            sweep,
+            *rows,
+            launch="yes",
+            prune="on",
+            direction="max",
+            **{"vary.0.scale": "log", "vary.1.step": "2", "name": "mine"},
+        ),
     )
     made = Sweep.objects.get(name="mine")
     assert answer.url == f"/sweeps/{made.pk}"
@@ -57,7 +64,7 @@ def test_it_is_started_with_lists_and_ranges(pages: Client, sweep: Sweep) -> Non
         "lr_scheduler": ["linear", "cosine"],
         "packing": [True, False],
     }
-    assert (made.max_trials, made.prune, made.direction, made.strategy) == (6, True, "min", "tpe")
+    assert (made.max_trials, made.prune, made.direction, made.strategy) == (6, True, "max", "tpe")
     sweep_advance(made.pk)
     assert trials(made)[0].run.config["learning_rate"] == trials(made)[0].params["learning_rate"]
 

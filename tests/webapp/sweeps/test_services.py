@@ -222,13 +222,15 @@ def test_rows_that_were_deleted_meanwhile_end_it(actor: Actor) -> None:
 def test_settings_that_do_not_go_together_are_a_failed_trial_without_a_run(actor: Actor) -> None:
     rows = factories.make_version(actor, "prompts", b'{"prompt": "1 + 1 =", "answer": "2"}\n' * 8)
     space = {"num_generations": [2, 4, 8], "batch_size": [2, 4, 8]}
-    sweep = make_sweep(
-        actor, method="grpo", dataset=rows.dataset_id, space=space, max_trials=9, strategy="random", metric="reward"
-    )
-    carry_out(sweep, lambda params: 1.0)
-    unmade = [trial for trial in trials(sweep) if trial.run is None]
-    assert all(trial.state == "failed" and trial.error["fields"] for trial in unmade)
-    assert len(trials(sweep)) == 9
+    asked = {"method": "grpo", "dataset": rows.dataset_id, "space": space, "max_trials": 9, "metric": "reward"}
+    sweep = make_sweep(actor, strategy="random", **asked)
+    # Whatever was drawn, from here on it is what does not go together.
+    Sweep.objects.filter(pk=sweep.pk).update(space={"num_generations": [8], "batch_size": [2]}, parallel=4)
+    sweep.trials.all().delete()
+    services.sweep_advance(sweep.pk)
+    assert [(trial.state, trial.run) for trial in trials(sweep)] == [("failed", None)] * 3
+    assert "num_generations" in trials(sweep)[0].why
+    assert _state(actor, sweep) == "failed"
 
 
 # --- stopping and going on --------------------------------------------------------------------------------------------

@@ -35,10 +35,11 @@ _HIGHER = ("accurac", "reward", "margin", "win", "pass", "exact", "score", "toke
 
 @dataclass
 class SweepForm:
-    """Everything on the page: what is chosen so far, and what is wrong with it."""
+    """Everything on the page: what is chosen so far, and what is wrong with it; `sent` once it is to be started."""
 
     launch: LaunchForm
     rows: list[Row]
+    sent: bool = False
     problem: str = ""
     fields: dict[str, list[str]] = field(default_factory=dict)
 
@@ -69,8 +70,9 @@ class SweepForm:
 
     @property
     def direction(self) -> str:
-        """As chosen, or as the metric's name has it while another one was chosen last."""
-        if self.value("direction") and self.value("metric") == self.value("metric_before"):
+        """As chosen; while another metric is being chosen, as its name has it."""
+        is_kept = self.sent or self.value("metric") == self.value("metric_before")
+        if self.value("direction") and is_kept:
             return self.value("direction")
         return Best.MAX if any(word in self.metric for word in _HIGHER) else Best.MIN
 
@@ -187,8 +189,9 @@ def new(request: StudioRequest) -> HttpResponse:
         return render(request, "sweeps/new.html", _context(request, form))
     posted = storable(request.POST)
     launch = form_of_post(request.actor, posted)
-    form = SweepForm(launch, rows_posted(posted.dict())) if "vary.0.path" in posted else _suggested(launch)
-    if "launch" in posted and not request.htmx:
+    sent = "launch" in posted and not request.htmx
+    form = SweepForm(launch, rows_posted(posted.dict()), sent) if "vary.0.path" in posted else _suggested(launch)
+    if sent:
         return _start(request, form)
     return render(request, "sweeps/_form.html" if request.htmx else "sweeps/new.html", _context(request, form))
 
