@@ -12,7 +12,9 @@ const TOP = 30;
 const BOTTOM = 24;
 const SIDE = 64;
 const TICKS = 4;
+// An axis is taken hold of this far beside it and beyond its ends.
 const GRAB = 14;
+const BEYOND = 8;
 const CLICK = 4;
 
 function svg(name, attributes = {}, text = "") {
@@ -95,7 +97,7 @@ export class ParallelCoordinates {
       group.append(svg("text", { x: last ? x + 6 : x - 6, y: this.y(share) + 4, "text-anchor": last ? "start" : "end" }, text));
     }
     const band = svg("rect", { x: x - 6, width: 12, class: "parallel-brush" });
-    const grab = svg("rect", { x: x - GRAB, y: TOP, width: 2 * GRAB, height: HEIGHT - TOP - BOTTOM, class: "parallel-grab" });
+    const grab = svg("rect", { x: x - GRAB, y: TOP - BEYOND, width: 2 * GRAB, height: HEIGHT - TOP - BOTTOM + 2 * BEYOND, class: "parallel-grab" });
     group.append(band, grab);
     this.mark(band, place);
     grab.addEventListener("pointerdown", (event) => this.drag(event, grab, band, place));
@@ -104,7 +106,7 @@ export class ParallelCoordinates {
 
   drag(event, grab, band, place) {
     const box = grab.getBoundingClientRect();
-    const shareOf = ({ clientY }) => Math.min(1, Math.max(0, 1 - (clientY - box.top) / box.height));
+    const shareOf = ({ clientY }) => Math.min(1, Math.max(0, 1 - (clientY - box.top - BEYOND) / (box.height - 2 * BEYOND)));
     const [from, began] = [shareOf(event), event.clientY];
     grab.setPointerCapture(event.pointerId);
     const move = (next) => {
