@@ -69,6 +69,14 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """A config that sets nothing but the setting with that dotted name."""
+    config = value
+    for name in reversed(path.split(".")):
+        config = {name: config}
+    return dict(config)
+
+
 def _flatten(schema: Mapping[str, Any], above: str, group: str, main: tuple[str, ...]) -> Iterator[SettingSpec]:
     chooser = schema["properties"].get("type", {})
     for name, entry in schema["properties"].items():

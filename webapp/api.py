@@ -157,6 +157,7 @@ def mount() -> NinjaAPI:
     from webapp.runs.api import router as runs
     from webapp.runs.project_api import router as projects
     from webapp.runs.view_api import router as run_views
+    from webapp.sweeps.api import router as sweeps
     from webapp.workbench.api import router as workbench
 
     for router in (
@@ -170,6 +171,7 @@ def mount() -> NinjaAPI:
         run_views,
         metrics,
         recipes,
+        sweeps,
         live,
         retrieval,
         alerts,

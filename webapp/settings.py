@@ -148,6 +148,7 @@ INSTALLED_APPS = [
     "webapp.runs",
     "webapp.metrics",
     "webapp.recipes",
+    "webapp.sweeps",
     "webapp.retrieval",
     "webapp.playground",
     "webapp.workbench",

@@ -25,6 +25,7 @@ EXPORT = "checkpoints.export"
 DOCUMENTS_INDEX = "documents.index"
 DOCUMENTS_FIND = "documents.find"
 ALERTS_DELIVER = "alerts.deliver"
+SWEEP_ADVANCE = "sweeps.advance"
 
 QUEUE_OF = {
     RUNS_WAKE: "runs",
@@ -38,6 +39,7 @@ QUEUE_OF = {
     DOCUMENTS_INDEX: "light",
     DOCUMENTS_FIND: "light",
     ALERTS_DELIVER: "light",
+    SWEEP_ADVANCE: "light",
 }
 
 sender = Celery("studio", broker=settings.BROKER_URL, set_as_current=False)

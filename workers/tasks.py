@@ -10,6 +10,7 @@ from django.db import close_old_connections, connections
 from webapp import tasks as names
 from webapp.runs.claims import run_claim
 from webapp.runs.projects import project_retain
+from webapp.sweeps.services import sweep_advance
 from workers import alerts, datasets, exports, indexes, models, playground, preflight, presence, reaper, trials
 from workers.supervisor import Supervisor
 
@@ -32,6 +33,7 @@ def register(app: Celery) -> None:
         (names.DOCUMENTS_FIND, indexes.look_up),
         (names.ALERTS_DELIVER, alerts.deliver),
         (ALERTS_CHECK, alerts.check),
+        (names.SWEEP_ADVANCE, sweep_advance),
         (REAP, reaper.reap),
     ):
         app.task(name=name, queue=names.QUEUE_OF.get(name, "light"))(_with_connections(function))

@@ -13,6 +13,7 @@ from tests.support.exports import make_export
 from tests.support.indexes import make_index
 from tests.support.pipelines import make_pipeline
 from tests.support.runs import make_run
+from tests.support.sweeps import make_sweep
 from webapp.accounts import services
 from webapp.accounts.access import Actor
 from webapp.accounts.models import ApiToken, Invitation, Membership, Role, Team, TeamSecret, User
@@ -31,6 +32,7 @@ from webapp.retrieval.models import Chunk, DocumentIndex, Lookup
 from webapp.runs.models import Project, RewardList, Run, RunCheckpoint, RunLog, RunSample, RunView, Worker
 from webapp.runs.reward_lists import reward_list_create
 from webapp.runs.run_views import ViewState, view_create
+from webapp.sweeps.models import Sweep, Trial
 from webapp.workbench.models import RewardTrial
 from webapp.workbench.services import trial_create
 
@@ -64,6 +66,7 @@ class World:
     # One that runs, and one that was stopped.
     pipeline: Pipeline
     stopped_pipeline: Pipeline
+    sweep: Sweep
     # Shared with the team by the member.
     run_view: RunView
     report: Report
@@ -100,6 +103,8 @@ class World:
             Pipeline: of_team,
             PipelineStage: Q(pipeline__team=self.team),
             StageRun: Q(stage__pipeline__team=self.team),
+            Sweep: of_team,
+            Trial: Q(sweep__team=self.team),
             DocumentIndex: of_team,
             Chunk: Q(index__team=self.team),
             Lookup: Q(index__team=self.team),
@@ -126,6 +131,7 @@ class World:
             self.share,
             self.export,
             self.pipeline,
+            self.sweep,
             self.run_view,
             self.report,
             self.view_link,
@@ -188,6 +194,7 @@ def make_world() -> World:
         stopped_pipeline=stopped_pipeline,
         alert_rule=alert_rule,
         alert=Alert.objects.create(team=team, rule=alert_rule, run=run, message=MARK),
+        sweep=make_sweep(member, name=f"{MARK} sweep", model=str(model.pk), dataset=version.dataset_id),
         run_view=view_create(actor=member, name=f"{MARK} view", state=ViewState(f"tag:{MARK}"), shared=True),
         report=report,
         view_link=link_create(actor=member, report=report),

@@ -59,6 +59,7 @@ PAGE_OBJECTS: dict[tuple[str, str], Given] = {
     ("runs/pipelines/<uuid:pk>/restart", "stage"): lambda world: "sft",
     ("runs/views/", "pk"): lambda world: world.run_view.pk,
     ("runs/recipes/", "slug"): lambda world: "instructgpt",
+    ("sweeps/", "pk"): lambda world: world.sweep.pk,
     ("runs/queue/workers/", "pk"): lambda world: world.worker.pk,
     ("workbench/", "pk"): lambda world: world.trial.pk,
     ("reports/", "pk"): lambda world: world.report.pk,
@@ -94,6 +95,7 @@ API_OBJECTS: dict[str, Given] = {
     "view_id": lambda world: world.run_view.pk,
     "share_id": lambda world: world.share.pk,
     "slug": lambda world: "sft",
+    "sweep_id": lambda world: world.sweep.pk,
     "worker_id": lambda world: world.worker.pk,
 }
 # Parameters that name nobody's property.
@@ -131,6 +133,10 @@ FORMS: dict[str, Given] = {
     "pipeline-stop": lambda world: {},
     "pipeline-delete": lambda world: {},
     "pipeline-restart": lambda world: {"launch": "yes"},
+    "sweep-new": lambda world: {"launch": "yes", "method": "sft", **_sources(world), **SWEPT},
+    "sweep-stop": lambda world: {},
+    "sweep-resume": lambda world: {},
+    "sweep-delete": lambda world: {},
     "runs-bulk": lambda world: {"run": [world.run.pk], "action": "delete"},
     "run-views": lambda world: {"name": "new", "shared": "yes", "address": "q=tag:x&column=config.beta"},
     "run-view": lambda world: {"action": "delete"},
@@ -189,6 +195,7 @@ FORMS: dict[str, Given] = {
 }
 
 REWARDS = {"length": 1}
+SWEPT = {"vary.0.path": "seed", "vary.0.values": "1, 2", "max_trials": "2", "metric": "eval/loss"}
 MADE_OF_ANSWERS = {"format": "prompt-completion", "name": "more answers"}
 CUT = {"chunk_tokens": 32, "overlap": 0}
 GENERATION = {"max_new_tokens": 8, "temperature": 1, "top_p": 1, "seed": 0}
@@ -226,6 +233,10 @@ BODIES: dict[str, Given] = {
     "POST /reward-lists": lambda world: {"name": "another", "project": str(world.project.pk), "rewards": REWARDS},
     "POST /pipelines": lambda world: {"recipe": "instructgpt", "datasets": _slots(world), "models": _base(world)},
     "POST /pipelines/{pipeline_id}/restart": lambda world: {"stage": "sft"},
+    "POST /sweeps": lambda world: {
+        **{"method": "sft", "space": {"seed": [1, 2]}, "metric": "eval/loss", "max_trials": 2},
+        **_sources(world),
+    },
     "POST /indexes": lambda world: {"dataset": str(world.index.dataset_version.dataset_id), "settings": CUT},
     "POST /indexes/{index_id}/lookups": lambda world: {"question": "Why?"},
     "POST /reports": lambda world: {"project": str(world.project.pk), "title": "another"},
@@ -263,12 +274,16 @@ REFUSALS = {
     "model-delete": 409,
     "model-retry": 409,
     "pipeline-delete": 409,
+    "sweep-resume": 409,
+    "sweep-delete": 409,
     "POST /models/{model_id}/retry": 409,
     "POST /runs/{run_id}/resume": 409,
     "POST /indexes/{index_id}/resume": 409,
     "DELETE /datasets/{dataset_id}": 409,
     "DELETE /models/{model_id}": 409,
     "DELETE /pipelines/{pipeline_id}": 409,
+    "POST /sweeps/{sweep_id}/resume": 409,
+    "DELETE /sweeps/{sweep_id}": 409,
     "POST /pipelines/{pipeline_id}/restart": 409,
 }
 # A look that takes a POST.

@@ -14,7 +14,7 @@ import webapp.urls
 from django.urls import get_resolver
 get_resolver().url_patterns
 heavy = {"torch", "transformers", "trl", "peft", "accelerate", "datasets", "pyarrow", "pandas", "workers"}
-heavy |= {"reasoning_gym", "sympy"}
+heavy |= {"reasoning_gym", "sympy", "optuna"}
 print(sorted(heavy & set(sys.modules)))
 print(psutil.Process().memory_info().rss // 1024**2)
 """

@@ -87,8 +87,9 @@ class RunName(Schema):
 
 
 class ImportanceOut(Schema):
-    """`explained`, 0 to 1, is the adjusted share of the order of the metric's values that the setting explains alone:
-    by Spearman's `correlation` for numbers, else by the correlation ratio. `share` is of what all settings explain."""
+    """`explained`, 0 to 1, is the share of the variation in the metric's ranks that the setting explains by itself,
+    less what chance would (Kruskal-Wallis epsilon squared); `share` is of what all settings explain. `correlation` is
+    Spearman's, for numbers."""
 
     field: str
     explained: float

@@ -13,6 +13,8 @@ Floats = npt.NDArray[np.float64]
 
 # With fewer there is nothing left to tell once the setting's own freedom is taken off.
 MIN_RUNS = 4
+_MAX_BINS = 5
+_RUNS_A_BIN = 4
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,12 @@ def importance(
 ) -> list[Importance]:
     """The settings by how much of the metric they explain, most first. `settings[name]` has a value for each run.
 
-    A setting of numbers explains the square of Spearman's rank correlation with the metric, any other the correlation
-    ratio (eta squared) of the metric's ranks by its values. As k values explain (k - 1) / (n - 1) of n ranks by mere
-    chance, that is taken off, as in the adjusted R squared; a line counts as k = 2. Settings are looked at one by one:
-    what only two together do is not seen. Runs without the metric are left out, and settings that too few of the
-    others have, or that are the same for all of them.
+    A setting explains epsilon squared of the Kruskal-Wallis test (Kelley 1935; Tomczak and Tomczak 2014): the share of
+    the variation in the metric's ranks that lies between its values, less the (k - 1) / (n - 1) that k values explain
+    of n ranks by mere chance. Ranks make it indifferent to one run that diverged. Numbers of many values are cut into
+    bins of equal count, so that one that is best in its middle, as learning rates are, counts as much as one that is
+    best at an end. Settings are looked at one by one: what only two together do is not seen. Runs without the metric
+    are left out, and settings that too few of the others have, or that are the same for all of them.
     """
     target = np.array([np.nan if value is None else value for value in metric], "f8")
     told = [(field, _explained(list(values), target, min_runs)) for field, values in settings.items()]
@@ -62,19 +65,31 @@ def _explained(values: list[Any], target: Floats, min_runs: int) -> tuple[float,
     ranked = ranks(target[usable])
     if len(kept) < min_runs or np.ptp(ranked) == 0:
         return None
+    correlation = None
     if numbers:
-        given = ranks(np.array(kept, "f8"))
+        given = np.array(kept, "f8")
         if np.ptp(given) == 0:
             return None
-        correlation = float(np.corrcoef(given, ranked)[0, 1])
-        return _adjusted(correlation**2, len(kept), 2), correlation, len(kept)
-    names, group = np.unique([as_text(value) for value in kept], return_inverse=True)
+        correlation = float(np.corrcoef(ranks(given), ranked)[0, 1])
+        names, group = np.unique(_binned(given), return_inverse=True)
+    else:
+        names, group = np.unique([as_text(value) for value in kept], return_inverse=True)
     if len(names) == 1:
         return None
     sizes = np.bincount(group)
     centres = np.bincount(group, ranked) / sizes
     between = float((sizes * (centres - ranked.mean()) ** 2).sum())
-    return _adjusted(between / float(((ranked - ranked.mean()) ** 2).sum()), len(kept), len(names)), None, len(kept)
+    explained = between / float(((ranked - ranked.mean()) ** 2).sum())
+    return _adjusted(explained, len(kept), len(names)), correlation, len(kept)
+
+
+def _binned(values: Floats) -> Floats:
+    """Numbers of few values as they are, others by the bin of equal count that they fall into."""
+    bins = max(2, min(_MAX_BINS, len(values) // _RUNS_A_BIN))
+    if len(np.unique(values)) <= bins:
+        return values
+    edges = np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])
+    return np.searchsorted(edges, values, side="left").astype("f8")
 
 
 def is_number(value: Any) -> bool:

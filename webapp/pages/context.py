@@ -35,6 +35,7 @@ class NavEntry:
 _NAV = (
     ("home", "Home", "house", False),
     ("runs", "Runs", "activity", False),
+    ("sweeps", "Sweeps", "sliders-horizontal", False),
     ("compare", "Compare", "chart-spline", False),
     ("reports", "Reports", "notebook-text", False),
     ("leaderboard", "Leaderboard", "trophy", False),

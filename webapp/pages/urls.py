@@ -20,6 +20,7 @@ urlpatterns = [
     path("first-run", home.first_run, name="first-run"),
     path("runs/", include("webapp.pages.runs.urls")),
     path("runs/", include("webapp.pages.recipes.urls")),
+    path("sweeps/", include("webapp.pages.sweeps.urls")),
     path("compare/", compare.compare, name="compare"),
     path("compare/share", shared.compare_share, name="compare-share"),
     path("reports/", reports.reports, name="reports"),

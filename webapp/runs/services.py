@@ -41,6 +41,9 @@ MAX_GPU_MEMORY_GB = 10_000
 PREFLIGHT_WAIT = 45.0
 PREFLIGHT_KEPT = 3600
 
+# A dataset, whose newest version is meant, or one of its versions.
+Rows = str | uuid.UUID | DatasetVersion
+
 
 class RunRequest:
     """What a run is made from, resolved and checked: nothing in it is the caller's word alone.
@@ -54,9 +57,9 @@ class RunRequest:
         *,
         method: str,
         model: str,
-        dataset: str | uuid.UUID | DatasetVersion | None = None,
-        eval_dataset: str | uuid.UUID | None = None,
-        documents: str | uuid.UUID | None = None,
+        dataset: Rows | None = None,
+        eval_dataset: Rows | None = None,
+        documents: Rows | None = None,
         reward_model: str | None = None,
         judge_model: str | None = None,
         teacher_model: str | None = None,
@@ -122,10 +125,10 @@ class RunRequest:
             )
         self.config = taken
 
-    def _version(self, actor: Actor, ref: str | uuid.UUID | DatasetVersion, field: str) -> DatasetVersion:
+    def _version(self, actor: Actor, ref: Rows, field: str) -> DatasetVersion:
         return version_for_run(actor, ref, formats=self.method.formats, title=self.method.title, field=field)
 
-    def _documents(self, actor: Actor, ref: str | uuid.UUID | None) -> DatasetVersion:
+    def _documents(self, actor: Actor, ref: Rows | None) -> DatasetVersion:
         if not ref:
             raise no_documents()
         title = f"{self.method.title}, as its documents,"
@@ -146,9 +149,7 @@ class RunRequest:
         }
 
 
-def version_for_run(
-    actor: Actor, ref: str | uuid.UUID | DatasetVersion, *, formats: Collection[Format], title: str, field: str
-) -> DatasetVersion:
+def version_for_run(actor: Actor, ref: Rows, *, formats: Collection[Format], title: str, field: str) -> DatasetVersion:
     """The newest version of the dataset with that id, or that version itself, if it is ready and serves `formats`.
 
     Raises Invalid, which names the `field` that `ref` was given in and the `title` of what would train on it, or
@@ -180,9 +181,9 @@ def run_create(
     actor: Actor,
     method: str,
     model: str,
-    dataset: str | uuid.UUID | DatasetVersion | None = None,
-    eval_dataset: str | uuid.UUID | None = None,
-    documents: str | uuid.UUID | None = None,
+    dataset: Rows | None = None,
+    eval_dataset: Rows | None = None,
+    documents: Rows | None = None,
     reward_model: str | None = None,
     judge_model: str | None = None,
     teacher_model: str | None = None,
@@ -228,9 +229,9 @@ def run_create(
                 notes=notes,
                 hypothesis=clean_line("hypothesis", hypothesis),
                 tags=clean_tags(tags),
-                priority=_clean_priority(priority),
+                priority=clean_priority(priority),
                 labels=clean_labels(labels),
-                **_hardware(request.config, gpu_memory_gb),
+                **hardware_asked(request.config, gpu_memory_gb),
                 method=request.method.slug,
                 model=request.model,
                 reward_model=request.reward_model,
@@ -387,7 +388,7 @@ def run_update(
         run.tags = clean_tags(tags)
         changed.append("tags")
     if priority is not None:
-        run.priority = _clean_priority(priority)
+        run.priority = clean_priority(priority)
         run.turn = None
         changed += ["priority", "turn"]
     changed += decide(run, hypothesis=hypothesis, result=result, verdict=verdict)
@@ -528,7 +529,8 @@ def clean_tags(tags: Iterable[str]) -> list[str]:
     return cleaned
 
 
-def _clean_priority(priority: int) -> int:
+def clean_priority(priority: int) -> int:
+    """The priority, if it is one."""
     if not -10 <= priority <= 10:
         raise Invalid("The priority is not accepted.", fields={"priority": ["must be from -10 to 10"]})
     return priority
@@ -543,7 +545,7 @@ def clean_labels(labels: Iterable[str]) -> list[str]:
     return cleaned
 
 
-def _hardware(config: Mapping[str, Any], gpu_memory_gb: int) -> dict[str, Any]:
+def hardware_asked(config: Mapping[str, Any], gpu_memory_gb: int) -> dict[str, Any]:
     """What the settings ask of a worker: a GPU for each process, unless they say how many or that the CPU will do."""
     if not 0 <= gpu_memory_gb <= MAX_GPU_MEMORY_GB:
         right = f"must be from 0, which is any, to {MAX_GPU_MEMORY_GB}"

@@ -61,6 +61,11 @@ def waiting_of(run: Run) -> Waiting | None:
     return next(iter(_Hall([run.team_id]).reasons(groups, [run])), None)
 
 
+def seconds_expected(team: uuid.UUID, method: str, steps: int | None) -> float | None:
+    """What a run of so many steps takes, told by the team's own runs; None while there is nothing to tell from."""
+    return _Pace([team]).seconds(method, steps)
+
+
 class _Pace:
     """How long runs take, from those of the given teams that succeeded: by method, else all of them together."""
 

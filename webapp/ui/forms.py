@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from polm_core.errors import ConfigError
 from polm_core.method import Method, merged
-from polm_core.settings import SettingSpec, as_text, group_title, setting_specs
+from polm_core.settings import SettingSpec, as_text, group_title, nested, setting_specs
 
 PREFIX = "config"
 
@@ -118,7 +118,7 @@ class MethodForm:
         changes: dict[str, Any] = {}
         for setting in self.settings.values():
             if setting.changed:
-                changes = merged(changes, _nested(setting.path, setting.value))
+                changes = merged(changes, nested(setting.path, setting.value))
         return changes
 
     def add_problems(self, fields: Mapping[str, list[str]]) -> None:
@@ -188,9 +188,3 @@ def _look_up(values: Mapping[str, Any], path: str, default: Any) -> Any:
             return default
         found = found[name]
     return found
-
-
-def _nested(path: str, value: Any) -> dict[str, Any]:
-    for name in reversed(path.split(".")):
-        value = {name: value}
-    return value  # type: ignore[no-any-return]

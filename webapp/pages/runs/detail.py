@@ -27,6 +27,7 @@ from webapp.runs import selectors, services
 from webapp.runs.config_files import settings_in_order
 from webapp.runs.models import ACTIVE, FINISHED, Run, Status
 from webapp.runs.waiting import waiting_of
+from webapp.sweeps.selectors import trial_of_run
 
 RELATIVES = 20
 _ACTIONS: dict[str, Callable[..., Run]] = {
@@ -89,6 +90,7 @@ def _head(request: StudioRequest, run: Run) -> dict[str, Any]:
         "waiting": waiting_of(run) if run.status == Status.QUEUED else None,
         "advice": advice_for(run),
         "stage": stages_of_runs([run.pk]).get(run.pk),
+        "trial": trial_of_run(run.pk),
     }
 
 

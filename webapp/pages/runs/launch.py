@@ -250,14 +250,14 @@ def launch(request: StudioRequest) -> HttpResponse:
     if "launch" in request.POST and not request.htmx:
         return _launch(request)
     if request.method != "POST":
-        form = _form_of_link(request.actor, storable(request.GET))
+        form = form_of_link(request.actor, storable(request.GET))
         return render(request, "runs/launch.html", _context(request, form))
-    form = _form_of_post(request.actor, storable(request.POST))
+    form = form_of_post(request.actor, storable(request.POST))
     return render(request, "runs/_launch_form.html", _context(request, form) | _preflight(form))
 
 
 def _launch(request: StudioRequest) -> HttpResponse:
-    form = _form_of_post(request.actor, storable(request.POST))
+    form = form_of_post(request.actor, storable(request.POST))
     naming = form.naming()
     form.problem = form.missing or ("Correct the fields that are marked." if form.fields else "")
     if not form.problem:
@@ -281,7 +281,7 @@ def _launch(request: StudioRequest) -> HttpResponse:
 def check(request: StudioRequest) -> HttpResponse:
     """Fragment: what a worker found when it looked at the data as the model would."""
     posted = storable(request.POST)
-    form = _form_of_post(request.actor, posted)
+    form = form_of_post(request.actor, posted)
     tries = (whole_number(posted.get("tries", "")) or 0) + 1
     asked = _asked_before(request.actor, posted.get("preflight", ""))
     return render(request, "runs/_preflight.html", {"form": form, "polled": True} | _preflight(form, asked, tries))
@@ -326,7 +326,8 @@ def _preflight(form: LaunchForm, asked: Preflight | None = None, tries: int = 0)
     return {"waiting": not gave_up, "gave_up": gave_up, "preflight": preflight, "tries": tries}
 
 
-def _form_of_post(actor: Actor, posted: QueryDict) -> LaunchForm:
+def form_of_post(actor: Actor, posted: QueryDict) -> LaunchForm:
+    """The page with the choices that were posted."""
     method = method_of(posted.get("method", ""))
     settings = _settings(method, posted) if method else None
     form = LaunchForm(actor, posted.dict(), method, settings, _run_to_clone(actor, posted.get("clone", "")))
@@ -366,7 +367,7 @@ def _beyond(changes: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
     return kept
 
 
-def _form_of_link(actor: Actor, asked: QueryDict) -> LaunchForm:
+def form_of_link(actor: Actor, asked: QueryDict) -> LaunchForm:
     """The page as a link asks for it: with choices made, or as the clone of a run."""
     source = _run_to_clone(actor, asked.get("clone", ""))
     values: dict[str, Any] = {"model": STARTER, **(_choices_of(source) if source else {}), **asked.dict()}

@@ -1,0 +1,1 @@
+"""Sweeps: the list, making one, and one's page."""
