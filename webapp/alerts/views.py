@@ -44,7 +44,7 @@ def alerts_seen(request: StudioRequest) -> HttpResponse:
         shown = shown.filter(pk=request.actor.get(Alert, one, Role.MEMBER).pk)
     services.alerts_see(actor=request.actor, alerts=shown)
     if request.htmx:
-        return render(request, "alerts/_alerts.html", _list(request))
+        return render(request, "alerts/_alerts.html", _list(request) | {"was_seen": True})
     return redirect(f"{reverse('alerts')}?{request.GET.urlencode()}")
 
 

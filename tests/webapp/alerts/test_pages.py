@@ -97,6 +97,7 @@ def test_the_bell_counts_what_nobody_has_seen(
     assert first is not None
     rest = pages.post(f"{reverse('alerts-seen')}?unseen=yes", {"alert": first.pk}, headers=HTMX).content.decode()
     assert rest.count("<tr") == 2
+    assert 'hx-swap-oob="true"' in rest
     assert signed_in(viewer).post(reverse("alerts-seen")).status_code == 403
     assert "1 unseen" in pages.get(bell).content.decode()
     pages.post(reverse("alerts-seen"))
