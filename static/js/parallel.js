@@ -96,7 +96,7 @@ export class Parallel {
     for (const [share, text] of ticks) group.append(make("text", { x: x + 6, y: this.y(share) + 4 }, short(text)));
     const kept = this.kept.get(name);
     if (kept) group.append(make("rect", { x: x - 6, width: 12, y: this.y(kept[1]), height: this.y(kept[0]) - this.y(kept[1]), class: "kept" }));
-    group.append(make("rect", { x: x - 14, width: 28, y: this.y(1) - 8, height: this.y(0) - this.y(1) + 16, class: "grip" }));
+    group.append(make("rect", { x: x - 14, width: 28, y: this.y(1) - 8, height: this.y(0) - this.y(1) + 16, class: "axis-grip" }));
     return group;
   }
 
@@ -115,7 +115,7 @@ export class Parallel {
 
   begin(event) {
     const group = event.target.closest?.("[data-axis]");
-    if (!group || !event.target.matches(".grip")) return;
+    if (!group || !event.target.matches(".axis-grip")) return;
     event.preventDefault();
     const { name } = this.axes[Number(group.dataset.axis)];
     const top = this.picture.getBoundingClientRect().top;

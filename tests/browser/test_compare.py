@@ -86,7 +86,7 @@ def test_settings_are_shown_beside_a_metric(visit: Visit, runs: list[Run], width
     importance = page.locator("[data-importance] li")
     expect(importance.first).to_contain_text("adapter.r")
     expect(importance.first).to_contain_text(re.compile(r"\d+% over 6 runs, falls with it"))
-    grip = page.locator("[data-axis='0'] .grip")
+    grip = page.locator("[data-axis='0'] .axis-grip")
     grip.scroll_into_view_if_needed()
     box = grip.bounding_box()
     assert box is not None

@@ -60,7 +60,8 @@ def test_it_is_made_from_the_launch_page_and_followed_live(visit: Visit, actor: 
     expect(page.locator("#sweep-best .scatterlayer")).to_be_visible()
     assert violations(page) == []
 
-    axis = page.locator(".parallel .grip").last.bounding_box()
+    page.locator(".parallel .axis-grip").last.scroll_into_view_if_needed()
+    axis = page.locator(".parallel .axis-grip").last.bounding_box()
     assert axis is not None
     page.mouse.move(axis["x"] + axis["width"] / 2, axis["y"] + axis["height"] - 1)
     page.mouse.down()
