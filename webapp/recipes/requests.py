@@ -16,8 +16,8 @@ from webapp.errors import Conflict, Invalid
 from webapp.registry.models import BaseModel, ModelStatus
 from webapp.registry.selectors import STARTER
 from webapp.registry.services import model_resolve_for_run
+from webapp.runs.requests import version_for_run
 from webapp.runs.scoring import asks_for_judge_model, asks_for_reward_model
-from webapp.runs.services import version_for_run
 
 
 @dataclass(frozen=True)

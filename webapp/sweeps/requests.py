@@ -9,7 +9,7 @@ from webapp.datasets.models import DatasetVersion
 from webapp.errors import Conflict, Invalid
 from webapp.metrics.keys import is_usable
 from webapp.runs.models import Best
-from webapp.runs.services import RunRequest, clean_labels, clean_priority, clean_tags, hardware_asked
+from webapp.runs.requests import RunRequest, clean_labels, clean_priority, clean_tags, hardware_asked
 from webapp.sweeps.models import Strategy
 from webapp.sweeps.space import FIELD, MAX_GRID, Range, Space, space_checked, space_read
 
