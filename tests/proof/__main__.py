@@ -59,9 +59,9 @@ def definition(row: ProofRow) -> str:
 
 def measure(row: ProofRow) -> dict[str, Any]:
     """Train the row once for each seed and say what it moved."""
+    rows, held_out = rows_of(row)  # first: what all seeds begin from is prepared once, not side by side
     with ThreadPoolExecutor(len(SEEDS)) as pool:
         runs = list(pool.map(partial(prove_merge if row.format is None else prove, row), SEEDS))
-    rows, held_out = rows_of(row)
     after = fmean(run[1] for run in runs)
     return {
         "name": row.slug,

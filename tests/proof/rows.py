@@ -117,16 +117,16 @@ def _free_margin(slug: str, gain: float) -> ProofRow:
     return ProofRow(slug, "eval/rewards/margins", "reward margin", steps=16, gain=gain, settings=settings)
 
 
-def _reward(slug: str, gain: float, *, steps: int = 14, **settings: Any) -> ProofRow:
+def _reward(slug: str, gain: float, *, steps: int = 8, **settings: Any) -> ProofRow:
     """Short right answers to sums; the prompts that are held out get one answer each."""
     shared = {
         "batch_size": 8,
         "num_generations": 4,
-        "max_completion_length": 32,
-        "eval_rows": 40,
+        "max_completion_length": 24,
+        "eval_rows": 30,
         "temperature": 0.7,
         # Of these two the length tells more: most samples are neither all wrong nor all right by it.
-        "rewards": {"math": 0.5, "length": 1.0, "length_max": 60},
+        "rewards": {"math": 0.5, "length": 1.0, "length_max": 50},
     }
     return ProofRow(slug, "eval/reward", "reward", steps=steps, gain=gain, settings={**_LORA, **shared, **settings})
 
@@ -135,11 +135,11 @@ def _short(slug: str, gain: float, **settings: Any) -> ProofRow:
     """Answers of at most ten words, which the rewards can verify; the prompts that are held out get one each."""
     shared = {
         "batch_size": 8,
-        "max_completion_length": 40,
-        "eval_rows": 40,
+        "max_completion_length": 32,
+        "eval_rows": 30,
         "rewards": {"no_repeats": 0.0, "instructions": 1.0, "max_words": 10},
     }
-    return ProofRow(slug, "eval/reward", "reward", steps=14, gain=gain, settings={**_LORA, **shared, **settings})
+    return ProofRow(slug, "eval/reward", "reward", steps=8, gain=gain, settings={**_LORA, **shared, **settings})
 
 
 def _right(slug: str, gain: float, *, steps: int, **settings: Any) -> ProofRow:
@@ -184,8 +184,8 @@ ROWS: tuple[ProofRow, ...] = (
     _loss("prompt-tuning", 0.9),
     _loss("prefix-tuning", 0.9),
     _loss("p-tuning", 0.9),
-    _reward("reft", 0.1, steps=20, learning_rate=5e-4, sft_learning_rate=1e-4, sft_steps=10),
-    _loss("continued-pretraining", 0.8),
+    _reward("reft", 0.1, steps=12, learning_rate=5e-4, sft_learning_rate=1e-4, sft_steps=4),
+    _loss("continued-pretraining", 0.8, settings={"max_length": 128}),
     _seeing("vlm-sft", TINY, steps=600, learning_rate=2e-3),
     _seeing("vlm-connector", SEEING, steps=150, learning_rate=5e-3),
     # It learns fast.
@@ -198,7 +198,7 @@ ROWS: tuple[ProofRow, ...] = (
         settings={**_LORA, "learning_rate": 2e-4},
     ),
     # Two steps on the same answers; each costs as much again for the value model.
-    _reward("ppo", 0.1, steps=20, learning_rate=5e-4, value_learning_rate=5e-4, num_generations=1, ppo_epochs=2),
+    _reward("ppo", 0.1, steps=12, learning_rate=5e-4, value_learning_rate=5e-4, num_generations=1, ppo_epochs=2),
     _reward("rloo", 0.1, learning_rate=5e-4),
     _reward("online-dpo", 0.1, learning_rate=5e-4, num_generations=2),
     _reward("nash-md", 0.1, learning_rate=5e-4, num_generations=2),
