@@ -17,7 +17,7 @@ import httpx
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 90
+START_SECONDS = 180
 # Set by a test session or a developer's shell for its own use; a studio of its own must not see them.
 _NOT_PASSED_ON = ("DATABASE_URL", "BROKER_URL", "ARTIFACT_URL", "DJANGO_SETTINGS_MODULE")
 
