@@ -83,9 +83,9 @@ def test_a_run_with_its_store_in_a_bucket(bucket_studio: RunningStudio, s3_serve
 
     def in_the_bucket() -> str:
         return httpx.get(
-            f"{s3_server.env['AWS_ENDPOINT_URL']}/{BUCKET}?list-type=2&prefix=runs/{pk}/", trust_env=False
+            f"{s3_server.env['AWS_ENDPOINT_URL']}/{BUCKET}?list-type=2&prefix=studio/runs/{pk}/", trust_env=False
         ).text
 
     # The files go once what says so is stored.
-    studio.wait_for(lambda: f"runs/{pk}/step-4/" not in in_the_bucket(), 60, "the files to go")
-    assert f"runs/{pk}/step-6/model.safetensors" in in_the_bucket()
+    studio.wait_for(lambda: f"studio/runs/{pk}/step-4/" not in in_the_bucket(), 60, "the files to go")
+    assert f"studio/runs/{pk}/step-6/model.safetensors" in in_the_bucket()
