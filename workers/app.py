@@ -34,8 +34,8 @@ app.conf.update(
     worker_enable_remote_control=False,
     beat_schedule_filename=str(settings.VAR_DIR / "beat-schedule"),
     beat_schedule={
-        name: {"task": task, "schedule": seconds, "options": {"queue": "light", "expires": seconds}}
-        for name, task, seconds in (("reap", tasks.REAP, 3.0), ("alerts", tasks.ALERTS_CHECK, 15.0))
+        task: {"task": task, "schedule": seconds, "options": {"queue": "light", "expires": seconds}}
+        for task, seconds in tasks.PERIODIC.items()
     },
     timezone="UTC",
 )

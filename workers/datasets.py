@@ -22,7 +22,6 @@ from polm_core.data.preview import HEAD_NAME
 from polm_core.data.report import PrepareProgress, PrepareReport, Status, read_progress, read_report
 from polm_core.errors import ResourceError
 from webapp import artifacts
-from webapp.datasets.derivations import MixtureDerivation, TaskDerivation
 from webapp.datasets.leases import (
     LEASE,
     Claim,
@@ -40,7 +39,7 @@ from webapp.datasets.storing import rows_discard, rows_store
 from webapp.errors import Invalid, NotFound
 from webapp.studio.identity import Identity
 from workers import presence
-from workers.derived import convert_from, derived_source, fetched, parts_of_job
+from workers.derived import derived_job, fetched
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +85,12 @@ def process(version_id: str) -> None:
 
 def _prepare(claim: Claim, folder: Path, lost: threading.Event) -> None:
     try:
-        source, parts = _source(claim, folder), parts_of_job(claim.derivation, folder)
+        parts = derived_job(claim, folder) if claim.derivation else {"source": str(_uploaded(claim, folder))}
     except (NotFound, Invalid) as error:
         version_finish(claim, PrepareReport(status=Status.INVALID, error=error.as_dict()))
         return
     out = folder / "out"
-    report = _run_child(claim, folder, {"source": str(source) if source else None, **parts}, out, lost)
+    report = _run_child(claim, folder, parts, out, lost)
     if (out / HEAD_NAME).exists():
         artifacts.put(out / HEAD_NAME, f"{head_folder(claim.version_id)}/{HEAD_NAME}")
     if report.status != Status.READY:
@@ -119,7 +118,6 @@ def _run_child(claim: Claim, folder: Path, parts: dict[str, Any], out: Path, los
         "out": str(out),
         "format": claim.format or None,
         "mapping": claim.mapping,
-        "convert_from": convert_from(claim.derivation),
         **parts,
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
@@ -186,17 +184,8 @@ def _tail(log: Path) -> str:
     return log.read_bytes()[-LOG_TAIL:].decode(errors="replace")
 
 
-def _source(claim: Claim, folder: Path) -> Path | None:
-    """What is to be prepared, on this machine's disk: the uploaded file, or rows as the derivation says.
-
-    There is nothing for a task, whose rows the preparing process makes up, and nothing for a mixture, which has
-    several sources. Raises NotFound, and Invalid when the
-    derivation gives no rows.
-    """
-    if isinstance(claim.derivation, TaskDerivation | MixtureDerivation):
-        return None
-    if claim.derivation is not None:
-        return derived_source(claim, folder)
+def _uploaded(claim: Claim, folder: Path) -> Path:
+    """The uploaded file, on this machine's disk. Raises NotFound."""
     if artifacts.is_local():
         path = artifacts.local_folder(claim.source_key)
         if not path.is_file():

@@ -12,7 +12,6 @@ from webapp.datasets.derivations import (
     AnswersDerivation,
     ChoiceDerivation,
     ConversionDerivation,
-    Derivation,
     MixtureDerivation,
     TaskDerivation,
 )
@@ -24,22 +23,24 @@ from webapp.runs.answers import answer_rows
 PROGRESS_SECONDS = 1.0
 
 
-def convert_from(derivation: Derivation | None) -> str | None:
-    """The format of the rows that `derived_source` writes; None where the preparing process reads or makes the rows."""
-    if derivation is None or isinstance(derivation, TaskDerivation | MixtureDerivation):
-        return None
-    return (derivation.source if isinstance(derivation, ConversionDerivation) else derivation.format).value
+def derived_job(claim: Claim, folder: Path) -> dict[str, Any]:
+    """Those fields of the job that say where the rows come from, which are written down where they have to be.
 
-
-def parts_of_job(derivation: Derivation | None, folder: Path) -> dict[str, Any]:
-    """What a job says of the rows that are chosen, or made up. Raises NotFound when what is mixed is gone."""
-    if isinstance(derivation, TaskDerivation):
-        return {"task": derivation.choice.model_dump()}
-    if isinstance(derivation, ChoiceDerivation):
-        return {"choice": derivation.choice.model_dump(), "rows": derivation.rows}
-    if isinstance(derivation, MixtureDerivation):
-        return {"mixture": {"sources": _mixed(derivation, folder), "seed": derivation.seed}}
-    return {}
+    Raises NotFound when what they come from is gone, Invalid for no rows.
+    """
+    match claim.derivation:
+        case TaskDerivation(choice=choice):
+            return {"task": choice.model_dump()}
+        case MixtureDerivation() as mixture:
+            return {"mixture": {"sources": _mixed(mixture, folder), "seed": mixture.seed}}
+        case ConversionDerivation(source=source):
+            return {"source": _rows_of(claim, folder, "converted"), "convert_from": source.value}
+        case ChoiceDerivation(format=format_, choice=choice, rows=rows):
+            kept = {"choice": choice.model_dump(), "rows": rows}
+            return {"source": _rows_of(claim, folder, "chosen from"), "convert_from": format_.value, **kept}
+        case AnswersDerivation(format=format_) as answers:
+            return {"source": str(_answers(claim, answers, folder)), "convert_from": format_.value}
+    raise ValueError("the rows are not made of others")
 
 
 def _mixed(derivation: MixtureDerivation, folder: Path) -> list[dict[str, Any]]:
@@ -53,16 +54,15 @@ def _mixed(derivation: MixtureDerivation, folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def derived_source(claim: Claim, folder: Path) -> Path:
-    """Write the rows, each a line of JSON. Raises NotFound when what they come from is gone, Invalid for no rows."""
-    derivation, path = claim.derivation, folder / "source"
-    if isinstance(derivation, ConversionDerivation | ChoiceDerivation):
-        if not claim.rows_key:
-            deed = "converted" if isinstance(derivation, ConversionDerivation) else "chosen from"
-            raise NotFound(f"The dataset whose rows were to be {deed} is deleted.", advice="Upload the rows again.")
-        return _stored_rows(claim.rows_key, path)
-    if not isinstance(derivation, AnswersDerivation):
-        raise ValueError("the rows are not made of others")
+def _rows_of(claim: Claim, folder: Path, deed: str) -> str:
+    if not claim.rows_key:
+        raise NotFound(f"The dataset whose rows were to be {deed} is deleted.", advice="Upload the rows again.")
+    return str(_stored_rows(claim.rows_key, folder / "source"))
+
+
+def _answers(claim: Claim, derivation: AnswersDerivation, folder: Path) -> Path:
+    """Answers of a run behind the rows that are there, each a line of JSON."""
+    path = folder / "source"
     rows = answer_rows(derivation)
     told, added = time.monotonic(), 0
     if claim.rows_key:

@@ -15,7 +15,6 @@ from webapp.retrieval.selectors import indexes_wait, lookups_wait
 from webapp.runs.claims import ALIVE_WITHIN
 from webapp.runs.leases import lease_over, leases_correct
 from webapp.runs.models import Project, Run, Status, Worker
-from webapp.sweeps.pruning import prune_hopeless
 from webapp.sweeps.selectors import sweeps_to_wake
 from webapp.workbench.selectors import trials_wait
 
@@ -51,5 +50,4 @@ def reap() -> None:
         tasks.send(tasks.ALERTS_DELIVER)
     for sweep_id in sweeps_to_wake():
         tasks.send(tasks.SWEEP_ADVANCE, sweep_id)
-    prune_hopeless()
     Worker.objects.filter(heartbeat_at__lt=now - GONE_AFTER, runs=None).delete()

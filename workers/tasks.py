@@ -10,12 +10,16 @@ from django.db import close_old_connections, connections
 from webapp import tasks as names
 from webapp.runs.claims import run_claim
 from webapp.runs.projects import project_retain
+from webapp.sweeps.pruning import prune_hopeless
 from webapp.sweeps.services import sweep_advance
 from workers import alerts, datasets, exports, indexes, models, playground, preflight, presence, reaper, trials
 from workers.supervisor import Supervisor
 
 REAP = "studio.reap"
 ALERTS_CHECK = "alerts.check"
+SWEEPS_PRUNE = "sweeps.prune"
+# What the scheduler sends, every so many seconds.
+PERIODIC = {REAP: 3.0, ALERTS_CHECK: 15.0, SWEEPS_PRUNE: 15.0}
 
 
 def register(app: Celery) -> None:
@@ -34,6 +38,7 @@ def register(app: Celery) -> None:
         (names.ALERTS_DELIVER, alerts.deliver),
         (ALERTS_CHECK, alerts.check),
         (names.SWEEP_ADVANCE, sweep_advance),
+        (SWEEPS_PRUNE, prune_hopeless),
         (REAP, reaper.reap),
     ):
         app.task(name=name, queue=names.QUEUE_OF.get(name, "light"))(_with_connections(function))

@@ -9,10 +9,10 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from polm_core.data.values import Row, texts_of
+from polm_core.gym.tasks import MAX_SEED
 from polm_core.patterns import check_pattern, is_found
 
 MAX_PARTS = 20
-MAX_SEED = 2**31 - 1
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Keeps = Callable[[Row], bool]

@@ -140,11 +140,12 @@ def texts_of(row: Row) -> list[str]:
         if isinstance(value, str):
             texts.append(value)
         elif isinstance(value, list):
-            texts += map(_text_of, value)
+            texts += map(text_of, value)
     return texts
 
 
-def _text_of(item: Any) -> str:
+def text_of(item: Any) -> str:
+    """The text of an item of a column: a message, a neighbour of an edit, or a text."""
     if isinstance(item, dict):
         # A neighbour of an edit, or a message.
         item = item["prompt"] + item["target"] if {"prompt", "target"} <= item.keys() else item.get("content")

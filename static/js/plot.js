@@ -118,7 +118,8 @@ export function scatter(names, colours, x, y) {
   return { data, layout: { ...base, hovermode: "closest", xaxis: axisOf(base.xaxis, across), yaxis: axisOf(base.yaxis, up), uirevision: `${x.name} ${y.name} ${x.log} ${y.log}` } };
 }
 
-function layout({ axis, logX, logY, clip, range, bytes, xTitle, ticks, marks }) {
+/** How every chart looks: its margins, axes and hover. */
+export function layout({ axis, logX, logY, clip, range, bytes, xTitle, ticks, marks }) {
   const text = cssColour("--text-3");
   const line = cssColour("--line");
   const bad = cssColour("--bad");

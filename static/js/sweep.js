@@ -5,7 +5,7 @@ import "./follow.js";
 import { number } from "./format.js";
 import { Parallel } from "./parallel.js";
 import { CONFIG, loadPlotly } from "./plotly.js";
-import { cssColour } from "./plot.js";
+import { cssColour, layout } from "./plot.js";
 
 const place = document.getElementById("sweep-best");
 const drawings = document.getElementById("sweep-drawings");
@@ -23,13 +23,12 @@ function bestSoFar(trials, lower) {
 
 function figure({ trials, lower, metric }) {
   const text = cssColour("--text-3");
-  const line = cssColour("--line");
-  const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, tickfont: { size: 11 }, automargin: true };
   const points = (wanted, marker) => {
     const some = trials.filter(({ state }) => (state === "done") === wanted);
     const about = some.map((trial) => `trial ${trial.number}: ${number(trial.value)}<br>${Object.entries(trial.params).map(([path, value]) => `${path} ${typeof value === "number" ? number(value) : value}`).join("<br>").replaceAll("&", "&amp;")}`);
     return { type: "scatter", mode: "markers", x: some.map((trial) => trial.number), y: some.map(({ value }) => value), marker, hovertext: about, hoverinfo: "text" };
   };
+  const base = layout({ axis: "trial", marks: [] });
   return {
     data: [
       points(false, { size: 7, symbol: "x-thin", line: { width: 1.5, color: text } }),
@@ -37,16 +36,11 @@ function figure({ trials, lower, metric }) {
       { type: "scatter", mode: "lines", x: trials.map((trial) => trial.number), y: bestSoFar(trials, lower), line: { shape: "hv", width: 2, color: cssColour("--accent") }, hoverinfo: "skip" },
     ],
     layout: {
-      autosize: true,
-      margin: { l: 48, r: 8, t: 6, b: 34 },
-      paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: getComputedStyle(document.body).fontFamily, size: 11, color: text },
-      hoverlabel: { bgcolor: cssColour("--surface"), bordercolor: cssColour("--line-strong"), font: { color: cssColour("--text"), size: 11 } },
-      showlegend: false,
+      ...base,
+      hovermode: "closest",
       dragmode: false,
-      xaxis: { ...axis, title: { text: "trial", font: { size: 11 }, standoff: 6 }, tickformat: "d", nticks: 10 },
-      yaxis: { ...axis, title: { text: metric, font: { size: 11 } }, nticks: 6 },
+      xaxis: { ...base.xaxis, showspikes: false, tickformat: "d", nticks: 10 },
+      yaxis: { ...base.yaxis, title: { text: metric, font: { size: 11 } } },
     },
   };
 }

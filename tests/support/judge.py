@@ -2,15 +2,16 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any
 
 import pytest
 
 from polm_core.rewards.endpoint import Endpoint
+from tests.support.listening import listening
 
 MODEL = "judge-1"
 KEY = "sk-judge"
@@ -70,17 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
             """Whoever asked has left."""
 
 
-@contextmanager
-def judging() -> Iterator[JudgeServer]:
+def judging() -> AbstractContextManager[JudgeServer]:
     """The server, answering."""
-    with JudgeServer() as server:
-        thread = Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    return listening(JudgeServer())
 
 
 def answering_to(server: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:

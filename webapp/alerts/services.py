@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from polm_core.outbound import Trusted, check_url, hosts_of
 from webapp.accounts import crypto
 from webapp.accounts.access import Actor
-from webapp.accounts.models import Role, User
+from webapp.accounts.models import Role, Team, User
 from webapp.accounts.services import audit
 from webapp.alerts.models import Alert, AlertDelivery, AlertRule, Comparison, MetricWatch, RuleKind, RunState
 from webapp.errors import Conflict, Invalid
@@ -190,7 +190,7 @@ def _save(
     try:
         with transaction.atomic():
             # Rules are counted one after another.
-            team = type(rule.project.team).objects.select_for_update().get(pk=rule.team_id)
+            team = Team.objects.select_for_update().get(pk=rule.team_id)
             if is_new and AlertRule.objects.filter(project__team=team).count() >= MAX_RULES:
                 raise Conflict(f"The team has {MAX_RULES} alert rules already.", advice="Delete some first.")
             rule.save(update_fields=None if begins else ["name", "webhook", "webhook_host"])

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from ninja import Router, Schema, Status
 from pydantic import ConfigDict, Field
 
-from polm_core.data.choose import MAX_SEED
+from polm_core.gym.tasks import MAX_SEED
 from webapp.accounts.models import Role
 from webapp.datasets import choosing, selectors
 from webapp.datasets.api import ApiRequest, DatasetCreated, created

@@ -7,8 +7,9 @@ from typing import Any
 from django import forms
 from django.http import QueryDict
 
-from polm_core.data.choose import MAX_PARTS, MAX_SEED
+from polm_core.data.choose import MAX_PARTS
 from polm_core.errors import PolmError
+from polm_core.gym.tasks import MAX_SEED
 from webapp.accounts.forms import StudioForm
 from webapp.datasets.choosing import Part, mixture_takes, weight_of
 from webapp.datasets.models import DatasetVersion

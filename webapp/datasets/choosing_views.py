@@ -1,7 +1,9 @@
 """Pages on which a dataset is made of the rows of others."""
 
 import uuid
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -11,10 +13,12 @@ from django.views.decorators.vary import vary_on_headers
 
 from polm_core.formats import Format
 from webapp.accounts.access import requires
+from webapp.accounts.forms import StudioForm
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.datasets import choosing, selectors
 from webapp.datasets.choosing_forms import FilterForm, MixForm, SplitForm
+from webapp.datasets.models import DatasetVersion
 
 PAGE_METHODS = ["GET", "HEAD", "POST"]
 
@@ -23,32 +27,39 @@ PAGE_METHODS = ["GET", "HEAD", "POST"]
 @require_http_methods(PAGE_METHODS)
 def split(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """Split the newest ready version of a dataset in two."""
-    found = selectors.dataset_get(request.actor, pk, Role.MEMBER)
-    version = selectors.version_with_rows(found)
-    form = SplitForm(request.POST if request.method == "POST" else None)
-    if request.method == "POST":
-        made = form.attempt(partial(choosing.dataset_split, actor=request.actor, version=version))
-        if made is not None:
-            train, held_out = made
-            messages.success(request, f"{train.dataset.name} and {held_out.dataset.name} are being made.")
-            return redirect("dataset", train.dataset_id)
-    context = {"dataset": found, "version": version, "form": form, "deed": "Split", "button": "Split the rows"}
-    return render(request, "datasets/choose.html", context, status=422 if form.errors else 200)
+    return _choose(request, pk, SplitForm, choosing.dataset_split, "Split", "Split the rows")
 
 
 @requires(Role.MEMBER)
 @require_http_methods(PAGE_METHODS)
 def filter_rows(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """Make a dataset of the rows that fit, of the newest ready version of another."""
+    return _choose(request, pk, FilterForm, _filtered, "Filter", "Keep what fits")
+
+
+def _filtered(**values: Any) -> tuple[DatasetVersion]:
+    return (choosing.dataset_filter(**values),)
+
+
+def _choose(
+    request: StudioRequest,
+    pk: uuid.UUID,
+    kind: type[StudioForm],
+    choose: Callable[..., Sequence[DatasetVersion]],
+    deed: str,
+    button: str,
+) -> HttpResponse:
+    """The page of a form whose values `choose` makes datasets by; the first that was made is shown next."""
     found = selectors.dataset_get(request.actor, pk, Role.MEMBER)
     version = selectors.version_with_rows(found)
-    form = FilterForm(request.POST if request.method == "POST" else None)
+    form = kind(request.POST if request.method == "POST" else None)
     if request.method == "POST":
-        made = form.attempt(partial(choosing.dataset_filter, actor=request.actor, version=version))
+        made = form.attempt(partial(choose, actor=request.actor, version=version))
         if made is not None:
-            messages.success(request, f"{made.dataset.name} is being made.")
-            return redirect("dataset", made.dataset_id)
-    context = {"dataset": found, "version": version, "form": form, "deed": "Filter", "button": "Keep what fits"}
+            names = " and ".join(one.dataset.name for one in made)
+            messages.success(request, f"{names} {'are' if len(made) > 1 else 'is'} being made.")
+            return redirect("dataset", made[0].dataset_id)
+    context = {"dataset": found, "version": version, "form": form, "deed": deed, "button": button}
     return render(request, "datasets/choose.html", context, status=422 if form.errors else 200)
 
 

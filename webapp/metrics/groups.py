@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any
@@ -96,11 +96,7 @@ def group_runs(runs: Sequence[Run], field: str) -> list[Group]:
         for value in own:
             group = found.setdefault(_place(value), Group("", value, []))
             group.runs.append(run)
-    return [Group(f"group-{place}", *_rest(found[key])) for place, key in enumerate(sorted(found))]
-
-
-def _rest(group: Group) -> tuple[Any, list[Run]]:
-    return group.value, group.runs
+    return [replace(found[key], id=f"group-{place}") for place, key in enumerate(sorted(found))]
 
 
 def _place(value: Any) -> tuple[int, float, str]:

@@ -93,25 +93,32 @@ def compare(request: StudioRequest) -> HttpResponse:
     if runs:
         figures = summaries([run.pk for run in runs])
         differences = config_diff(runs)
-        groups, problem = legend_groups(runs, request.GET.get("group", ""))
-        charts = charts_of(runs, figures)
+        context |= drawn(runs, figures, request.GET.get("group", "")) | _sharing(request, runs)
+        keys = {key for key, _ in context["values"]}
         context |= {
-            "charts": charts[:FIRST_CHARTS],
-            "more_charts": charts[FIRST_CHARTS:],
-            "values": [(chart.key, figures_row(chart.key, runs, figures)) for chart in charts],
             "differences": differences.items(),
-            "group": request.GET.get("group", "") if groups else "",
-            "groups": groups,
-            "groups_json": [{"id": group.id, "name": group.name} for group in groups],
-            "group_fields": _group_fields(differences, request.GET.get("group", "") if groups else ""),
-            "problem": problem,
-            "metric": next((key for key in KEY_METRICS if any(chart.key == key for chart in charts)), ""),
+            "group_fields": _group_fields(differences, context["group"]),
+            "metric": next((key for key in KEY_METRICS if key in keys), ""),
             "scatter_axes": (("sx", "Across"), ("sy", "Up")),
-            "runs_json": [{"id": str(run.pk), "name": run.name} for run in runs],
-            **_sharing(request, runs),
             "live": [run for run in runs if run.status in ACTIVE][:MAX_LIVE],
         }
     return render(request, "compare/compare.html", context)
+
+
+def drawn(runs: Sequence[Run], figures: dict[uuid.UUID, dict[str, Any]], field: str) -> dict[str, Any]:
+    """What a comparison shows of runs and their figures, grouped by `field`: legend, charts, table of values."""
+    groups, problem = legend_groups(runs, field)
+    charts = charts_of(runs, figures)
+    return {
+        "charts": charts[:FIRST_CHARTS],
+        "more_charts": charts[FIRST_CHARTS:],
+        "values": [(chart.key, figures_row(chart.key, runs, figures)) for chart in charts],
+        "group": field if groups else "",
+        "groups": groups,
+        "groups_json": [{"id": group.id, "name": group.name} for group in groups],
+        "runs_json": [{"id": str(run.pk), "name": run.name} for run in runs],
+        "problem": problem,
+    }
 
 
 def _chosen(request: StudioRequest) -> list[Run]:

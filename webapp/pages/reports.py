@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from django.contrib import messages
-from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -17,6 +16,7 @@ from webapp.errors import Conflict, Invalid
 from webapp.metrics.groups import FIELDS
 from webapp.pages.compare import CANDIDATES
 from webapp.pages.context import Frame
+from webapp.pages.runs.inputs import whole_number
 from webapp.pagination import page
 from webapp.registry.models import KEY_METRICS
 from webapp.reports import selectors, services
@@ -27,7 +27,6 @@ from webapp.reports.rendering import render_report
 from webapp.reports.rules import clean_body
 from webapp.runs.models import ACTIVE, Run
 from webapp.runs.selectors import projects, runs_visible
-from webapp.runs.services import project_for
 
 REPORTS = 30
 VERSIONS = 50
@@ -70,8 +69,7 @@ def report_new(request: StudioRequest) -> HttpResponse:
 def report(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """A report as it reads; `?version=` shows it as it was."""
     found = selectors.report_get(request.actor, pk)
-    asked = request.GET.get("version", "")
-    version = selectors.version_of(found, int(asked) if asked.isdecimal() and len(asked) < 9 else None)
+    version = selectors.version_of(found, whole_number(request.GET.get("version", "")))
     team = found.project.team
     may_change = request.actor.holds(Role.MEMBER, team.pk)
     context = {
@@ -140,8 +138,7 @@ def report_history(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
 def report_restore(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """Make the posted `version` the newest again."""
     found = selectors.report_get(request.actor, pk, Role.MEMBER)
-    asked = request.POST.get("version", "")
-    number = int(asked) if asked.isdecimal() and len(asked) < 9 else 0
+    number = whole_number(request.POST.get("version", "")) or 0
     try:
         made = services.report_restore(actor=request.actor, report=found, number=number)
         messages.success(request, f"Version {number} is back, as version {made.number}.")
@@ -159,12 +156,9 @@ def report_delete(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     return redirect("reports")
 
 
-def _create(request: StudioRequest, *, project: str, title: str, body: str, base: int | None) -> Report:
-    actor, team = request.actor, request.actor.current_team
-    actor.require(team.pk, Role.MEMBER, "team")
-    with transaction.atomic():  # a refused report leaves no new project behind
-        chosen = project_for(actor=actor, team=team, ref=project or None)
-        return services.report_create(actor=actor, project=chosen, title=title, body=body)
+def _create(request: StudioRequest, *, base: int | None, **values: Any) -> Report:
+    """A new report, of no version before."""
+    return services.report_begin(actor=request.actor, **values)
 
 
 def _save(request: StudioRequest, found: Report, form: ReportForm) -> bool:

@@ -19,7 +19,7 @@ from webapp.errors import Conflict, Invalid, NotFound, refused, status_of
 from webapp.metrics.answers import ComparisonOptions, comparison, json_answer
 from webapp.metrics.groups import SETTING
 from webapp.metrics.selectors import summaries, with_settings
-from webapp.pages.compare import FIRST_CHARTS, charts_of, figures_row, legend_groups, run_keys
+from webapp.pages.compare import drawn, run_keys
 from webapp.registry.links import private
 from webapp.reports.blocks import ChartBlock, block_runs
 from webapp.reports.forms import LinkForm
@@ -143,18 +143,11 @@ def _comparison(link: ViewLink, token: str) -> dict[str, Any]:
         pk: {key: value for key, value in keys.items() if not key.startswith(SYSTEM)}
         for pk, keys in summaries([run.pk for run in runs]).items()
     }
-    charts = charts_of(runs, figures)
-    groups, _ = legend_groups(runs, link.group)
-    return {
+    context = drawn(runs, figures, link.group)
+    return context | {
         "link": link,
         "runs": runs,
-        "charts": charts[:FIRST_CHARTS],
-        "more_charts": charts[FIRST_CHARTS:],
-        "values": [(chart.key, figures_row(chart.key, runs, figures)) for chart in charts],
-        "group": link.group.removeprefix(SETTING) if groups else "",
-        "groups": groups,
-        "groups_json": [{"id": group.id, "name": group.name} for group in groups],
-        "runs_json": [{"id": str(run.pk), "name": run.name} for run in runs],
+        "group": context["group"].removeprefix(SETTING),
         "source": f"{reverse('shared-data', args=[token])}?",
     }
 

@@ -4,7 +4,6 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
 from ninja import Field, Router, Schema, Status
 from pydantic import ConfigDict
 
@@ -14,7 +13,6 @@ from webapp.pagination import DEFAULT_LIMIT, Limit, page
 from webapp.reports import links, selectors, services
 from webapp.reports.models import Report, ReportVersion, ViewLink
 from webapp.reports.rules import MAX_RUNS
-from webapp.runs.services import project_for
 
 router = Router(tags=["reports"])
 
@@ -102,13 +100,7 @@ class LinksOut(Schema):
 @router.post("/reports", response={201: ReportText})
 def report_create(request: StudioRequest, payload: ReportIn) -> Status[Report]:
     """Write a report: markdown with live blocks."""
-    actor = request.actor
-    team = actor.current_team
-    actor.require(team.pk, Role.MEMBER, "team")
-    with transaction.atomic():  # a refused report leaves no new project behind
-        project = project_for(actor=actor, team=team, ref=payload.project)
-        made = services.report_create(actor=actor, project=project, title=payload.title, body=payload.body)
-    return Status(201, _text(made))
+    return Status(201, _text(services.report_begin(actor=request.actor, **payload.model_dump())))
 
 
 @router.get("/reports", response=ReportsOut)

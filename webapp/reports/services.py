@@ -9,6 +9,7 @@ from webapp.errors import Conflict, Invalid
 from webapp.reports.models import Report, ReportVersion
 from webapp.reports.rules import KEPT_VERSIONS, MAX_REPORTS, clean_body, clean_title
 from webapp.runs.models import Project
+from webapp.runs.services import project_for
 
 
 class SavedMeanwhile(Conflict):
@@ -35,6 +36,15 @@ def report_create(*, actor: Actor, project: Project, title: str, body: str = "")
         _add_version(actor, report, title, body)
         audit(actor=actor, team_id=project.team_id, verb="report.create", target=report)
     return report
+
+
+def report_begin(*, actor: Actor, project: str, title: str, body: str = "") -> Report:
+    """As `report_create`, in the current team's project of that id or name; a new name makes a new project."""
+    team = actor.current_team
+    actor.require(team.pk, Role.MEMBER, "team")
+    with transaction.atomic():  # a refused report leaves no new project behind
+        found = project_for(actor=actor, team=team, ref=project or None)
+        return report_create(actor=actor, project=found, title=title, body=body)
 
 
 def report_save(

@@ -4,11 +4,12 @@ import uuid
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Case, Count, F, Q, QuerySet, When
 
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
 from webapp.metrics.importance import Importance, importance
+from webapp.runs.models import Best
 from webapp.sweeps.models import Sweep, Trial, TrialState
 
 # What is woken in one round.
@@ -64,15 +65,11 @@ def importances(trials: Iterable[Trial]) -> list[Importance]:
 
 
 def best_trials(sweeps: Collection[Sweep]) -> dict[uuid.UUID, Trial]:
-    """The best trial of each of the sweeps that has one, in one query."""
+    """The best trial of each of the sweeps that has one, in one query; of equals the first."""
     done = Trial.objects.filter(sweep__in=sweeps, state=TrialState.DONE, value__isnull=False)
-    found: dict[uuid.UUID, Trial] = {}
-    by_sweep = {sweep.pk: sweep for sweep in sweeps}
-    for trial in done.order_by("sweep", "number"):
-        known = found.get(trial.sweep_id)
-        if known is None or by_sweep[trial.sweep_id].better(trial.value or 0.0, known.value or 0.0):
-            found[trial.sweep_id] = trial
-    return found
+    loss = Case(When(sweep__direction=Best.MIN, then=F("value")), default=-F("value"))
+    best = done.order_by("sweep_id", loss.asc(), "number").distinct("sweep_id")
+    return {trial.sweep_id: trial for trial in best}
 
 
 def trial_of_run(run_id: uuid.UUID) -> Trial | None:
