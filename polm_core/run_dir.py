@@ -164,6 +164,11 @@ class RunDir:
         """The directory of the checkpoint taken after optimiser step `step`."""
         return self.checkpoints / f"step-{step}"
 
+    @staticmethod
+    def step_of(checkpoint: Path) -> int:
+        """The step after which the checkpoint in this directory was taken."""
+        return int(checkpoint.name.removeprefix("step-"))
+
     def create(self) -> None:
         """Make the directory and its `checkpoints/`; keeps what is there."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)

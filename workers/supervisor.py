@@ -39,6 +39,7 @@ from webapp.runs.leases import (
     run_child_started,
     run_finish,
     run_progress,
+    run_resumed,
 )
 from webapp.runs.models import Run, Status, Worker
 from webapp.studio.identity import wait_until
@@ -169,6 +170,8 @@ class Supervisor:
             write_atomic(self.run_dir.root / ".epoch", str(self.claim.epoch))
         resume = self.run_dir.last_checkpoint()
         self._note_restart(resume)
+        if resume is not None:
+            run_resumed(self.claim, self.run_dir.step_of(resume))
         self.child.forget()
         write_atomic(self.run_dir.config, dump_spec(run_spec(run, resume=resume)))
         root = self.run_dir.root

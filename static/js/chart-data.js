@@ -28,7 +28,7 @@ async function readSeries(run, key, parameters) {
 
 /** What is known with what is new at its end. New points take the place of old ones from their first step on. */
 export function extended(old, added) {
-  if (!added.step.length) return { ...old, total_points: added.total_points };
+  if (!added.step.length) return { ...old, total_points: added.total_points, resumed_from: added.resumed_from };
   const kept = old.step.filter((step) => step < added.step[0]).length;
   const columns = COLUMNS.map((name) => [name, [...old[name].slice(0, kept), ...added[name]]]);
   const odd = [...old.not_finite.filter(([step]) => step < added.step[0]), ...added.not_finite];

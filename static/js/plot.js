@@ -85,7 +85,21 @@ function traces(line, options) {
     hovertemplate: `${bytes ? "%{y:.3~s}B" : "%{y:.4~g}"}${series.members ? " of %{customdata}" : ""}`,
     ...(series.members ? { customdata: series.members } : {}),
   });
+  if (!series.members && series.resumed_from?.length) found.push(resumptions(line, x, options, colour));
   return found;
+}
+
+/** Rings on a run's line where it was resumed from a checkpoint. */
+function resumptions(line, x, options, colour) {
+  const { step, width, resumed_from: resumed } = line.series;
+  const values = shownValues(line, options);
+  const inside = resumed.filter((from) => from >= step[0] && from < step.at(-1) + width);
+  const places = inside.map((from) => step.findLastIndex((at) => at <= from)).filter((place) => Number.isFinite(values[place]));
+  return {
+    x: places.map((place) => x[place]), y: places.map((place) => values[place]), type: "scatter", mode: "markers",
+    marker: { symbol: "circle-open", size: 10, color: colour, line: { width: 2 } },
+    name: plain(line.name), showlegend: false, hovertemplate: "resumed here",
+  };
 }
 
 function withAlpha(colour, alpha) {

@@ -8,6 +8,7 @@ import { CONFIG, loadPlotly } from "./plotly.js";
 import { cssColour, layout } from "./plot.js";
 
 const place = document.getElementById("sweep-best");
+const FEW_TRIALS = 10;
 const drawings = document.getElementById("sweep-drawings");
 const parallel = new Parallel(document.getElementById("sweep-parallel"));
 
@@ -39,7 +40,7 @@ function figure({ trials, lower, metric }) {
       ...base,
       hovermode: "closest",
       dragmode: false,
-      xaxis: { ...base.xaxis, showspikes: false, tickformat: "d", nticks: 10 },
+      xaxis: { ...base.xaxis, showspikes: false, ...(trials.length > FEW_TRIALS ? { tickformat: "d", nticks: 10 } : { dtick: 1 }) },
       yaxis: { ...base.yaxis, title: { text: metric, font: { size: 11 } } },
     },
   };

@@ -83,6 +83,16 @@ def test_steps_that_are_repeated_after_a_resume_replace_what_was_there(visit: Vi
     lines(page, ["loss", 60])
 
 
+def test_where_a_run_was_resumed_is_ringed_on_its_one_line(visit: Visit, twins: list[Run]) -> None:
+    Run.objects.filter(pk=twins[0].pk).update(resumed_from=[20, 40, 61])
+    page = visit("/compare/?" + "&".join(f"run={run.pk}" for run in twins))
+    page.locator(".js-plotly-plot").first.wait_for()
+    rings = "document.querySelector('.js-plotly-plot').data.filter((trace) => trace.marker?.symbol === 'circle-open')"
+    wait_until(page, f"() => {rings}.length === 1")
+    # No more is logged than 60 steps.
+    assert page.evaluate(f"{rings}.map(({{ name, x }}) => [name, x])") == [["twin 0", [20, 40]]]
+
+
 def test_nothing_is_loaded_for_charts_out_of_view(visit: Visit, run: Run) -> None:
     log(run, 101, 110, **{f"odd_{number:02d}": 1.0 for number in range(60)})
     page = visit(f"/runs/{run.pk}")

@@ -67,6 +67,9 @@ def test_killed_training_process_goes_on_from_its_checkpoint(
     log = studio.api.get(f"/runs/{pk}/logs").json()["text"]
     assert re.search(r"ended by signal 9\. Resuming from step-[2-9]0\.", log)
     assert log.count("step 1 of 120:") == 1
+    (at,) = run["resumed_from"]
+    assert f"Resuming from step-{at}." in log
+    assert studio.api.get(f"/runs/{pk}/metrics/loss").json()["resumed_from"] == [at]
     _assert_each_point_once(studio, pk)
 
 

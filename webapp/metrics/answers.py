@@ -33,6 +33,7 @@ class SeriesOut(Schema):
 
     `min`, `mean` and `max` are of its `count` finite values and null when it has none; `not_finite` lists the buckets
     that hold other values as [step, how many]. `time` is seconds since the epoch, `start` when the run began.
+    `resumed_from` has the steps of the checkpoints that the run was resumed from, the newest last.
     """
 
     key: str
@@ -47,6 +48,7 @@ class SeriesOut(Schema):
     mean: list[float | None]
     max: list[float | None]
     not_finite: list[tuple[int, int]]
+    resumed_from: list[int]
     x: list[float | None] | None = None
 
 
@@ -141,6 +143,7 @@ def series_answer(run: Run, view: SeriesView) -> dict[str, Any]:
         "mean": rounded(columns.mean),
         "max": rounded(columns.max),
         "not_finite": np.column_stack([columns.step[odd], columns.not_finite[odd]]),
+        "resumed_from": run.resumed_from,
         "x": None if view.x is None else rounded(view.x, 10),
     }
 
@@ -179,6 +182,7 @@ def _grouped(group: Group, views: Mapping[uuid.UUID, SeriesView], asked: Compari
         "mean": rounded(line.mean),
         "max": rounded(line.high),
         "not_finite": np.column_stack([line.step[odd], line.not_finite[odd]]),
+        "resumed_from": [],
         # Times of day have ten digits before the point.
         "x": None if line.x is None else rounded(line.x, 13),
     }

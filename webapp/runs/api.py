@@ -144,6 +144,7 @@ class RunDetailOut(RunOut):
     merge_models: list[uuid.UUID]
     config: dict[str, Any]
     code_version: str
+    resumed_from: list[int]
     progress: dict[str, Any]
     summary: dict[str, dict[str, float | int | None]]
 
@@ -260,6 +261,7 @@ def run(request: ActorRequest, run_id: str) -> dict[str, Any]:
         "merge_models": [one.model_id for one in found.merge_models.all()],
         "config": found.config,
         "code_version": found.code_version,
+        "resumed_from": found.resumed_from,
         "progress": found.progress,
         "summary": {
             one["key"]: {name: one[name] for name in ("last", "min", "max", "count")}

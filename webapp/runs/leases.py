@@ -28,6 +28,8 @@ ELSEWHERE_AFTER = datetime.timedelta(seconds=90)
 # A training process whose supervisor could not renew the lease for this long saves and ends, before that happens.
 ABANDONED_AFTER = LEASE + ELSEWHERE_AFTER * 2 / 3
 MAX_CRASHES = 2
+# Of a run that is paused and resumed more often than this, the newest times are told.
+MAX_RESUMED = 100
 
 
 class LeaseLost(Exception):
@@ -68,6 +70,13 @@ def lease_release(claim: Claim) -> None:
 def run_child_started(claim: Claim, child: dict[str, Any]) -> None:
     """Record where the training process lives. Raises LeaseLost."""
     _write(claim, child=child)
+
+
+def run_resumed(claim: Claim, step: int) -> None:
+    """Record that the training process goes on from the checkpoint of a step. Raises LeaseLost."""
+    with transaction.atomic():
+        run = Run.objects.select_for_update().filter(pk=claim.run_id).only("resumed_from").first()
+        _write(claim, resumed_from=[*(run.resumed_from if run else []), step][-MAX_RESUMED:])
 
 
 def run_progress(claim: Claim, progress: Progress) -> None:

@@ -247,6 +247,8 @@ class Run(models.Model):
     error = models.JSONField(null=True, blank=True)
     # How often the process crashed or was killed; it is retried from its last checkpoint at most twice.
     crashes = models.PositiveSmallIntegerField(default=0)
+    # The steps of the checkpoints that it was resumed from, the newest last.
+    resumed_from = ArrayField(models.BigIntegerField(), default=list, blank=True)
 
     # Who runs it.
     worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="runs")

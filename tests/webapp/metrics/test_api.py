@@ -43,6 +43,7 @@ def test_one_metric(api: ApiClient, run: Run, log: Log) -> None:
         "mean": [0.33333, None, 123460.0],
         "max": [0.33333, None, 123460.0],
         "not_finite": [[20, 1]],
+        "resumed_from": [],
         "x": None,
     }
 

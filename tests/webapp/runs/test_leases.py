@@ -17,6 +17,7 @@ from webapp.runs.leases import (
     ELSEWHERE_AFTER,
     LEASE,
     MAX_CRASHES,
+    MAX_RESUMED,
     Claim,
     LeaseLost,
     lease_release,
@@ -25,6 +26,7 @@ from webapp.runs.leases import (
     run_child_started,
     run_finish,
     run_progress,
+    run_resumed,
 )
 from webapp.runs.models import Run, Status, Worker
 
@@ -149,6 +151,19 @@ def test_progress_turns_starting_into_running_and_keeps_wishes(team: Team, worke
     run_progress(claim, Progress(step=2, total_steps=10))
     run.refresh_from_db()
     assert (run.status, run.step) == (Status.STOPPING, 2)
+
+
+def test_where_a_run_was_resumed_from_is_kept_in_order(team: Team, worker: Worker) -> None:
+    run = make_run(team)
+    claim = claimed(worker)
+    for step in range(MAX_RESUMED + 2):
+        run_resumed(claim, step)
+    run.refresh_from_db()
+    assert run.resumed_from == list(range(2, MAX_RESUMED + 2))
+    with pytest.raises(LeaseLost):
+        run_resumed(Claim(claim.run_id, claim.epoch + 1), 7)
+    run.refresh_from_db()
+    assert run.resumed_from[-1] == MAX_RESUMED + 1
 
 
 @pytest.mark.parametrize(
