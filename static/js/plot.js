@@ -7,6 +7,7 @@ const MOST_WITH_BAND = 6;
 const MOST_GROUPS_WITH_BAND = 12;
 const FEW_POINTS = 40;
 const MOST_MARKS = 200;
+const MOST_BINS = 24;
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 
 export const AXES = {
@@ -130,6 +131,17 @@ export function scatter(names, colours, x, y) {
   const base = layout({ axis: "step", marks: [] });
   const axisOf = (own, { title, type }) => ({ ...own, title: { text: plain(title), font: { size: 11 }, standoff: 6 }, type, autorange: true, showspikes: false });
   return { data, layout: { ...base, hovermode: "closest", xaxis: axisOf(base.xaxis, across), yaxis: axisOf(base.yaxis, up), uirevision: `${x.name} ${y.name} ${x.log} ${y.log}` } };
+}
+
+/** How many runs have which values of a metric. */
+export function histogram(name, values) {
+  const data = [{
+    x: values, type: "histogram", nbinsx: MOST_BINS, hovertemplate: "%{x}: %{y}<extra></extra>",
+    marker: { color: cssColour("--accent"), line: { width: 1, color: cssColour("--surface") } },
+  }];
+  const base = layout({ axis: name, marks: [] });
+  const plainAxis = { showspikes: false, title: { text: plain(name), font: { size: 11 }, standoff: 6 } };
+  return { data, layout: { ...base, hovermode: "closest", xaxis: { ...base.xaxis, ...plainAxis }, yaxis: { ...base.yaxis, tickformat: "d", title: { text: "runs", font: { size: 11 } } }, uirevision: name } };
 }
 
 /** How every chart looks: its margins, axes and hover. */

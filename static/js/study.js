@@ -4,7 +4,7 @@ import { getJSON } from "./http.js";
 import { number } from "./format.js";
 import { Parallel } from "./parallel.js";
 import { runColour, sourceOf } from "./chart-data.js";
-import { scatter } from "./plot.js";
+import { histogram, scatter } from "./plot.js";
 import { CONFIG, loadPlotly } from "./plotly.js";
 
 const MOST_SHOWN = 12;
@@ -75,6 +75,10 @@ async function draw() {
   const { data, layout } = scatter(shown.runs.map(({ name }) => name), colours, x, y);
   const Plotly = await loadPlotly();
   await Plotly.react(panel.querySelector("[data-scatter]"), data, layout, CONFIG);
+  const known = shown.metrics[metric].filter(Number.isFinite);
+  panel.querySelector("[data-histogram-runs]").textContent = `${number(known.length)} of ${number(runs.length)} runs have a value`;
+  const spread = histogram(metric, known);
+  await Plotly.react(panel.querySelector("[data-histogram]"), spread.data, spread.layout, CONFIG);
 }
 
 function drawImportance() {

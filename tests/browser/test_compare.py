@@ -98,6 +98,14 @@ def test_settings_are_shown_beside_a_metric(visit: Visit, runs: list[Run], width
     page.locator("select[name=sy]").select_option("setting:seed")
     wait_until(page, "() => document.querySelector('[data-scatter]').data?.[0].y.includes(2)")
     assert "sy=setting%3Aseed" in page.url
+    bars = page.get_by_role("img", name="Distribution")
+    bars.scroll_into_view_if_needed()
+    expect(bars.locator(".bars path").first).to_be_visible()
+    assert (
+        page.evaluate("document.querySelector('[data-histogram]').calcdata[0].reduce((sum, bin) => sum + bin.s, 0)")
+        == 6
+    )
+    expect(page.get_by_text("6 of 6 runs have a value")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
