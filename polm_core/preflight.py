@@ -1,32 +1,33 @@
 """What would happen if a run were started: how its rows fare, what it needs, and what stands in its way.
 
-`python -m polm_core.preflight spec.yaml out.json` writes the report; only the tokenizer is loaded, never the weights.
+`python -m polm_core.preflight spec.yaml out.json` writes the report; only the tokenizer is loaded, never the
+weights. With the number of a row as a third argument it writes that row alone, as the model will see it.
 """
 
+import json
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from polm_core import catalogue
 from polm_core.blocks import AdapterType, BareConfig, RunConfig, TrainConfig
 from polm_core.context import RunSpec, load_spec
 from polm_core.environment import set_environment
-from polm_core.errors import PolmError
+from polm_core.errors import DataError, PolmError
 from polm_core.estimate import (
     ModelShape,
     missing_targets,
     model_shape,
 )
-from polm_core.evaluation.choosing import EvaluationConfig, rows_to_measure
 from polm_core.formats import Format
 from polm_core.method import Method
 from polm_core.methods.efficiency.compressing import CompressConfig
 from polm_core.methods.efficiency.teaching import TaughtConfig
 from polm_core.methods.integration.vlm_sft import VisionConfig
 from polm_core.preflight_needs import Others, View, estimate_needs, tell_fit
-from polm_core.preflight_report import Entry, Example, Report, shown_tokens, token_stats
+from polm_core.preflight_report import Entry, Example, Report
+from polm_core.preflight_rows import count_rows, measure, rows_of_run
 from polm_core.rewards.config import AskingConfig, PromptedConfig
 from polm_core.run_dir import write_atomic
 from polm_core.training.adapters import no_biases
@@ -37,19 +38,20 @@ from polm_core.training.loading import (
     compute_precision,
     load_tokenizer,
 )
-from polm_core.training.preferences import EMPTY, EQUAL, fault, needed, needed_ratings
 from polm_core.training.rewards import JUDGED, LEARNED, check_rewards, check_tasks, unverified
-from polm_core.training.rollouts import check_prompts, needed_prompts
-from polm_core.training.rows import Split, asked, fingerprint, load_documents, load_split
+from polm_core.training.rollouts import check_prompts
+from polm_core.training.rows import Split, load_documents, load_split
 from polm_core.training.teachers import check_teacher
 from polm_core.training.vision import load_processor, with_parts
 
-# Rows that are tokenised; of a larger dataset as many are taken, evenly spread, and the counts are scaled up.
-MEASURED_ROWS = 20_000
 # Rows whose own answers are verified: a formula can take a second.
 _VERIFIED_ROWS = 100
 _NOTABLE_SHARE = 0.05
 _FEW_HELD_OUT = 5
+# Pairs of which fewer say nothing of a bias, and the share of longer chosen answers that is one.
+_FEW_PAIRS, _BIASED_SHARE = 20, 0.75
+# Of labels that are good or bad, fewer than this share are few.
+_RARE_SHARE = 0.1
 
 
 def preflight(spec: RunSpec) -> Report:
@@ -79,37 +81,55 @@ def _check_rows(report: Report, method: Method, config: RunConfig, spec: RunSpec
         check_start(spec.model, config)
     else:
         check_writer(spec.model)
-    reader, shape = tokenizer, model_shape(spec.model)
+    shape = model_shape(spec.model)
     if isinstance(config, VisionConfig):
-        reader = load_processor(spec.model, config.vision_tower, config.image_size)
         shape = with_parts(shape, spec.model, config.vision_tower, config.image_size, config.train)
     others = Others(
         _check_rewards(config, spec, split),
         model_shape(check_teacher(method.teacher, spec, tokenizer)) if method.teacher else None,
     )
-    _count_rows(report, split, keeps_back=spec.eval_dataset is None)
+    count_rows(report, split, keeps_back=spec.eval_dataset is None)
     _check_weights(config, spec, shape)
-    if isinstance(config, EvaluationConfig):
-        split = split._replace(train=rows_to_measure(config, split.train, split.held_out))
-    elif not isinstance(config, TrainConfig):
-        split = split._replace(train=asked(split))
-    split = _without_faults(report, split)
+    split = rows_of_run(report, config, split)
     _verify_answers(report, config, split)
-    view = View(reader, split, config)
-    _measure(report, view)
+    view = View(_reader(config, spec, tokenizer), split, config)
+    measure(report, view)
     estimate_needs(report, view, shape, others)
     _warn(report, view, shape, precision)
     report.warnings += _unused_settings(method, config)
 
 
-def _count_rows(report: Report, split: Split, *, keeps_back: bool) -> None:
-    trained = [fingerprint(row) for row in split.train]
-    held_out = {fingerprint(row) for row in split.held_out}
-    # Rows that were kept back are the dataset's own; those of an evaluation set are not.
-    report.rows_total = len(split.train) + (len(split.held_out) if keeps_back else 0)
-    report.held_out_rows = len(split.held_out)
-    report.duplicate_rows = len(trained) - len(set(trained))
-    report.leaked_rows = sum(mark in held_out for mark in trained)
+def example(spec: RunSpec, row: int) -> Example:
+    """The row of that number, counted from 0, of those that the run trains on or asks about, as the model will see it.
+
+    Raises `PolmError` where there is none, and for what stands in the way of looking at it.
+    """
+    method = catalogue.get(spec.method)
+    if method.preflight is not None:
+        raise DataError(
+            f"{method.title} shows no row but the first.",
+            code="data.row",
+            advice="Leave row out.",
+            fields={"row": ["must be left out"]},
+        )
+    config = cast(RunConfig, method.parse(spec.config))
+    split = load_split(spec, method.formats, eval_rows=config.eval_rows, seed=config.seed)
+    split = rows_of_run(Report(), config, split)
+    if not 0 <= row < len(split.train):
+        raise DataError(
+            f"There is no row {row}: the run has {len(split.train):,} rows, counted from 0.",
+            code="data.row",
+            advice=f"Ask for one from 0 to {len(split.train) - 1}.",
+            fields={"row": [f"must be from 0 to {len(split.train) - 1}"]},
+        )
+    return View(_reader(config, spec, load_tokenizer(spec.model)), split, config).example(row)
+
+
+def _reader(config: RunConfig, spec: RunSpec, tokenizer: Any) -> Any:
+    """What makes tokens of rows: the tokenizer, or where they have images a processor with it."""
+    if isinstance(config, VisionConfig):
+        return load_processor(spec.model, config.vision_tower, config.image_size)
+    return tokenizer
 
 
 def _check_weights(config: RunConfig, spec: RunSpec, shape: ModelShape) -> None:
@@ -135,19 +155,6 @@ def _check_rewards(config: RunConfig, spec: RunSpec, split: Split) -> list[Model
     return found
 
 
-def _without_faults(report: Report, split: Split) -> Split:
-    """Rows without those that say or ask nothing, which the run leaves out too; they are counted."""
-    if split.format in (Format.PROMPT, Format.PROMPT_ANSWER):
-        asking = needed_prompts(split.train)
-        report.empty_prompts = len(split.train) - len(asking)
-        return split._replace(train=asking)
-    if split.format not in (Format.PREFERENCE, Format.RATING):
-        return split
-    found = Counter(fault(row) for row in split.train)
-    report.equal_pairs, report.empty_answers = found[EQUAL], found[EMPTY]
-    return split._replace(train=(needed if split.format is Format.PREFERENCE else needed_ratings)(split.train))
-
-
 def _verify_answers(report: Report, config: RunConfig, split: Split) -> None:
     """Tell of rewards that do not recognise the dataset's own answers: no answer of the model could earn them."""
     if not isinstance(config, AskingConfig) or split.format is not Format.PROMPT_ANSWER or not split.train:
@@ -164,31 +171,6 @@ def _verify_answers(report: Report, config: RunConfig, split: Split) -> None:
                     remedy="Try the reward on the dataset in the reward workbench; exact compares words, math numbers.",
                 )
             )
-
-
-def _measure(report: Report, view: View) -> None:
-    """Count tokens, cut rows and rows without a trained token, over at most `MEASURED_ROWS` rows."""
-    rows = view.split.train
-    stride = -(-len(rows) // MEASURED_ROWS)
-    lengths: list[int] = []
-    truncated = untrained = 0
-    for sequences in view.sequences(rows[::stride]):
-        if not lengths:
-            shown = [shown_tokens(encoded) for encoded in sequences]
-            report.first_example = Example(
-                tokens=shown[0], rejected=shown[1] if view.is_pairs else [], images=view.images(rows[0])
-            )
-        lengths.append(sum(len(item.input_ids) for item in sequences))
-        truncated += view.cuts and not view.config.drops_long_rows and view.is_long(sequences)
-        untrained += not view.keeps(sequences)
-    scale = len(rows) / len(lengths)
-    report.truncated_rows, report.untrained_rows = round(truncated * scale), round(untrained * scale)
-    report.rows_used = len(rows) - report.untrained_rows
-    report.tokens = token_stats(lengths, scale)
-    if stride > 1:
-        report.warnings.append(
-            Entry(code="data.sampled", message=f"Tokens were counted on {len(lengths):,} rows and scaled up.")
-        )
 
 
 def _warn(report: Report, view: View, shape: ModelShape, precision: str) -> None:
@@ -240,6 +222,14 @@ def _advice(report: Report, view: View, shape: ModelShape, precision: str) -> It
         entry("data.duplicates", f"{report.duplicate_rows:,} rows repeat others.", "Remove them to weigh rows alike."),
     )
     yield (
+        report.near_duplicate_rows > report.rows_total * _NOTABLE_SHARE,
+        entry(
+            "data.near_duplicates",
+            f"{report.near_duplicate_rows:,} rows say almost the same as an earlier one.",
+            "Keep one of each kind: repeated texts are learned by heart.",
+        ),
+    )
+    yield (
         trains and report.leaked_rows > 0,
         entry(
             "data.leaked",
@@ -247,6 +237,16 @@ def _advice(report: Report, view: View, shape: ModelShape, precision: str) -> It
             "Take an evaluation set that shares no row with the dataset.",
         ),
     )
+    yield (
+        trains and report.near_leaked_rows > report.held_out_rows * _NOTABLE_SHARE,
+        entry(
+            "data.near_leaked",
+            f"{report.near_leaked_rows:,} training rows say almost the same as a held-out one, so the evaluation "
+            "flatters.",
+            "Remove near twins from the dataset, or take an evaluation set from another source.",
+        ),
+    )
+    yield from _judged(report, config)
     yield (
         report.truncated_rows > report.rows_total * _NOTABLE_SHARE,
         entry(
@@ -311,6 +311,34 @@ def _advice(report: Report, view: View, shape: ModelShape, precision: str) -> It
     )
 
 
+def _judged(report: Report, config: RunConfig) -> Iterator[tuple[bool, Entry]]:
+    """Advice on what tells better answers from worse."""
+    if (pairs := report.pairs) is not None:
+        yield (
+            report.rows_used >= _FEW_PAIRS and pairs.chosen_longer >= _BIASED_SHARE,
+            Entry(
+                code="data.length_bias",
+                message=f"In {pairs.chosen_longer:.0%} of the pairs the chosen answer is the longer one, with "
+                f"{pairs.chosen_tokens:,.0f} tokens on average against {pairs.rejected_tokens:,.0f}: the model may "
+                "learn to write long.",
+                remedy="Add pairs whose shorter answer is the better one; simpo weighs answers by their length.",
+            ),
+        )
+    if (good := report.good_share) is not None:
+        rare = "good" if good < 0.5 else "bad"
+        weights = {"good_weight", "bad_weight"} <= type(config).model_fields.keys()
+        yield (
+            not _RARE_SHARE <= good <= 1 - _RARE_SHARE,
+            Entry(
+                code="data.label_balance",
+                message=f"{good:.0%} of the labels are good: the {rare} ones are few to learn from.",
+                remedy=f"Raise {rare}_weight, so that both sides weigh about the same."
+                if weights
+                else f"Add {rare} ones.",
+            ),
+        )
+
+
 def _unused_settings(method: Method, config: RunConfig) -> Iterator[Entry]:
     """What was set of the adapter and has no meaning for its type."""
     if not isinstance(config, TrainConfig):
@@ -331,16 +359,23 @@ def _gigabytes(amount: int) -> str:
     return f"{amount / 1e9:.1f} GB"
 
 
-def main(source: Path, target: Path) -> int:
-    """Check the run that the `config.yaml` at `source` describes and write the report to `target`."""
+def main(source: Path, target: Path, row: Path | None = None) -> int:
+    """Check the run that the `config.yaml` at `source` describes and write the report to `target`.
+
+    With the number of a `row` its `Example` alone is written, or as `error` why it cannot be shown.
+    """
     set_environment()
     try:
-        report = preflight(load_spec(source))
+        spec = load_spec(source)
+        found = preflight(spec) if row is None else example(spec, int(str(row)))
     except PolmError as error:
-        report = Report(blocking=[Entry(code=error.code, message=error.message, remedy=error.advice)])
-    write_atomic(target, report.model_dump_json(indent=1))
+        if row is not None:
+            write_atomic(target, json.dumps({"error": error.as_dict()}))
+            return 0
+        found = Report(blocking=[Entry(code=error.code, message=error.message, remedy=error.advice)])
+    write_atomic(target, found.model_dump_json(indent=1))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(*map(Path, sys.argv[1:3])))
+    sys.exit(main(*map(Path, sys.argv[1:4])))

@@ -21,7 +21,7 @@ from polm_core.formats import Format
 from polm_core.methods.efficiency.compressing import CompressConfig
 from polm_core.methods.efficiency.prune import PruneConfig
 from polm_core.methods.efficiency.teaching import TaughtConfig
-from polm_core.preflight_report import Report
+from polm_core.preflight_report import Example, Report, shown_tokens
 from polm_core.rewards.config import OnlineConfig, PromptedConfig, PromptedTrainConfig
 from polm_core.training.encoding import Encoded, as_prompts, encode_prompts, encode_rows, encode_steps
 from polm_core.training.loading import has_accelerator
@@ -30,6 +30,8 @@ from polm_core.training.rows import Row, Split
 from polm_core.training.vision import encode_image_rows
 
 _TIGHT = 0.8
+# What may hold a text, or turns in its place.
+_TURNS = ("prompt", "completion", "chosen", "rejected")
 
 
 class Others(NamedTuple):
@@ -56,12 +58,28 @@ class View:
         self.cuts = not settings.get("packing", False)
         self.share = settings.get("keep_share", 1.0)
         self._tokenizer = tokenizer
+        added = getattr(tokenizer, "tokenizer", tokenizer).added_tokens_decoder
+        self._specials = {number: str(token.content) for number, token in added.items() if token.special}
         self._loss_on = settings.get("loss_on", "answers")
         self._wrap = settings.get("chat_template", True)
 
-    def images(self, row: Row) -> list[str]:
-        """The names of the images of a row."""
-        return [Path(path).name for path in row["images"]] if self.split.format is Format.IMAGE_CONVERSATION else []
+    def example(self, place: int) -> Example:
+        """The row at `place` of those to train on, as the model will see it."""
+        rows = self.split.train
+        row = rows[place]
+        # Where one row holds turns, all are read as such.
+        mates = (one for one in rows if any(isinstance(one.get(column), list) for column in _TURNS))
+        sequences = next(self.sequences([row, next(mates, row)]))
+        limit = self.config.max_length if self.cuts and not self.config.drops_long_rows else None
+        shown = [shown_tokens(encoded, limit=limit, specials=self._specials) for encoded in sequences]
+        return Example(
+            tokens=shown[0],
+            rejected=shown[1] if self.is_pairs else [],
+            images=[Path(path).name for path in row["images"]] if "images" in row else [],
+            row=place,
+            rows=len(rows),
+            left_out=not self.keeps(sequences),
+        )
 
     def sequences(self, rows: Sequence[Row]) -> Iterator[tuple[Encoded, ...]]:
         """The one sequence of each row or prompt, or both of a pair."""
@@ -112,8 +130,9 @@ def estimate_needs(report: Report, view: View, shape: ModelShape, others: Others
 
 
 def tell_fit(report: Report, config: BareConfig) -> None:
-    """Report whether the memory that the run needs is free."""
-    report.memory_available = _machine(config)[1]
+    """Report whether the memory that the run needs is free, and on what device it would compute."""
+    device, report.memory_available = _machine(config)
+    report.device = device.partition(":")[0]
     share = report.memory_bytes / max(1, report.memory_available)
     report.fit = "over" if share > 1 else "tight" if share > _TIGHT else "fits"
 

@@ -32,6 +32,7 @@ def preload() -> None:
     set_environment()
     import bitsandbytes  # noqa: F401
     import datasets  # noqa: F401
+    import datasketch  # noqa: F401
     import peft  # noqa: F401
     import torch._dynamo  # noqa: F401
     import transformers  # noqa: F401

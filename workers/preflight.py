@@ -50,7 +50,8 @@ def answer(preflight_id: str) -> None:
         )
         write_atomic(folder / "spec.yaml", dump_spec(spec))
         env = children.gpu_environment(presence.current().gpus) | judge_env(preflight.team_id, spec.config)
-        child = children.start("preflight", folder, folder / "spec.yaml", folder / "report.json", env=env)
+        row = [Path(str(request["row"]))] if "row" in request else []
+        child = children.start("preflight", folder, folder / "spec.yaml", folder / "report.json", *row, env=env)
         deadline = time.monotonic() + SECONDS
         while child.alive() and time.monotonic() < deadline:
             time.sleep(0.05)

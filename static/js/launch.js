@@ -47,7 +47,9 @@ function onKey(event) {
     document.getElementById("launch-button").click();
   } else if (event.target.matches("input:not([type='checkbox'], [type='radio'])")) {
     event.preventDefault();
-    event.target.dispatchEvent(new Event("change", { bubbles: true }));
+    // A change told by hand would be told again by the browser, on leaving the field.
+    event.target.blur();
+    event.target.focus();
   }
 }
 

@@ -51,6 +51,11 @@ def answer_preflights(**changes: Any) -> None:
         preflight_finish(preflight_id=str(preflight.pk), report={**REPORT, **changes})
 
 
+def example_of(row: int) -> dict[str, Any]:
+    """A row of nine, counted from 1, as a worker shows it."""
+    return {"tokens": [{"text": f"row {row}", "trained": True}], "rejected": [], "row": row - 1, "rows": 9}
+
+
 def live(page: Page) -> None:
     expect(page.locator("body[data-live='on']")).to_be_attached()
 
@@ -77,8 +82,22 @@ def test_from_a_method_to_a_run(visit: Visit, data: dict[str, DatasetVersion]) -
     expect(reason).to_have_text("Choose a dataset.")
     choose_dataset(page, "pairs")
     expect(preflight).to_contain_text("Looking")
-    answer_preflights()
+    answer_preflights(first_example=example_of(1))
     expect(preflight).to_contain_text("Fits")
+
+    tokens, number = page.get_by_role("region", name="The row"), page.get_by_label("Number of the row")
+    expect(tokens).to_have_text("row 1")
+    page.get_by_role("button", name="Next row").press("Enter")
+    expect(number).to_have_value("2")
+    answer_preflights(**example_of(2))
+    expect(tokens).to_have_text("row 2")
+    expect(page.get_by_role("button", name="Next row")).to_be_focused()
+    number.fill("9")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Next row")).to_be_disabled()
+    answer_preflights(**example_of(9))
+    expect(tokens).to_have_text("row 9")
+    expect(preflight).to_contain_text("Fits")  # asking for a row is no change of the settings
 
     page.get_by_label("Max steps", exact=True).fill("7")
     page.keyboard.press("Tab")

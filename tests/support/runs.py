@@ -1,12 +1,15 @@
 """Runs that nothing has run: for tests of what hangs on a run."""
 
+import datetime
 from collections.abc import Callable
 from typing import Any
+
+from django.utils import timezone
 
 from webapp.accounts.models import Team
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
 from webapp.registry.models import BaseModel, ModelSource
-from webapp.runs.models import Project, Run
+from webapp.runs.models import Project, Run, Status
 
 
 def make_run(team: Team, name: str = "first", **values: Any) -> Run:
@@ -17,6 +20,14 @@ def make_run(team: Team, name: str = "first", **values: Any) -> Run:
             values[field] = make(team)
     fields = {"method": "sft", "config": {}, "code_version": "0", **values}
     return Run.objects.create(team=team, name=name, **fields)
+
+
+def finished_run(team: Team, *, estimated: float, took: float, **values: Any) -> Run:
+    """A run of `team` that took so many seconds, where its preflight had said `estimated` on a CPU."""
+    end = timezone.now()
+    times = {"started_at": end - datetime.timedelta(seconds=took), "finished_at": end}
+    known = {"estimated_seconds": estimated, "estimated_on": "cpu", "status": Status.SUCCEEDED, "lease_epoch": 1}
+    return make_run(team, "finished", **{**known, **times, **values})
 
 
 def _version(team: Team) -> DatasetVersion:

@@ -129,6 +129,7 @@ FORMS: dict[str, Given] = {
     "project-switch": lambda world: {"project": world.project.pk},
     "launch": lambda world: {"launch": "yes", "method": "sft", **_sources(world)},
     "launch-check": lambda world: {"method": "sft", **_sources(world)},
+    "launch-row": lambda world: {"method": "sft", "row": "1", "rows": "8", **_sources(world)},
     "recipe": lambda world: {"launch": "yes", **_slot_fields(world)},
     "pipeline-stop": lambda world: {},
     "pipeline-delete": lambda world: {},

@@ -71,6 +71,10 @@ class RunIn(Body):
     config: dict[str, Any] = Field(default_factory=dict)
 
 
+class PreflightIn(RunIn):
+    row: Place | None = Field(None, description="a training row to show as the model sees it, counted from 0")
+
+
 class RunCreateIn(RunIn):
     project: str | None = None
     name: str = Field("", max_length=200)
@@ -221,10 +225,9 @@ def method(request: ActorRequest, slug: str) -> dict[str, Any]:
 
 
 @router.post("/runs/preflight", response=dict[str, Any])
-def run_preflight(request: ActorRequest, payload: RunIn) -> dict[str, Any]:
+def run_preflight(request: ActorRequest, payload: PreflightIn) -> dict[str, Any]:
     """How the data looks to the method and what the run will need. Waits for a worker's answer."""
-    preflight = services.preflight_request(actor=request.actor, **payload.dict())
-    return services.preflight_wait(preflight)
+    return services.preflight_answer(actor=request.actor, **payload.dict())
 
 
 @router.post("/runs", response={201: RunCreated})

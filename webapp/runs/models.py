@@ -218,6 +218,9 @@ class Run(models.Model):
     code_version = models.CharField(max_length=60)
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="children")
     request_id = models.CharField(max_length=100, blank=True)
+    # How long it takes, as the preflight that it was launched after said, and for which kind of device.
+    estimated_seconds = models.FloatField(null=True, blank=True)
+    estimated_on = models.CharField(max_length=20, blank=True)
 
     # What it needs of a worker. A run that takes a GPU or the CPU, as it comes, has both `gpus` and `cpu_will_do`.
     gpus = models.PositiveSmallIntegerField(default=1)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from polm_core import __version__
@@ -20,6 +20,7 @@ from webapp.accounts.services import audit
 from webapp.datasets.models import DatasetVersion
 from webapp.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from webapp.runs.decisions import clean_line, decide
+from webapp.runs.estimates import seconds_of_report
 from webapp.runs.leases import announce
 from webapp.runs.models import FINISHED, MergeModel, Preflight, Project, Run, Status
 from webapp.runs.requests import (
@@ -106,6 +107,7 @@ def run_create(
                 eval_dataset_version=request.eval_dataset_version,
                 documents_version=request.documents_version,
                 config=request.config,
+                **_estimated(request),
                 code_version=__version__,
                 parent=parent,
                 request_id=request_id,
@@ -323,8 +325,12 @@ def preflight_request(
     merge_models: Sequence[str] = (),
     reward_list: str | None = None,
     config: Mapping[str, Any] | None = None,
+    row: int | None = None,
 ) -> Preflight:
-    """Ask a worker to look at the data as the model would see it; the same question is answered from the last hour."""
+    """Ask a worker to look at the data as the model would see it; the same question is answered from the last hour.
+
+    With the number of a `row`, counted from 0, the answer is that row alone.
+    """
     asked = RunRequest(
         actor,
         method=method,
@@ -339,11 +345,9 @@ def preflight_request(
         reward_list=reward_list,
         config=config,
     )
-    request, team_id = asked.as_dict(), asked.team.pk
-    fingerprint = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    fresh = timezone.now() - datetime.timedelta(seconds=PREFLIGHT_KEPT)
+    request, team_id = asked.as_dict() | ({} if row is None else {"row": row}), asked.team.pk
     known = (
-        Preflight.objects.filter(team_id=team_id, fingerprint=fingerprint, created_at__gt=fresh)
+        _preflights_of(team_id, request)
         .filter(
             Q(report__isnull=False)
             | Q(error__isnull=True, created_at__gt=timezone.now() - datetime.timedelta(seconds=60))
@@ -354,9 +358,43 @@ def preflight_request(
     if known:
         return known
     with transaction.atomic():
-        preflight = Preflight.objects.create(team_id=team_id, fingerprint=fingerprint, request=request)
+        preflight = Preflight.objects.create(team_id=team_id, fingerprint=_fingerprint(request), request=request)
         wake(PREFLIGHT, preflight.pk)
     return preflight
+
+
+def _fingerprint(request: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def _preflights_of(team_id: uuid.UUID, request: dict[str, Any]) -> QuerySet[Preflight]:
+    """The preflights of the last hour that asked for just this."""
+    fresh = timezone.now() - datetime.timedelta(seconds=PREFLIGHT_KEPT)
+    return Preflight.objects.filter(team_id=team_id, fingerprint=_fingerprint(request), created_at__gt=fresh)
+
+
+def _estimated(request: RunRequest) -> dict[str, Any]:
+    """What a preflight of the same run has said of its time; nothing where there was none."""
+    reports = _preflights_of(request.team.pk, request.as_dict()).filter(report__seconds__gt=0).order_by("-created_at")
+    for seconds, device in reports.values_list("report__seconds", "report__device")[:1]:
+        return {"estimated_seconds": seconds, "estimated_on": device or ""}
+    return {}
+
+
+def preflight_answer(*, actor: Actor, row: int | None = None, **asked: Any) -> dict[str, Any]:
+    """The report on what is `asked` (as `preflight_request` takes it), with what finished runs say of its time.
+
+    `example_row` is the row of that number, if one is asked for and there are rows that can be looked at. Raises
+    Unavailable when no worker answers in time, Invalid for a row that is not there.
+    """
+    preflight = preflight_request(actor=actor, **asked)
+    shown = preflight_request(actor=actor, row=row, **asked) if row is not None else None
+    report = preflight_wait(preflight)
+    expected = seconds_of_report(preflight.team_id, preflight.request["method"], report)
+    report["expected_seconds"], report["expected_from_runs"] = expected or (None, 0)
+    if shown is not None:
+        report["example_row"] = preflight_wait(shown) if report.get("first_example") else None
+    return report
 
 
 def preflight_wait(preflight: Preflight, *, seconds: float = PREFLIGHT_WAIT) -> dict[str, Any]:

@@ -209,8 +209,16 @@ def test_a_preflight_that_a_worker_answered_is_passed_on(api: ApiClient, team: T
 
     asked = preflight_request(actor=Actor(team.members.get()), **body)
     preflight_finish(preflight_id=str(asked.pk), report={"rows_total": 7})
-    assert api.post("/runs/preflight", body).json() == {"rows_total": 7}
+    known = {"rows_total": 7, "expected_seconds": None, "expected_from_runs": 0}
+    assert api.post("/runs/preflight", body).json() == known
     assert Preflight.objects.count() == 1
+    assert api.post("/runs/preflight", {**body, "row": -1}).status_code == 422
+    # Without a row that can be looked at there is none to show.
+    assert api.post("/runs/preflight", {**body, "row": 0}).json() == known | {"example_row": None}
+    preflight_finish(preflight_id=str(asked.pk), report={"first_example": {"rows": 2}})
+    shown = preflight_request(actor=Actor(team.members.get()), row=1, **body)
+    preflight_finish(preflight_id=str(shown.pk), report={"row": 1})
+    assert api.post("/runs/preflight", {**body, "row": 1}).json()["example_row"] == {"row": 1}
     assert api.post("/runs/preflight", {**body, "config": {"epochs": -1}}).status_code == 422
 
 

@@ -17,6 +17,7 @@ from polm_core.method import EVALUATION, PARADIGMS, Method, Paradigm, ParadigmSp
 from webapp.accounts.access import Actor, requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
+from webapp.datasets.models import DatasetVersion
 from webapp.datasets.selectors import datasets_page, version_find
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.pages.runs import recipe
@@ -37,6 +38,7 @@ from webapp.pages.runs.scorers import SCORERS, ScorerChoice, pinned_lists, score
 from webapp.registry.models import BaseModel, Checkpoint, ModelSource, ModelStatus
 from webapp.registry.selectors import STARTER
 from webapp.runs import selectors, services
+from webapp.runs.estimates import seconds_of_report
 from webapp.runs.models import Preflight, RewardList, Run
 from webapp.ui.forms import MethodForm
 
@@ -287,12 +289,41 @@ def check(request: StudioRequest) -> HttpResponse:
     return render(request, "runs/_preflight.html", {"form": form, "polled": True} | _preflight(form, asked, tries))
 
 
-def _asked_before(actor: Actor, pk: str) -> Preflight | None:
-    """The preflight whose answer the page waits for; old ones are forgotten."""
+@requires(Role.MEMBER)
+@require_POST
+def row(request: StudioRequest) -> HttpResponse:
+    """Fragment: another row as the model will see it, by its number, which people count from 1."""
+    posted = storable(request.POST)
+    form = form_of_post(request.actor, posted)
+    rows = max(1, whole_number(posted.get("rows", "")) or 1)
+    number = min(rows, max(1, whole_number(posted.get("row", "")) or 1))
+    tries = (whole_number(posted.get("tries", "")) or 0) + 1
+    found: dict[str, Any] = {"number": number, "rows": rows, "tries": tries}
     try:
-        return actor.get(Preflight, pk) if pk else None
+        if not form.ready:
+            raise Invalid(form.missing)
+        asked = _asked_before(request.actor, posted.get("preflight", ""), row=number - 1)
+        preflight = asked or services.preflight_request(actor=request.actor, row=number - 1, **form.request())
+    except PolmError as error:
+        return render(request, "runs/_example.html", found | {"error": error.as_dict()})
+    if (example := preflight.report) is not None:
+        found |= {"example": example, "version": _version_of_images(preflight, example)}
+    elif preflight.error is not None:
+        found["error"] = preflight.error
+    elif tries > PREFLIGHT_TRIES:
+        found["error"] = {"message": "No worker has answered.", "advice": ""}
+    else:
+        found["preflight"] = preflight
+    return render(request, "runs/_example.html", found)
+
+
+def _asked_before(actor: Actor, pk: str, row: int | None = None) -> Preflight | None:
+    """The preflight, or that of a row, whose answer the page waits for; old ones are forgotten."""
+    try:
+        asked = actor.get(Preflight, pk) if pk else None
     except NotFound:
         return None
+    return asked if asked is not None and asked.request.get("row") == row else None
 
 
 def _context(request: StudioRequest, form: LaunchForm) -> dict[str, Any]:
@@ -318,12 +349,17 @@ def _preflight(form: LaunchForm, asked: Preflight | None = None, tries: int = 0)
         return {"error": error.as_dict()}
     if preflight.error is not None:
         return {"error": preflight.error}
-    if preflight.report is not None:
-        has_images = bool((preflight.report.get("first_example") or {}).get("images"))
-        version = version_find(preflight.request["dataset_version"]) if has_images else None
-        return {"view": ReportView(preflight.report, preflight.request["config"], version)}
+    if (report := preflight.report) is not None:
+        version = _version_of_images(preflight, report.get("first_example"))
+        expected = seconds_of_report(preflight.team_id, preflight.request["method"], report)
+        return {"view": ReportView(report, preflight.request["config"], version, expected)}
     gave_up = tries > PREFLIGHT_TRIES
     return {"waiting": not gave_up, "gave_up": gave_up, "preflight": preflight, "tries": tries}
+
+
+def _version_of_images(preflight: Preflight, example: Mapping[str, Any] | None) -> DatasetVersion | None:
+    """The dataset's version that the images of an example belong to, if it has any."""
+    return version_find(preflight.request["dataset_version"]) if example and example.get("images") else None
 
 
 def form_of_post(actor: Actor, posted: QueryDict) -> LaunchForm:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from webapp.datasets.models import DatasetVersion
+from webapp.runs.estimates import Expected
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,19 @@ class HistogramBar:
 class ReportView:
     """`report` is what a worker answered; its entries are read by their names (`view.report.rows_used`).
 
-    `dataset_version` is what it is about, where the first row has images to be shown.
+    `dataset_version` is what it is about, where the first row has images to be shown, and `expected` what finished
+    runs say of its time.
     """
 
     def __init__(
-        self, report: Mapping[str, Any], config: Mapping[str, Any], dataset_version: DatasetVersion | None = None
+        self,
+        report: Mapping[str, Any],
+        config: Mapping[str, Any],
+        dataset_version: DatasetVersion | None = None,
+        expected: Expected | None = None,
     ) -> None:
         self.report = report
+        self.expected = expected
         self.dataset_version = dataset_version
         self._max_length = config.get("max_length")
 

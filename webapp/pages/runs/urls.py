@@ -10,6 +10,7 @@ urlpatterns = [
     path("views/<uuid:pk>", saved.change, name="run-view"),
     path("new", launch.launch, name="launch"),
     path("new/check", launch.check, name="launch-check"),
+    path("new/row", launch.row, name="launch-row"),
     path("queue", queue.queue, name="queue"),
     path("queue/pause", queue.pause, name="queue-pause"),
     path("queue/workers/<uuid:pk>", queue.drain, name="worker-drain"),

@@ -1,5 +1,6 @@
 """The Launch page: choosing, what is refused beside which field, the preflight, and launching."""
 
+import datetime
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from django.test import Client
 
 from tests.support import factories
 from tests.support.checkpoints import make_checkpoint
-from tests.support.runs import make_run
+from tests.support.runs import finished_run, make_run
 from tests.webapp.pages.runs.conftest import HTMX, text
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, User
@@ -361,6 +362,75 @@ def test_the_verdict_decides_about_the_button(
     assert enabled or reason(shown) == "No row."
 
 
+def show_row(client: Client, choice: dict[str, str], row: str, **more: str) -> str:
+    return text(client.post("/runs/new/row", {**choice, "rows": "8", "row": row, **more}, headers=HTMX))
+
+
+def test_any_row_can_be_seen_with_what_is_cut(pages: Client, choice: dict[str, str]) -> None:
+    shown = show_row(pages, choice, "3")
+    assert 'aria-busy="true"' in shown
+    assert "hx-preserve" in shown  # the row before stays in view
+    asked = Preflight.objects.get()
+    assert asked.request["row"] == 2
+    tokens = [("<s>", {"special": True}), ("so", {"trained": True}), ("on", {"cut": True, "omitted": 9})]
+    example = {"tokens": [{"text": said, "trained": False, **marks} for said, marks in tokens], "row": 2, "rows": 8}
+    preflight_finish(preflight_id=str(asked.pk), report={**example, "rejected": [], "images": [], "left_out": True})
+    shown = show_row(pages, choice, "3")
+    assert "hx-trigger" not in shown.replace('hx-trigger="change consume"', "")
+    assert 'value="3"' in shown
+    for expected in (
+        '<span class="token special">&lt;s&gt;</span><span class="token trained">so</span>',
+        "… 9 tokens …",
+        'cut here</span><span class="token cut">on</span>',
+        "The run leaves this row out.",
+    ):
+        assert expected in shown
+
+
+@pytest.mark.parametrize(("row", "asked"), [("0", 0), ("-4", 0), ("x", 0), ("", 0), ("99", 7), ("8", 7)])
+def test_a_number_that_no_row_has_is_that_of_the_nearest(
+    pages: Client, choice: dict[str, str], row: str, asked: int
+) -> None:
+    show_row(pages, choice, row)
+    assert Preflight.objects.get().request["row"] == asked
+
+
+def test_why_a_row_cannot_be_seen_is_said(pages: Client, choice: dict[str, str]) -> None:
+    assert "Choose a method." in show_row(pages, {}, "1")
+    assert "No worker has answered" in show_row(pages, choice, "1", tries="60")
+    error = {"code": "x", "message": "No <row>.", "advice": "Ask.", "fields": {}}
+    asked = str(Preflight.objects.get().pk)
+    preflight_finish(preflight_id=asked, error=error)
+    shown = show_row(pages, choice, "1", preflight=asked)
+    assert "No &lt;row&gt;. Ask." in shown
+    # The answer on one row is not taken for that on another.
+    assert 'aria-busy="true"' in show_row(pages, choice, "2", preflight=asked)
+    assert 'id="example-next"' in shown
+
+
+def test_the_time_is_told_by_the_runs_that_have_finished(
+    pages: Client, choice: dict[str, str], conversations: DatasetVersion, django_assert_max_num_queries: Any
+) -> None:
+    post(pages, choice)
+    answer(device="cpu")
+    assert "the formula" not in check(pages, choice)
+    for _ in range(4):
+        finished_run(conversations.dataset.team, estimated=60, took=120, dataset_version=conversations)
+    with django_assert_max_num_queries(20):
+        shown = check(pages, choice)
+    assert "2 min 30 s" in shown
+    assert "From 4 finished runs; the formula says 1 min 15 s." in shown
+
+
+def test_what_the_figures_tell_of_rows_is_shown(pages: Client, choice: dict[str, str]) -> None:
+    post(pages, choice)
+    pairs = {"chosen_tokens": 30.2, "rejected_tokens": 12.0, "chosen_longer": 0.8}
+    answer(near_duplicate_rows=3, near_leaked_rows=2, pairs=pairs, good_share=0.25)
+    shown = check(pages, choice)
+    for expected in ("Nearly repeated", "Nearly held out", "80 %, ", "30 tokens against 12", "<dd>25 %</dd>"):
+        assert expected in shown
+
+
 def test_a_report_on_nothing_is_shown(pages: Client, choice: dict[str, str]) -> None:
     post(pages, choice)
     nothing = {"mean": 0.0, "p50": 0, "p95": 0, "max": 0, "histogram": []}
@@ -419,6 +489,24 @@ def test_launching_queues_the_run_and_opens_its_page(pages: Client, choice: dict
     assert run.created_by == member
     launch(pages, choice, **more, request_id="visit-1")
     assert Run.objects.count() == 1
+    assert run.estimated_seconds is None
+
+
+def test_a_run_keeps_what_its_preflight_said_of_its_time(pages: Client, choice: dict[str, str]) -> None:
+    post(pages, choice)
+    answer(device="cpu")
+    launch(pages, choice)
+    launch(pages, choice, **{"config.max_steps": "9"})
+    other, run = Run.objects.order_by("-id")
+    assert (run.estimated_seconds, run.estimated_on) == (75.0, "cpu")
+    assert (other.estimated_seconds, other.estimated_on) == (None, "")
+    assert "estimated" not in text(pages.get(f"/runs/{run.pk}"))
+    begun = run.created_at
+    Run.objects.filter(pk=run.pk).update(
+        status="succeeded", started_at=begun, finished_at=begun + datetime.timedelta(seconds=90)
+    )
+    assert "1 min 30 s<span" in text(pages.get(f"/runs/{run.pk}"))
+    assert "estimated 1 min 15 s" in text(pages.get(f"/runs/{run.pk}"))
 
 
 def test_a_change_that_comes_after_the_click_launches_nothing(pages: Client, choice: dict[str, str]) -> None:
