@@ -143,7 +143,9 @@ def mount() -> NinjaAPI:
     """Add every app's router; called once by the URL configuration."""
     from webapp.alerts.api import router as alerts
     from webapp.datasets.api import router as datasets
+    from webapp.datasets.card_api import router as cards
     from webapp.datasets.choosing_api import router as choosing
+    from webapp.datasets.diff_api import router as diffs
     from webapp.evaluations.api import router as evaluations
     from webapp.live.api import router as live
     from webapp.metrics.api import router as metrics
@@ -163,6 +165,8 @@ def mount() -> NinjaAPI:
     for router in (
         choosing,  # first: its `mix` would else be taken for a dataset
         datasets,
+        cards,
+        diffs,
         registry,
         exports,
         runs,

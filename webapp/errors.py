@@ -1,5 +1,7 @@
 """What a request can be refused for. Pages and API turn these into the same words and the right status."""
 
+from typing import Any
+
 from pydantic import ValidationError
 
 from polm_core.errors import PolmError, ResourceError
@@ -21,6 +23,17 @@ class Conflict(PolmError):
     """Not possible in the present state; nothing was changed."""
 
     code = "conflict"
+
+
+class SavedMeanwhile(Conflict):
+    """Somebody has saved a text since it was opened; `theirs` is what stands now, as version `number`."""
+
+    def __init__(self, theirs: Any, number: int, who: object) -> None:
+        super().__init__(
+            f"{who or 'Somebody'} has saved version {number} meanwhile.",
+            advice="Nothing of yours is lost: put the two together, and save again.",
+        )
+        self.theirs, self.number = theirs, number
 
 
 class Invalid(PolmError):

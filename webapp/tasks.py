@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 RUNS_WAKE = "runs.wake"
 DATASETS_PROCESS = "datasets.process"
+DATASETS_COMPARE = "datasets.compare"
 MODELS_PREPARE = "models.prepare"
 PREFLIGHT = "runs.preflight"
 GENERATE = "playground.generate"
@@ -30,6 +31,7 @@ SWEEP_ADVANCE = "sweeps.advance"
 QUEUE_OF = {
     RUNS_WAKE: "runs",
     DATASETS_PROCESS: "light",
+    DATASETS_COMPARE: "light",
     MODELS_PREPARE: "light",
     PREFLIGHT: "light",
     GENERATE: "light",

@@ -7,6 +7,7 @@ from django.db.models.functions import Now
 
 from webapp import tasks
 from webapp.alerts.selectors import deliveries_wait
+from webapp.datasets.diffs import diffs_wait
 from webapp.datasets.leases import versions_to_wake
 from webapp.playground.selectors import generations_wait
 from webapp.registry.exports import exports_wait
@@ -32,6 +33,8 @@ def reap() -> None:
             tasks.send(tasks.RUNS_WAKE, queue=tasks.runs_queue_of(host))
     for version_id in versions_to_wake():
         tasks.send(tasks.DATASETS_PROCESS, version_id)
+    if diffs_wait():
+        tasks.send(tasks.DATASETS_COMPARE)
     for model_id in models_to_wake():
         tasks.send(tasks.MODELS_PREPARE, model_id)
     for project_id in Project.objects.filter(retention_due=True).values_list("pk", flat=True)[:100]:

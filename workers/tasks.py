@@ -12,7 +12,7 @@ from webapp.runs.claims import run_claim
 from webapp.runs.projects import project_retain
 from webapp.sweeps.pruning import prune_hopeless
 from webapp.sweeps.services import sweep_advance
-from workers import alerts, datasets, exports, indexes, models, playground, preflight, presence, reaper, trials
+from workers import alerts, datasets, diffs, exports, indexes, models, playground, preflight, presence, reaper, trials
 from workers.supervisor import Supervisor
 
 REAP = "studio.reap"
@@ -27,6 +27,7 @@ def register(app: Celery) -> None:
     for name, function in (
         (names.RUNS_WAKE, work_on_runs),
         (names.DATASETS_PROCESS, datasets.process),
+        (names.DATASETS_COMPARE, diffs.compare),
         (names.MODELS_PREPARE, models.prepare),
         (names.PREFLIGHT, preflight.answer),
         (names.GENERATE, playground.generate),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from polm_core.data.values import Row, texts_of
+from polm_core.data.values import Row, digest, texts_of
 from polm_core.gym.tasks import MAX_SEED
 from polm_core.patterns import check_pattern, is_found
 
@@ -100,10 +100,10 @@ class Filter(BaseModel):
             if not self._fits(texts_of(row)):
                 continue
             if self.distinct:
-                digest = hashlib.blake2b(orjson.dumps(row, option=orjson.OPT_SORT_KEYS), digest_size=12).digest()
-                if digest in seen:
+                own = digest(row)
+                if own in seen:
                     continue
-                seen.add(digest)
+                seen.add(own)
             yield row
 
     def _fits(self, texts: Sequence[str]) -> bool:

@@ -1,5 +1,8 @@
 """Bounds on what an uploaded file may make the reader do."""
 
+import os
+import resource
+
 from pydantic import BaseModel, ConfigDict, Field
 
 MB = 2**20
@@ -58,3 +61,17 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} GB"
+
+
+def limit_process(limits: Limits) -> None:
+    """Bound this process, so that a file built to exhaust memory or disk ends only it."""
+    # Threads of numerical libraries reserve address space that no row needs.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for kind, bound in (
+        (resource.RLIMIT_AS, limits.memory_bytes),
+        (resource.RLIMIT_FSIZE, limits.output_bytes),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        resource.setrlimit(kind, (bound, bound))

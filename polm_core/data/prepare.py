@@ -5,9 +5,7 @@ and, when the file is good, `rows.jsonl` with `rows.idx`. Exit code 0 means that
 """
 
 import errno
-import os
 import re
-import resource
 import shutil
 import sys
 import time
@@ -27,7 +25,7 @@ from polm_core.data.convert import CONVERSIONS, convert_rows
 from polm_core.data.detect import Detection, detect
 from polm_core.data.identify import FileFacts, identify
 from polm_core.data.images import IMAGES_FOLDER, THUMBNAILS_FOLDER
-from polm_core.data.limits import Limits, human_bytes
+from polm_core.data.limits import Limits, human_bytes, limit_process
 from polm_core.data.observe import as_columns, observe
 from polm_core.data.preview import HEAD_NAME, encoded_head
 from polm_core.data.problems import RowProblem, Unreadable
@@ -422,20 +420,6 @@ def _disk_error(error: OSError, limits: Limits) -> PolmError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ResourceError("The disk is full.", code="resource.disk", advice="Free some space and upload again.")
     raise error
-
-
-def limit_process(limits: Limits) -> None:
-    """Bound this process, so that a file built to exhaust memory or disk ends only it."""
-    # Threads of numerical libraries reserve address space that no row needs.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    for kind, bound in (
-        (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_FSIZE, limits.output_bytes),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-        resource.setrlimit(kind, (bound, bound))
 
 
 def main(arguments: list[str]) -> int:

@@ -1,6 +1,7 @@
 """Reading values out of rows whose columns may be nested, encoded or of odd types."""
 
 import ast
+import hashlib
 from typing import Any
 
 import orjson
@@ -8,6 +9,8 @@ import orjson
 from polm_core.data.problems import RowProblem
 
 Row = dict[str, Any]
+
+DIGEST_BYTES = 12
 
 MISSING: Any = object()
 """What `read_path` answers for a path that the row does not have; a null in the file is `None`."""
@@ -131,6 +134,12 @@ def truncated(value: Any, length: int = 400) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     return truncated(str(value), length)
+
+
+def digest(value: Any) -> bytes:
+    """The same `DIGEST_BYTES` for values with equal content, whatever the order of their keys."""
+    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
 
 
 def texts_of(row: Row) -> list[str]:

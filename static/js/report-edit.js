@@ -1,9 +1,7 @@
-// Writing a report: blocks are put in where the cursor is, and a text that is not saved is not left unasked.
+// Writing a report: blocks are put in where the cursor is.
 
 const dialog = document.getElementById("insert-block");
 const text = document.getElementById(dialog.dataset.insert);
-const saved = text.value;
-let leaving = false;
 
 function block(form) {
   const { kind, key, group, query } = Object.fromEntries(["kind", "key", "group", "query"].map((name) => [name, form.elements[name].value.trim()]));
@@ -23,10 +21,4 @@ dialog.querySelector("form").addEventListener("submit", ({ target: form }) => {
   text.focus();
   text.setSelectionRange(start.length + 2, start.length + 2);
   text.dispatchEvent(new Event("input", { bubbles: true }));
-});
-text.form.addEventListener("submit", () => {
-  leaving = true;
-});
-window.addEventListener("beforeunload", (event) => {
-  if (!leaving && text.value !== saved) event.preventDefault();
 });

@@ -19,7 +19,7 @@ from webapp.accounts.access import Actor
 from webapp.accounts.models import ApiToken, Invitation, Membership, Role, Team, TeamSecret, User
 from webapp.alerts.models import Alert, AlertDelivery, AlertRule
 from webapp.alerts.services import rule_create
-from webapp.datasets.models import Dataset, DatasetVersion
+from webapp.datasets.models import Dataset, DatasetCard, DatasetVersion, VersionDiff
 from webapp.metrics.services import MetricLine, MetricWriter
 from webapp.playground.models import Generation
 from webapp.recipes.models import Pipeline, PipelineStage, StageRun
@@ -87,6 +87,8 @@ class World:
             Project: of_team,
             Dataset: of_team,
             DatasetVersion: Q(dataset__team=self.team),
+            DatasetCard: Q(dataset__team=self.team),
+            VersionDiff: Q(before__dataset__team=self.team),
             BaseModel: of_team | Q(checkpoint__team=self.team),
             Checkpoint: of_team,
             Share: Q(checkpoint__team=self.team),

@@ -7,7 +7,7 @@ from django import forms
 
 from polm_core.errors import PolmError
 from webapp.accounts.models import Role, User
-from webapp.errors import Conflict, Invalid
+from webapp.errors import Conflict, Invalid, SavedMeanwhile
 
 T = TypeVar("T")
 
@@ -40,6 +40,25 @@ class StudioForm(forms.Form):
             self.add_error(name if name in self.fields else None, problems)
         if not error.fields:
             self.add_error(None, f"{error.message} {error.advice}".strip())
+
+
+class SavedTextForm(StudioForm):
+    """A text that several may write. `base` is the version that it was opened at; `theirs` what somebody else has saved
+    since, on which the form then builds."""
+
+    base = forms.IntegerField(required=False, min_value=0, widget=forms.HiddenInput)
+    theirs: Any = None
+
+    def attempt(self, deed: Callable[..., T]) -> T | None:
+        def noting(**values: Any) -> T:
+            try:
+                return deed(**values)
+            except SavedMeanwhile as error:
+                self.theirs = error.theirs
+                self.data = {**dict(self.data.items()), "base": str(error.number)}
+                raise
+
+        return super().attempt(noting)
 
 
 def _new_password(label: str = "Password") -> forms.CharField:

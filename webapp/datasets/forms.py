@@ -10,7 +10,7 @@ from polm_core.data.mapping import Mapping as ColumnMapping
 from polm_core.errors import PolmError
 from polm_core.formats import SPECS, Format
 from polm_core.gym.tasks import MAX_ROWS, MAX_SEED, tasks
-from webapp.accounts.forms import StudioForm
+from webapp.accounts.forms import SavedTextForm, StudioForm
 from webapp.datasets.models import Dataset, Origin
 from webapp.datasets.services import MAX_DESCRIPTION
 
@@ -50,6 +50,17 @@ class DatasetForm(StudioForm):
     @classmethod
     def of(cls, dataset: Dataset) -> "DatasetForm":
         return cls(initial={name: getattr(dataset, name) for name in cls.base_fields})
+
+
+class CardForm(SavedTextForm):
+    """The card of a dataset."""
+
+    body = forms.CharField(
+        label="Text",
+        required=False,
+        strip=False,
+        widget=forms.Textarea(attrs={"rows": 26, "spellcheck": "true", "class": "mono"}),
+    )
 
 
 class TaskForm(StudioForm):

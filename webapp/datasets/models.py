@@ -6,6 +6,7 @@ from django.utils.text import slugify
 
 from polm_core.formats import Format
 from webapp.accounts.models import Team, User
+from webapp.claimed import ClaimedWork, WorkQuerySet
 from webapp.ids import new_id
 
 
@@ -99,3 +100,45 @@ class DatasetVersion(models.Model):
     def rows_filename(self) -> str:
         """What its rows are called once they are downloaded."""
         return f"{slugify(self.dataset.name)[:80] or 'rows'}-v{self.number}.jsonl"
+
+
+class VersionDiffQuerySet(WorkQuerySet["VersionDiff"]):
+    """For the type checker, which does not find a generic manager."""
+
+
+class VersionDiff(ClaimedWork):
+    """What the rows of two ready versions have in common; both never change, so it is worked out once.
+
+    `report` is `polm_core.data`'s RowsDiff.
+    """
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    before = models.ForeignKey(DatasetVersion, on_delete=models.CASCADE, related_name="+")
+    after = models.ForeignKey(DatasetVersion, on_delete=models.CASCADE, related_name="+")
+    progress = models.JSONField(default=dict, blank=True)
+    report = models.JSONField(null=True, blank=True)
+    asked_at = models.DateTimeField(auto_now_add=True)
+
+    objects = VersionDiffQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["before", "after"], name="version_diff_unique")]
+        indexes = [
+            models.Index(fields=["id"], condition=models.Q(status__in=["waiting", "running"]), name="version_diff_open")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.before_id} to {self.after_id}"
+
+
+class DatasetCard(models.Model):
+    """What people say about a dataset at length, as markdown. `number` counts how often it was saved."""
+
+    dataset = models.OneToOneField(Dataset, primary_key=True, on_delete=models.CASCADE, related_name="card")
+    body = models.TextField(blank=True)
+    number = models.PositiveIntegerField(default=0)
+    updated_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"card of {self.dataset_id}"

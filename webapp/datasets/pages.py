@@ -196,6 +196,7 @@ def tabs(context: Mapping[str, Any]) -> list[Tab]:
     ready = "page" in context
     return [
         *([Tab("rows", "Rows")] if ready else problems),
+        Tab("card", "Card"),
         *([Tab("mapping", "Mapping")] if "form" in context else []),
         *([Tab("serves", "Methods", len(context["serves"]))] if ready else []),
         *([Tab("conversions", "Make others", len(context["conversions"])), *problems] if ready else []),

@@ -58,36 +58,54 @@ def row_view(format: str, row: dict[str, Any]) -> RowView:
 
 def as_json(value: Any) -> str:
     """A value for reading, cut like any other text."""
-    turn = _turn("", json.dumps(value, indent=1, ensure_ascii=False, default=str))
+    turn = shown_turn("", json.dumps(value, indent=1, ensure_ascii=False, default=str))
     return f"{turn.text}…" if turn.more else turn.text
 
 
 def _as_json(row: dict[str, Any]) -> RowView:
-    return RowView([Part("", [_turn("json", json.dumps(row, indent=1, ensure_ascii=False, default=str))])])
+    return RowView([Part("", [shown_turn("json", json.dumps(row, indent=1, ensure_ascii=False, default=str))])])
 
 
-def _turn(role: str, text: Any) -> Turn:
+def shown_turn(role: str, text: Any) -> Turn:
+    """A text as it is shown, cut where it is long."""
     text = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
     return Turn(role, text[:MAX_TEXT], max(0, len(text) - MAX_TEXT))
 
 
-def _message(message: dict[str, Any]) -> Turn:
-    text = message.get("content") or ""
+def said(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """All texts of a row in their order and whole, each under who says it, or under the column that it stands in."""
+    found = []
+    for column, value in row.items():
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict) and "role" in item:
+                found.append((item["role"] if column in ("messages", "prompt") else column, message_text(item)))
+            else:
+                found.append((column, item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)))
+    return found
+
+
+def message_text(message: dict[str, Any]) -> str:
+    """What a message says, with the tools that it calls."""
+    text: str = message.get("content") or ""
     if calls := message.get("tool_calls"):
         text = f"{text}\n{json.dumps(calls, indent=1, ensure_ascii=False)}".strip()
-    return replace(_turn(message["role"], text), muted=message.get("weight") == 0)
+    return text
+
+
+def _message(message: dict[str, Any]) -> Turn:
+    return replace(shown_turn(message["role"], message_text(message)), muted=message.get("weight") == 0)
 
 
 def _part(title: str, said: Any, role: str, tone: str = "") -> Part:
     """Text, to be shown as `role`, or messages with roles of their own."""
-    turns = [_turn(role, said)] if isinstance(said, str) else [_message(message) for message in said[:MAX_TURNS]]
+    turns = [shown_turn(role, said)] if isinstance(said, str) else [_message(message) for message in said[:MAX_TURNS]]
     return Part(title, turns, tone, 0 if isinstance(said, str) else max(0, len(said) - MAX_TURNS))
 
 
 def _conversation(row: dict[str, Any]) -> RowView:
     parts = [_part("", row["messages"], "")]
     if tools := row.get("tools"):
-        parts.insert(0, Part("", [_turn("tools", json.dumps(tools, indent=1, ensure_ascii=False))]))
+        parts.insert(0, Part("", [shown_turn("tools", json.dumps(tools, indent=1, ensure_ascii=False))]))
     return RowView(parts)
 
 
@@ -136,7 +154,7 @@ def _edit(row: dict[str, Any]) -> RowView:
 def _image_conversation(row: dict[str, Any]) -> RowView:
     """Before they are kept, images are shown by the names that the file gives them."""
     kept = [name for name in row["images"] if IMAGE_NAME.fullmatch(name)]
-    named = [] if kept else [Part("", [_turn("images", "\n".join(row["images"]))])]
+    named = [] if kept else [Part("", [shown_turn("images", "\n".join(row["images"]))])]
     return RowView([*named, *_prompt_completion(row).parts], images=kept)
 
 

@@ -54,8 +54,8 @@ def dataset_create(
     values = {
         "name": _clean_name(name),
         "origin": _clean_origin(origin),
-        "origin_model": _clean_text("origin_model", origin_model, 200),
-        "description": _clean_text("description", description, MAX_DESCRIPTION),
+        "origin_model": clean_text("origin_model", origin_model, 200),
+        "description": clean_text("description", description, MAX_DESCRIPTION),
     }
     wanted = {"requested_format": clean_format(format), "requested_mapping": clean_mapping(mapping, format=format)}
     if not file.stat().st_size:
@@ -175,8 +175,8 @@ def dataset_derive(
                 team=team,
                 name=name,
                 origin=_clean_origin(origin),
-                origin_model=_clean_text("origin_model", origin_model, 200),
-                description=_clean_text("description", description, MAX_DESCRIPTION),
+                origin_model=clean_text("origin_model", origin_model, 200),
+                description=clean_text("description", description, MAX_DESCRIPTION),
                 created_by=actor.user,
             )
             _version_start(dataset, version)
@@ -311,11 +311,11 @@ def dataset_update(
         changes["name"] = _clean_name(name)
         _refuse_taken_name(dataset.team_id, changes["name"], besides=dataset.pk)
     if description is not None:
-        changes["description"] = _clean_text("description", description, MAX_DESCRIPTION)
+        changes["description"] = clean_text("description", description, MAX_DESCRIPTION)
     if origin is not None:
         changes["origin"] = _clean_origin(origin)
     if origin_model is not None:
-        changes["origin_model"] = _clean_text("origin_model", origin_model, 200)
+        changes["origin_model"] = clean_text("origin_model", origin_model, 200)
     try:
         with transaction.atomic():
             for field, value in changes.items():
@@ -432,7 +432,8 @@ def _clean_origin(origin: str) -> str:
     return origin
 
 
-def _clean_text(field: str, text: str, length: int) -> str:
+def clean_text(field: str, text: str, length: int) -> str:
+    """The text without blanks around it. Raises Invalid for one that is too long or that no database holds."""
     if len(text) > length:
         raise Invalid("The text is too long.", fields={field: [f"must have at most {length:,} characters"]})
     if not is_storable(text):

@@ -20,13 +20,14 @@ from polm_core.gym.tasks import table
 from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
-from webapp.datasets import pages, selectors, services
+from webapp.datasets import cards, pages, selectors, services
 from webapp.datasets.derivations import derivation_of
 from webapp.datasets.downloads import image_response, rows_response
 from webapp.datasets.forms import DatasetForm, MappingForm, TaskForm
 from webapp.datasets.models import Dataset, DatasetVersion, VersionStatus
 from webapp.datasets.presenting import row_view
 from webapp.errors import Invalid
+from webapp.ui.markdown import render_markdown
 
 PAGE = 50
 ROWS = 10
@@ -87,7 +88,7 @@ def _generate(form: TaskForm) -> dict[str, Any]:
 def dataset(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """A dataset with one of its versions; as a fragment, what changes while it is processed."""
     found = selectors.dataset_get(request.actor, pk)
-    return _dataset_page(request, found, selectors.version_get(found, _number(request, "version")))
+    return _dataset_page(request, found, selectors.version_get(found, number_in(request, "version")))
 
 
 @requires(Role.VIEWER)
@@ -96,7 +97,7 @@ def dataset(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
 def dataset_rows(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """A page of rows; outside htmx, the whole dataset with them."""
     found = selectors.dataset_get(request.actor, pk)
-    version = selectors.version_with_rows(found, _number(request, "version"))
+    version = selectors.version_with_rows(found, number_in(request, "version"))
     if not request.htmx:
         return _dataset_page(request, found, version)
     context = {"dataset": found, "version": version, **_rows(request, version)}
@@ -108,7 +109,7 @@ def dataset_rows(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
 def dataset_download(request: StudioRequest, pk: uuid.UUID) -> HttpResponseBase:
     """All rows of a version as one file."""
     found = selectors.dataset_get(request.actor, pk)
-    return rows_response(request, selectors.version_with_rows(found, _number(request, "version")))
+    return rows_response(request, selectors.version_with_rows(found, number_in(request, "version")))
 
 
 @requires(Role.VIEWER)
@@ -116,7 +117,7 @@ def dataset_download(request: StudioRequest, pk: uuid.UUID) -> HttpResponseBase:
 def dataset_image(request: StudioRequest, pk: uuid.UUID, name: str) -> HttpResponseBase:
     """An image of a version's rows; with `small` its small copy, where it has one."""
     found = selectors.dataset_get(request.actor, pk)
-    version = selectors.version_with_rows(found, _number(request, "version"))
+    version = selectors.version_with_rows(found, number_in(request, "version"))
     return image_response(request, version, name, small="small" in request.GET)
 
 
@@ -189,6 +190,7 @@ def _dataset_page(
 ) -> HttpResponse:
     report = selectors.report_of(version)
     versions = selectors.versions(found)
+    ready = [one for one in versions if one.status == VersionStatus.READY]
     uses = selectors.uses(found)
     problems = sum(report.problem_counts.values()) if report else 0
     context: dict[str, Any] = {
@@ -196,9 +198,12 @@ def _dataset_page(
         "version": version,
         "report": report,
         "versions": versions,
+        "ready_versions": ready,
         "uses": uses,
         "problem_total": problems,
         "labels": pages.labels(report),
+        "card": (card := cards.card_of(found)),
+        "card_page": render_markdown(card.body),
         "derivation": derivation_of(version.derivation),
         "source_run": selectors.source_run(version) if version.derivation else None,
         "may_change": request.actor.holds(Role.MEMBER, found.team_id),
@@ -222,7 +227,7 @@ def _dataset_page(
 
 
 def _rows(request: StudioRequest, version: DatasetVersion) -> dict[str, Any]:
-    wanted = (_number(request, "row") or 1) - 1 + (_number(request, "offset") or 0)
+    wanted = (number_in(request, "row") or 1) - 1 + (number_in(request, "offset") or 0)
     offset = min(wanted, max(0, version.rows - 1))
     return {"page": pages.rows(version, offset=offset, limit=ROWS)}
 
@@ -243,7 +248,7 @@ def _remap(request: StudioRequest, found: Dataset, form: MappingForm, **_: Any) 
     return services.dataset_remap(actor=request.actor, dataset=found, mapping=form.mapping())
 
 
-def _number(request: StudioRequest, name: str) -> int | None:
+def number_in(request: StudioRequest, name: str) -> int | None:
     """A whole number from the address; None when there is none, or something else."""
     text = request.GET.get(name, "")
     return int(text) if text.isdecimal() and len(text) < 10 else None

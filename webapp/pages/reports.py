@@ -22,7 +22,7 @@ from webapp.registry.models import KEY_METRICS
 from webapp.reports import selectors, services
 from webapp.reports.forms import LinkForm, NewReportForm, ReportForm
 from webapp.reports.links import link_url, links_to
-from webapp.reports.models import Report
+from webapp.reports.models import Report, ReportVersion
 from webapp.reports.rendering import render_report
 from webapp.reports.rules import clean_body
 from webapp.runs.models import ACTIVE, Run
@@ -89,23 +89,15 @@ def report(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
 def report_edit(request: StudioRequest, pk: uuid.UUID) -> HttpResponse:
     """The text of a report. Saved by somebody else meanwhile, it comes back with both texts, and nothing is lost."""
     found = selectors.report_get(request.actor, pk, Role.MEMBER)
-    theirs, status = None, 200
     if request.method == "POST":
         form = ReportForm(request.POST)
-        try:
-            if form.is_valid() and _save(request, found, form):
-                return redirect("report", pk)
-            status = 422
-        except services.SavedMeanwhile as error:
-            form.add_problems(error)
-            theirs, status = error.theirs, 409
-            again = request.POST.copy()
-            again["base"] = str(theirs.number)
-            form.data = again
+        if form.attempt(partial(_save, request, found)):
+            return redirect("report", pk)
     else:
         version = selectors.version_of(found)
         form = ReportForm(initial={"title": version.title, "body": version.body, "base": version.number})
-    context = {"report": found, "form": form, "theirs": theirs, **_helper(request, found.project.team)}
+    status = 409 if form.theirs else 422 if form.errors else 200
+    context = {"report": found, "form": form, **_helper(request, found.project.team)}
     return render(request, "reports/edit.html", context, status=status)
 
 
@@ -161,17 +153,8 @@ def _create(request: StudioRequest, *, base: int | None, **values: Any) -> Repor
     return services.report_begin(actor=request.actor, **values)
 
 
-def _save(request: StudioRequest, found: Report, form: ReportForm) -> bool:
-    """Whether it was saved; what it is refused for stands at the form, but for a conflict."""
-    values = form.cleaned_data
-    try:
-        services.report_save(
-            actor=request.actor, report=found, base=values["base"] or 0, title=values["title"], body=values["body"]
-        )
-    except Invalid as error:
-        form.add_problems(error)
-        return False
-    return True
+def _save(request: StudioRequest, found: Report, *, base: int | None, **values: Any) -> ReportVersion:
+    return services.report_save(actor=request.actor, report=found, base=base or 0, **values)
 
 
 def _helper(request: StudioRequest, team: Team) -> dict[str, Any]:

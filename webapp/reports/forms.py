@@ -6,21 +6,20 @@ from typing import Any
 from django import forms
 from django.utils import timezone
 
-from webapp.accounts.forms import StudioForm
+from webapp.accounts.forms import SavedTextForm, StudioForm
 from webapp.reports.rules import MAX_BODY, MAX_TITLE
 from webapp.runs.services import DEFAULT_PROJECT
 
 _TEXT = {"rows": 26, "spellcheck": "true", "class": "mono"}
 
 
-class ReportForm(StudioForm):
-    """A report; `base` is the version that it was opened at."""
+class ReportForm(SavedTextForm):
+    """A report."""
 
     title = forms.CharField(max_length=MAX_TITLE)
     body = forms.CharField(
         label="Text", required=False, strip=False, max_length=MAX_BODY, widget=forms.Textarea(attrs=_TEXT)
     )
-    base = forms.IntegerField(required=False, min_value=0, widget=forms.HiddenInput)
 
 
 class NewReportForm(ReportForm):

@@ -1,14 +1,11 @@
 """From a report's text to its page: markdown without HTML of one's own, and live blocks in their places."""
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
 from polm_core.errors import PolmError
@@ -18,13 +15,10 @@ from webapp.metrics.selectors import figures_of
 from webapp.reports.blocks import KINDS, Block, ChartBlock, TableBlock, block_runs, check_count, parse_block
 from webapp.runs.config_files import flat_settings
 from webapp.runs.models import Run
+from webapp.ui.markdown import safe_markdown
 from webapp.ui.templatetags.studio import number, setting_text
 
-SCHEMES = ("http", "https", "mailto")
 Source = Callable[[int], str]
-
-# The page's own title stands above the headings of the text.
-LOWEST_HEADING = 6
 
 
 def render_report(team: Team, body: str, source: Source | None = None) -> SafeString:
@@ -57,31 +51,9 @@ def block_at(body: str, place: int) -> Block | None:
 
 
 def _markdown() -> MarkdownIt:
-    markdown = MarkdownIt("commonmark", {"html": False, "linkify": False, "maxNesting": 20})
-    markdown.enable(["table", "strikethrough"]).disable("image")
-    markdown.validateLink = _may_link  # type: ignore[method-assign]
-    markdown.add_render_rule("link_open", _link_open)
-    markdown.add_render_rule("heading_open", _heading)
-    markdown.add_render_rule("heading_close", _heading)
+    markdown = safe_markdown()
     markdown.add_render_rule("live_block", lambda self, tokens, at, options, env: tokens[at].content)
     return markdown
-
-
-def _may_link(url: str) -> bool:
-    """Addresses on the web, mail, and places of this page or studio; nothing that runs."""
-    scheme, colon, _ = re.split("[/?#]", url.strip(), maxsplit=1)[0].partition(":")
-    return not colon or scheme.lower() in SCHEMES
-
-
-def _link_open(self: RendererHTML, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
-    tokens[at].attrSet("rel", "noopener noreferrer nofollow")
-    return self.renderToken(tokens, at, options, env)
-
-
-def _heading(self: RendererHTML, tokens: Sequence[Token], at: int, options: Any, env: Any) -> str:
-    token = tokens[at]
-    token.tag = f"h{min(LOWEST_HEADING, int(token.tag[1]) + 1)}"
-    return self.renderToken(tokens, at, options, env)
 
 
 def _live(tokens: Sequence[Token]) -> Iterator[Token]:

@@ -5,23 +5,11 @@ from django.db import transaction
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
 from webapp.accounts.services import audit
-from webapp.errors import Conflict, Invalid
+from webapp.errors import Conflict, Invalid, SavedMeanwhile
 from webapp.reports.models import Report, ReportVersion
 from webapp.reports.rules import KEPT_VERSIONS, MAX_REPORTS, clean_body, clean_title
 from webapp.runs.models import Project
 from webapp.runs.services import project_for
-
-
-class SavedMeanwhile(Conflict):
-    """Somebody has saved the report since it was opened; `theirs` is what stands now."""
-
-    def __init__(self, theirs: ReportVersion) -> None:
-        who = theirs.created_by or "Somebody"
-        super().__init__(
-            f"{who} has saved version {theirs.number} meanwhile.",
-            advice="Nothing of yours is lost: put the two together, and save again.",
-        )
-        self.theirs = theirs
 
 
 def report_create(*, actor: Actor, project: Project, title: str, body: str = "") -> Report:
@@ -63,7 +51,7 @@ def report_save(
         if (title, body) == (present.title, present.body):
             return present
         if base != present.number:
-            raise SavedMeanwhile(present)
+            raise SavedMeanwhile(present, present.number, present.created_by)
         made = _add_version(actor, held, title, body)
         audit(actor=actor, team_id=held.team_id, verb="report.update", target=held, detail={"version": made.number})
     return made

@@ -8,7 +8,7 @@ from tests.support import factories
 from tests.support.runs import make_run
 from webapp.accounts.access import Actor
 from webapp.accounts.models import AuditEvent, Role, Team, User
-from webapp.errors import Forbidden, Invalid, NotFound
+from webapp.errors import Forbidden, Invalid, NotFound, SavedMeanwhile
 from webapp.reports import rules, services
 from webapp.reports.models import Report, ReportVersion
 from webapp.runs.models import Project
@@ -49,7 +49,7 @@ def test_what_is_as_it_was_makes_no_version(actor: Actor, report: Report) -> Non
 def test_whoever_saves_second_overwrites_nothing(actor: Actor, team: Team, report: Report) -> None:
     other = Actor(factories.make_user("mia", team))
     services.report_save(actor=other, report=report, base=1, body="theirs")
-    with pytest.raises(services.SavedMeanwhile, match="Mia has saved version 2 meanwhile") as caught:
+    with pytest.raises(SavedMeanwhile, match="Mia has saved version 2 meanwhile") as caught:
         services.report_save(actor=actor, report=report, base=1, body="mine")
     assert caught.value.theirs.body == "theirs"
     assert len(rows(report)) == 2

@@ -11,9 +11,9 @@ from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.errors import NotFound
-from webapp.pages.runs.differences import Piece, both_sides, is_compared
 from webapp.runs import selectors
 from webapp.runs.models import Run, RunSample
+from webapp.ui.differences import Piece, both_sides, is_compared
 
 # To choose from; of more the first and the last are offered.
 OFFERED = 400
@@ -27,6 +27,10 @@ class Side:
     title: str
     sample: RunSample
     pieces: list[Piece]
+
+    @property
+    def is_old(self) -> bool:
+        return self.name == "a"
 
 
 @requires(Role.VIEWER)

@@ -11,11 +11,11 @@ from webapp.accounts.access import requires
 from webapp.accounts.middleware import StudioRequest
 from webapp.accounts.models import Role
 from webapp.pages.runs import rollouts
-from webapp.pages.runs.differences import Piece, new_words
 from webapp.pages.runs.figures import headline_charts, headlines, method_of
 from webapp.runs import selectors
 from webapp.runs.config_files import config_yaml
 from webapp.runs.models import Run, RunLog, RunSample
+from webapp.ui.differences import Piece, new_words
 
 SAMPLES = 30
 LOG_LINES = 1_000

@@ -11,8 +11,8 @@ from tests.support.runs import make_run
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, User
 from webapp.datasets.models import Dataset, DatasetVersion
-from webapp.pages.runs.differences import both_sides
 from webapp.runs.models import Run, RunDataset, RunSample
+from webapp.ui.differences import both_sides
 
 PAIRS = b"".join(b'{"prompt": "%d?", "chosen": "yes", "rejected": "no"}\n' % n for n in range(3))
 
