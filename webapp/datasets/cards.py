@@ -5,7 +5,7 @@ import re
 from django.db import transaction
 from django.urls import reverse
 
-from polm_core.data.choose import Filter
+from polm_core.data.choose import Filter, Split
 from polm_core.data.limits import human_bytes
 from polm_core.formats import SPECS, Format
 from webapp.accounts.access import Actor
@@ -115,7 +115,7 @@ def _source(version: DatasetVersion) -> str:
             return f"Converted from {source}, whose format is {SPECS[conversion.source].title.lower()}."
         case ChoiceDerivation(choice=Filter() as rules):
             return f"The rows of {source} that fit: {_plain(rules.says)}."
-        case ChoiceDerivation(choice=split):
+        case ChoiceDerivation(choice=Split() as split):
             return f"The {split.side} side of {source}, split by {split.by} with seed {split.seed}."
         case AnswersDerivation() as answers:
             added = f", added to the rows of {source}" if origin is not None else ""

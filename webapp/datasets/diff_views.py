@@ -85,9 +85,9 @@ def _rows(
     request: StudioRequest, compared: VersionDiff, found: RowsDiff, before: DatasetVersion, after: DatasetVersion
 ) -> dict[str, Any]:
     """The kinds of difference, and a page of one: of the one asked for, else of the first that there is."""
-    counts = {part: getattr(found, part) for part in get_args(diffs.DiffPart)}
-    asked = request.GET.get("part", "")
-    part = asked if asked in counts else next((name for name, count in counts.items() if count), "changed")
+    counts: dict[diffs.DiffPart, int] = {name: getattr(found, name) for name in get_args(diffs.DiffPart)}
+    some: diffs.DiffPart = next((name for name, count in counts.items() if count), "changed")
+    part: diffs.DiffPart = next((name for name in counts if name == request.GET.get("part")), some)
     offset = number_in(request, "offset") or 0
     page = diffs.diff_page(compared, found, part, offset=offset, limit=ROWS)
     labels = {

@@ -92,7 +92,13 @@ def diff_of(before: DatasetVersion, after: DatasetVersion) -> VersionDiff:
     with transaction.atomic():
         found, is_begun = VersionDiff.objects.get_or_create(before=before, after=after)
         if found.status == WorkStatus.FAILED and found.asked_at < timezone.now() - RETRY_AFTER:
-            again = {"status": WorkStatus.WAITING, "error": None, "attempts": 0, "progress": {}, "asked_at": Now()}
+            again: dict[str, Any] = {
+                "status": WorkStatus.WAITING,
+                "error": None,
+                "attempts": 0,
+                "progress": {},
+                "asked_at": Now(),
+            }
             is_begun = bool(VersionDiff.objects.filter(pk=found.pk, status=WorkStatus.FAILED).update(**again))
             found.refresh_from_db()
         if is_begun:
@@ -108,11 +114,12 @@ def rows_diff(diff: VersionDiff) -> RowsDiff | None:
 
 def diff_page(diff: VersionDiff, found: RowsDiff, part: DiffPart, *, offset: int, limit: int) -> DiffPage:
     """Rows of one kind of difference: at most `limit`, fewer where they are large."""
-    places: Sequence[tuple[int | None, int | None]] = {
+    kinds: dict[DiffPart, Sequence[tuple[int | None, int | None]]] = {
         "changed": found.changed_at,
         "only_before": [(place, None) for place in found.only_before_at],
         "only_after": [(None, place) for place in found.only_after_at],
-    }[part]
+    }
+    places = kinds[part]
     items: list[DiffItem] = []
     size = 0
     for old, new in places[offset : offset + limit]:
