@@ -82,7 +82,7 @@ class _Fields:
         return scalar_text(self.raw(role), self.column(role))
 
     def system(self) -> str:
-        return system_text(self.raw("system"), self.column("system"))
+        return system_text(self.raw("system"), self.column("system")) if self.has("system") else ""
 
     def turns(self, role: str) -> Turns:
         """Text that is not blank, or messages."""

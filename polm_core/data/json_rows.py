@@ -21,6 +21,8 @@ _KEY = re.compile(rb'"\s*:')
 _BLANK = re.compile(r"[ \t\n\r]*")
 _LIST_START = re.compile(r"\[[ \t\n\r]*")
 _LIST_OF_OBJECTS = re.compile(r"\[[ \t\n\r]*(?=\{)")
+# What decoders make of JSON that nests; looked up by the type itself, as every value of every row is.
+_NESTING = frozenset({dict, list})
 # An error this close to the end of what was read so far may only mean that the rest is still to come.
 _MARGIN = 16
 
@@ -113,11 +115,10 @@ def _keys_and_depth(value: Row) -> tuple[int, int]:
         depth += 1
         below: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
+            if type(item) is dict:
                 keys += len(item)
-                below += [inner for inner in item.values() if isinstance(inner, dict | list)]
-            else:
-                below += [inner for inner in item if isinstance(inner, dict | list)]
+                item = item.values()
+            below += [inner for inner in item if type(inner) in _NESTING]
         level = below
     return keys, depth
 

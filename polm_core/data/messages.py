@@ -44,6 +44,9 @@ ROLE_TAGS: dict[str, str] = {
 ROLE_KEYS = ("role", "from", "speaker", "author", "sender")
 CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "parts")
 
+# A tuple, for what stands in place of a role may not be hashable.
+_ROLES = ("user", "assistant", "system", "tool")
+
 TEXT_TYPES = ("text", "input_text", "output_text")
 """The types of a content's parts that are text."""
 
@@ -128,6 +131,8 @@ def to_messages(value: Any, column: str, tags: MappingABC[str, str]) -> list[Mes
             'Write a list such as [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}].',
             column=column,
         )
+    if value and not tags and all(map(_is_canonical, value)):
+        return value
     if value and all(isinstance(item, str) for item in value):
         speakers = ("user", "assistant")
         value = [{"role": speakers[place % 2], "content": text} for place, text in enumerate(value)]
@@ -143,6 +148,18 @@ def to_messages(value: Any, column: str, tags: MappingABC[str, str]) -> list[Mes
     if not messages:
         raise RowProblem("messages.empty", f"'{column}' holds no messages.", "Leave such rows out.", column=column)
     return messages
+
+
+def _is_canonical(item: Any) -> bool:
+    """Whether reading the message would give just itself. Most messages of most files are such."""
+    return (
+        isinstance(item, dict)
+        and [*item] == ["role", "content"]
+        and item["role"] in _ROLES
+        and isinstance(item["content"], str)
+        and bool(item["content"])
+        and not item["content"].isspace()
+    )
 
 
 def _rows_of_columns(value: dict[str, Any]) -> Any:

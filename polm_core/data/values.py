@@ -157,5 +157,5 @@ def text_of(item: Any) -> str:
     """The text of an item of a column: a message, a neighbour of an edit, or a text."""
     if isinstance(item, dict):
         # A neighbour of an edit, or a message.
-        item = item["prompt"] + item["target"] if {"prompt", "target"} <= item.keys() else item.get("content")
+        item = item["prompt"] + item["target"] if "target" in item and "prompt" in item else item.get("content")
     return item if isinstance(item, str) else ""

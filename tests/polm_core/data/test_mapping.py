@@ -152,6 +152,7 @@ def test_what_follows_the_last_answer_is_left_off() -> None:
         ([user("Hi"), {"content": "Hello"}], "messages.role"),
         ([user("Hi"), {"role": "king", "content": "Hello"}], "messages.role"),
         ([user("Hi"), {"role": 7, "content": "Hello"}], "messages.role"),
+        ([user("Hi"), {"role": ["user"], "content": "Hello"}], "messages.role"),
         ([user("Hi"), assistant("  ")], "messages.empty-content"),
         ([user("Hi"), {"role": "assistant", "content": None}], "messages.empty-content"),
         ([user("Hi"), {"role": "assistant", "content": {"x": 1}}], "messages.not-text"),
@@ -171,6 +172,19 @@ def test_role_tags_can_be_added() -> None:
     found = mapped(row, Format.CONVERSATION, {"messages": "m"}, roles={"patient": "user", "Doctor": "assistant"})
 
     assert found == {"messages": [user("Ow"), assistant("Where?")]}
+
+
+def test_messages_are_read_alike_however_plainly_they_are_written() -> None:
+    plain = [user("Hi"), assistant("Hello")]
+    turned = [{"content": "Hi", "role": "user"}, {"content": "Hello", "role": "assistant"}]
+
+    for talk in (plain, turned):
+        row = mapped({"m": talk}, Format.CONVERSATION, {"messages": "m"})
+        assert [list(message.items()) for message in row["messages"]] == [list(message.items()) for message in plain]
+    swapped = {"assistant": "user", "user": "assistant"}
+    answered = [*turned, *turned]
+    row = mapped({"m": answered}, Format.CONVERSATION, {"messages": "m"}, roles=swapped)
+    assert [message["role"] for message in row["messages"]] == ["assistant", "user", "assistant"]
 
 
 def test_tool_calls_of_all_dialects_become_one() -> None:
