@@ -158,6 +158,7 @@ def mount() -> NinjaAPI:
     from webapp.runs.answers_api import router as answers
     from webapp.runs.api import router as runs
     from webapp.runs.project_api import router as projects
+    from webapp.runs.queue_api import router as queue
     from webapp.runs.view_api import router as run_views
     from webapp.sweeps.api import router as sweeps
     from webapp.workbench.api import router as workbench
@@ -170,6 +171,7 @@ def mount() -> NinjaAPI:
         registry,
         exports,
         runs,
+        queue,
         answers,
         projects,
         run_views,

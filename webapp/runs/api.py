@@ -1,4 +1,4 @@
-"""Methods, runs, the queue and workers over REST."""
+"""Methods and runs over REST."""
 
 import datetime
 import uuid
@@ -14,11 +14,11 @@ from polm_core import catalogue
 from polm_core.method import Method
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Role
-from webapp.errors import Invalid, NotFound
+from webapp.errors import NotFound
 from webapp.pagination import DEFAULT_LIMIT, Limit, page
-from webapp.runs import queueing, selectors, services, waiting
+from webapp.runs import queueing, selectors, services
 from webapp.runs.config_files import config_yaml
-from webapp.runs.models import QueuePause, Run, RunCheckpoint, Worker
+from webapp.runs.models import Run, RunCheckpoint
 from webapp.runs.projects import run_set_project
 
 router = Router(tags=["runs"])
@@ -158,49 +158,9 @@ class RunsOut(Schema):
     next_cursor: str | None
 
 
-class WorkerOut(Schema):
-    id: uuid.UUID
-    name: str
-    host: str
-    alive: bool
-    draining: bool
-    queues: list[str]
-    labels: list[str]
-    devices: list[dict[str, Any]]
-    memory_bytes: int
-    slots: int
-    heartbeat_at: datetime.datetime
-    runs: list[uuid.UUID]
-
-
-class WaitingOut(Schema):
-    id: uuid.UUID
-    name: str
-    ahead: int
-    reason: str
-    advice: str
-    expected_s: float | None
-
-
-class PauseOut(Schema):
-    by: str | None
-    since: datetime.datetime
-
-
-class QueueOut(Schema):
-    paused: PauseOut | None
-    total: int
-    items: list[WaitingOut]
-    next_cursor: str | None
-
-
 class MoveIn(Body):
     past: str
     place: Literal["ahead", "behind"] = "ahead"
-
-
-class DrainIn(Body):
-    draining: bool = True
 
 
 @router.get("/methods", response=list[MethodOut], tags=["methods"])
@@ -374,68 +334,6 @@ def run_checkpoints(request: ActorRequest, run_id: str) -> dict[str, Any]:
     }
 
 
-@router.get("/workers", response=dict[str, list[WorkerOut]], tags=["studio"])
-def workers(request: ActorRequest) -> dict[str, Any]:
-    """Workers that are alive or hold runs; the ids of runs are those the caller may see."""
-    visible = {run.pk: run.worker_id for run in selectors.active_runs(request.actor)[:500]}
-    return {"items": [_worker(worker, visible) for worker in selectors.workers_list()[:200]]}
-
-
-@router.post("/workers/{worker_id}/drain", response=dict[str, bool], tags=["studio"])
-def worker_drain(request: ActorRequest, worker_id: uuid.UUID, payload: DrainIn | None = None) -> dict[str, bool]:
-    """Have a worker finish what it has and take nothing new; `draining: false` has it take runs again. For admins."""
-    draining = payload is None or payload.draining
-    worker = queueing.worker_drain(actor=request.actor, worker_id=worker_id, draining=draining)
-    return {"draining": worker.draining}
-
-
-@router.get("/queue", response=QueueOut, tags=["studio"])
-def queue(request: ActorRequest, limit: Limit = DEFAULT_LIMIT, cursor: str | None = None) -> dict[str, Any]:
-    """The caller's queued runs in the order they will be taken, and why each waits; `paused` while nothing is taken."""
-    offset = _offset(cursor)
-    found = waiting.queue(request.actor, limit=limit, offset=offset)
-    end = offset + limit
-    return {
-        "paused": _pause(found.pause),
-        "total": found.total,
-        "items": [
-            {
-                "id": one.run.pk,
-                "name": one.run.name,
-                "ahead": one.ahead,
-                "reason": one.reason,
-                "advice": one.advice,
-                "expected_s": one.expected_seconds,
-            }
-            for one in found.waiting
-        ],
-        "next_cursor": str(end) if end < found.total else None,
-    }
-
-
-@router.post("/queue/pause", response=PauseOut, tags=["studio"])
-def queue_pause(request: ActorRequest) -> dict[str, Any] | None:
-    """Have every worker take nothing new; what runs goes on. For admins."""
-    return _pause(queueing.queue_hold(actor=request.actor))
-
-
-@router.post("/queue/resume", response={204: None}, tags=["studio"])
-def queue_resume(request: ActorRequest) -> Status[None]:
-    """Have workers take runs again. For admins."""
-    queueing.queue_release(actor=request.actor)
-    return Status(204, None)
-
-
-def _pause(pause: QueuePause | None) -> dict[str, Any] | None:
-    return {"by": pause.by.username if pause.by else None, "since": pause.since} if pause else None
-
-
-def _offset(cursor: str | None) -> int:
-    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
-        raise Invalid("The cursor is not one of ours.", fields={"cursor": ["Pass on the page before's `next_cursor`."]})
-    return int(cursor or 0)
-
-
 def _method(method: Method) -> dict[str, Any]:
     return {
         "slug": method.slug,
@@ -489,21 +387,4 @@ def _run(run: Run) -> dict[str, Any]:
         "created_at": run.created_at,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
-    }
-
-
-def _worker(worker: Worker, visible: dict[uuid.UUID, uuid.UUID | None]) -> dict[str, Any]:
-    return {
-        "id": worker.pk,
-        "name": worker.name,
-        "host": worker.host,
-        "alive": selectors.worker_is_alive(worker),
-        "draining": worker.draining,
-        "queues": worker.queues,
-        "labels": worker.labels,
-        "devices": worker.devices,
-        "memory_bytes": worker.memory_bytes,
-        "slots": worker.slots,
-        "heartbeat_at": worker.heartbeat_at,
-        "runs": [run for run, owner in visible.items() if owner == worker.pk],
     }
