@@ -131,15 +131,15 @@ def _reward(slug: str, gain: float, *, steps: int = 8, **settings: Any) -> Proof
     return ProofRow(slug, "eval/reward", "reward", steps=steps, gain=gain, settings={**_LORA, **shared, **settings})
 
 
-def _short(slug: str, gain: float, **settings: Any) -> ProofRow:
+def _short(slug: str, gain: float, *, steps: int = 8, **settings: Any) -> ProofRow:
     """Answers of at most ten words, which the rewards can verify; the prompts that are held out get one each."""
     shared = {
         "batch_size": 8,
-        "max_completion_length": 32,
+        "max_completion_length": 24,
         "eval_rows": 30,
         "rewards": {"no_repeats": 0.0, "instructions": 1.0, "max_words": 10},
     }
-    return ProofRow(slug, "eval/reward", "reward", steps=8, gain=gain, settings={**_LORA, **shared, **settings})
+    return ProofRow(slug, "eval/reward", "reward", steps=steps, gain=gain, settings={**_LORA, **shared, **settings})
 
 
 def _right(slug: str, gain: float, *, steps: int, **settings: Any) -> ProofRow:
@@ -240,7 +240,7 @@ ROWS: tuple[ProofRow, ...] = (
         settings={"max_completion_length": 48},
         teacher=OTHER_TEACHER,
     ),
-    _short("rlaif", 0.1, num_generations=4, learning_rate=2e-4),
+    _short("rlaif", 0.1, steps=12, batch_size=4, num_generations=2, learning_rate=5e-4),
     _short(
         "constitutional-ai",
         0.1,
