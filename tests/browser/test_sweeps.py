@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.test_frame import violations
 from tests.support import factories
@@ -11,6 +11,7 @@ from tests.support.checkpoints import make_base_model
 from tests.support.sweeps import end, make_sweep, running
 from webapp.accounts.access import Actor
 from webapp.accounts.models import Team, User
+from webapp.live.notify import publish
 from webapp.sweeps.models import Sweep
 from webapp.sweeps.services import sweep_advance
 
@@ -71,6 +72,21 @@ def test_it_is_made_from_the_launch_page_and_followed_live(visit: Visit, actor: 
     page.get_by_role("button", name="Stop").click()
     page.get_by_role("dialog").get_by_role("button", name="Stop").click()
     expect(page.get_by_role("button", name="Go on")).to_be_visible()
+
+
+def test_it_can_be_stopped_while_its_page_is_read_anew(visit: Visit, actor: Actor) -> None:
+    sweep = make_sweep(actor)
+    page = visit(f"/sweeps/{sweep.pk}")
+    expect(page.locator("body")).to_have_attribute("data-live", "on")
+    held: list[Route] = []
+    page.route(f"**/sweeps/{sweep.pk}", lambda route: held.append(route), times=1)
+    publish(f"run:{running(sweep)[0].run_id}", "status", {})
+    expect(page.locator("#sweep.htmx-request")).to_be_attached()
+    stop = page.get_by_role("button", name="Stop")
+    expect(stop).to_have_css("opacity", "1")
+    stop.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    held[0].continue_()
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
