@@ -12,17 +12,17 @@ from polm_core.method import Method
 from polm_core.settings import setting_specs
 
 FOLDER = Path(__file__).resolve().parents[2] / docs.FOLDER
+PAGES = docs.pages()
 
 
 def test_the_pages_are_those_that_the_code_makes() -> None:
     there = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md")}
-    wanted = docs.pages()
-    differing = [name for name in {*there, *wanted} if there.get(name) != wanted.get(name)]
+    differing = [name for name in {*there, *PAGES} if there.get(name) != PAGES.get(name)]
     assert not differing, f"run `python -m polm_core docs`: {', '.join(sorted(differing))}"
 
 
 def test_every_method_is_in_the_index_under_its_branch() -> None:
-    index = docs.pages()[docs.INDEX]
+    index = PAGES[docs.INDEX]
     for branch in TAXONOMY:
         found = [method for method in METHODS if method.branch == branch.title]
         assert (f"### {branch.title}\n" in index) == bool(found)
@@ -32,7 +32,7 @@ def test_every_method_is_in_the_index_under_its_branch() -> None:
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.slug)
 def test_each_setting_is_on_the_method_s_page_or_on_the_shared_one(method: Method) -> None:
-    page, shared = docs.method_page(method), docs.pages()[docs.SHARED]
+    page, shared = PAGES[f"{method.slug}.md"], PAGES[docs.SHARED]
     for setting in setting_specs(method):
         lines = [line for line in page.splitlines() if line.startswith(f"| `{setting.path}` |")]
         lines += [line for line in shared.splitlines() if line.startswith(f"| `{setting.path}` |")]
@@ -42,13 +42,12 @@ def test_each_setting_is_on_the_method_s_page_or_on_the_shared_one(method: Metho
         )
 
 
-@pytest.mark.parametrize("name", sorted(docs.pages()))
+@pytest.mark.parametrize("name", sorted(PAGES))
 def test_links_within_the_docs_lead_somewhere(name: str) -> None:
-    pages = docs.pages()
-    for target in re.findall(r"\]\((?!https)([^)]+)\)", pages[name]):
+    for target in re.findall(r"\]\((?!https)([^)]+)\)", PAGES[name]):
         path, _, anchor = target.partition("#")
-        assert path in pages or (FOLDER / path).is_file(), target
-        titles = {line.lstrip("# ").lower().replace(" ", "-") for line in pages.get(path, "").splitlines()}
+        assert path in PAGES or (FOLDER / path).is_file(), target
+        titles = {line.lstrip("# ").lower().replace(" ", "-") for line in PAGES.get(path, "").splitlines()}
         assert not anchor or anchor in titles, target
 
 
@@ -63,7 +62,7 @@ def test_the_command_writes_what_differs_and_removes_what_is_gone(
 ) -> None:
     assert main(["docs", str(tmp_path)]) == 0
     assert "dpo.md" in capsys.readouterr().out
-    assert {path.name for path in tmp_path.iterdir()} == set(docs.pages())
+    assert {path.name for path in tmp_path.iterdir()} == set(PAGES)
     (tmp_path / "dpo.md").write_text("old")
     (tmp_path / "gone.md").write_text(docs.MARK)
     (tmp_path / "notes.md").write_text("mine")

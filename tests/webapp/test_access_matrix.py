@@ -6,7 +6,7 @@ may call it, and until the tables below give it objects for its parameters and s
 
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.test import Client
+from pytest_django import DjangoDbBlocker
 
 from tests.support.api import ApiClient, browser
 from tests.support.routes import API_PREFIX, Operation, Page, operations, pages, url_patterns
@@ -333,9 +334,17 @@ def _base(world: World) -> dict[str, str]:
     return {"base": str(world.model.pk)}
 
 
+@pytest.fixture(scope="module")
+def made_world(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[World]:
+    """Made once: what a test does to it happens within this transaction, and is taken back after each."""
+    with django_db_blocker.unblock(), transaction.atomic():
+        yield make_world()
+        transaction.set_rollback(True)
+
+
 @pytest.fixture
-def world(db: None) -> World:
-    return make_world()
+def world(made_world: World, db: None) -> World:
+    return made_world
 
 
 def _check_callers(world: World, check: Callable[[str], None]) -> None:
